@@ -1,1 +1,3 @@
-//! placeholder
+//! `shellkeep`: the command line, the terminal and the keeper.
+
+pub mod keeper;
