@@ -101,12 +101,7 @@ async fn a_handler_that_never_answers_is_bounded_by_the_deadline() {
     let wait = Duration::from_millis(60);
     let begun = std::time::Instant::now();
     let late = patient("the deadline", client.call_with_deadline(Ask::Hang, wait)).await;
-    assert_eq!(
-        late.unwrap_err(),
-        CallError::Deadline {
-            maybe_executed: true
-        }
-    );
+    assert_eq!(late.unwrap_err(), CallError::Deadline { maybe_executed: true });
     assert!(begun.elapsed() >= wait);
     assert!(begun.elapsed() < wait + Duration::from_millis(500), "{:?}", begun.elapsed());
     server.seen.until("the handler's end", |seen| seen.running() == 0).await;
@@ -117,10 +112,7 @@ async fn a_handler_that_never_answers_is_bounded_by_the_deadline() {
 #[tokio::test]
 async fn the_server_drops_a_handler_at_its_deadline() {
     let home = Home::new();
-    let options = ServerOptions {
-        handler_wait: Duration::from_millis(30),
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { handler_wait: Duration::from_millis(30), ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     let path = home.socket();
     let raw = std::thread::spawn(move || {
@@ -139,10 +131,7 @@ async fn the_server_drops_a_handler_at_its_deadline() {
 #[tokio::test]
 async fn a_dropped_call_frees_its_slot_and_its_handler() {
     let home = Home::new();
-    let options = ServerOptions {
-        in_flight_max: 2,
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { in_flight_max: 2, ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     let client = connect(&home.socket()).await;
     for _ in 0..50 {
@@ -239,11 +228,7 @@ async fn an_unparsable_request_is_answered_with_an_error() {
     let raw = tokio::task::spawn_blocking(move || {
         let mut raw = Raw::greeted(&path);
         let (id, deadline_ms, payload) = (9, 0, &[0xff; 4]);
-        raw.say(&Envelope::Request {
-            id,
-            deadline_ms,
-            payload,
-        });
+        raw.say(&Envelope::Request { id, deadline_ms, payload });
         let code = ErrorCode::Undecodable;
         let body = raw.frame().unwrap();
         assert_eq!(Envelope::parse(&body).unwrap(), Envelope::Error { id, code });

@@ -36,10 +36,14 @@ async fn events_come_in_order_and_nothing_follows_a_down() {
 async fn pushes_that_come_during_on_reconnect_follow_its_up() {
     let home = Home::new();
     let _server = Server::start(&home.socket());
-    let client = connect_unix_with_reconnect(home.socket(), ReconnectPolicy::default(), |connection: Connection<Echo>| async move {
-        connection.call(Ask::Push(2)).await?;
-        Ok(())
-    });
+    let client = connect_unix_with_reconnect(
+        home.socket(),
+        ReconnectPolicy::default(),
+        |connection: Connection<Echo>| async move {
+            connection.call(Ask::Push(2)).await?;
+            Ok(())
+        },
+    );
     let client = patient("the connection", client).await.unwrap();
     let mut events = client.events();
     assert!(matches!(next(&mut events).await, Event::Up { generation: 1 }));
@@ -51,14 +55,8 @@ async fn pushes_that_come_during_on_reconnect_follow_its_up() {
 #[tokio::test]
 async fn a_consumer_that_does_not_drain_stalls_nobody() {
     let home = Home::new();
-    let options = ConnectOptions {
-        events_max: 16,
-        ..ConnectOptions::default()
-    };
-    let policy = ReconnectPolicy {
-        connect: options,
-        ..ReconnectPolicy::default()
-    };
+    let options = ConnectOptions { events_max: 16, ..ConnectOptions::default() };
+    let policy = ReconnectPolicy { connect: options, ..ReconnectPolicy::default() };
     let server = Server::start(&home.socket());
     let client = connect_unix_lazy(&home.socket(), policy, nothing);
     let mut events = client.events();
@@ -66,7 +64,10 @@ async fn a_consumer_that_does_not_drain_stalls_nobody() {
     for _ in 0..20 {
         // Ends with its answer or with the connection, at once in either case.
         let outcome = patient("the call's end", client.call(Ask::Push(100))).await;
-        assert!(matches!(outcome, Ok(_) | Err(CallError::ConnectionLost { .. } | CallError::Disconnected)), "{outcome:?}");
+        assert!(
+            matches!(outcome, Ok(_) | Err(CallError::ConnectionLost { .. } | CallError::Disconnected)),
+            "{outcome:?}"
+        );
         connected(&client).await;
         assert_eq!(number(patient("another call", client.call(Ask::Echo(1))).await), 1);
     }

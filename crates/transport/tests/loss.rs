@@ -114,10 +114,7 @@ async fn the_last_words_of_a_server_are_heard() {
         }
         let reason = GoodbyeReason::Superseded;
         let requests_read = 2;
-        raw.say(&Envelope::Goodbye {
-            reason,
-            requests_read,
-        });
+        raw.say(&Envelope::Goodbye { reason, requests_read });
     });
     let client = connect(&home.socket()).await;
     let mut events = client.events();
@@ -166,10 +163,7 @@ async fn a_slow_answer_of_a_living_server_is_waited_for() {
 #[tokio::test]
 async fn a_malformed_frame_ends_the_connection_with_its_reason() {
     use frame::FrameError;
-    let huge = FrameError::TooLarge {
-        bytes: u32::MAX,
-        bytes_max: frame::FRAME_BYTES_MAX,
-    };
+    let huge = FrameError::TooLarge { bytes: u32::MAX, bytes_max: frame::FRAME_BYTES_MAX };
     let ping_with_a_tail = EnvelopeError::Length { kind: 6, bytes: 2 };
     for (bytes, reason) in [
         (vec![0xff, 0xff, 0xff, 0xff], DownReason::Frame(huge)),

@@ -41,10 +41,14 @@ async fn it_reconnects_fails_calls_meanwhile_and_runs_on_reconnect_once_per_conn
         }
         let contexts = server.seen.contexts.lock().unwrap().clone();
         contexts.last().unwrap().close(GoodbyeReason::Superseded);
-        let next = client.state().wait_for(move |state| match state {
-            State::Connected { generation: now, .. } => *now > generation,
-            _ => false,
-        }).await.map(|_| ());
+        let next = client
+            .state()
+            .wait_for(move |state| match state {
+                State::Connected { generation: now, .. } => *now > generation,
+                _ => false,
+            })
+            .await
+            .map(|_| ());
         next.unwrap();
     }
     assert_eq!(*runs.lock().unwrap(), [1, 2, 3, 4, 5]);
@@ -80,10 +84,7 @@ async fn a_server_that_is_not_up_is_an_error_at_first_and_none_for_a_lazy_client
 async fn a_healthy_server_takes_over_from_one_that_accepts_and_never_answers() {
     let home = Home::new();
     let policy = ReconnectPolicy {
-        connect: ConnectOptions {
-            hello_wait: Duration::from_millis(50),
-            ..ConnectOptions::default()
-        },
+        connect: ConnectOptions { hello_wait: Duration::from_millis(50), ..ConnectOptions::default() },
         ..ReconnectPolicy::default()
     };
     let (hung, reached) = std::sync::mpsc::channel();
@@ -106,10 +107,7 @@ async fn a_healthy_server_takes_over_from_one_that_accepts_and_never_answers() {
 #[tokio::test]
 async fn on_reconnect_has_a_time_limit() {
     let home = Home::new();
-    let policy = ReconnectPolicy {
-        on_reconnect_wait: Duration::from_millis(50),
-        ..ReconnectPolicy::default()
-    };
+    let policy = ReconnectPolicy { on_reconnect_wait: Duration::from_millis(50), ..ReconnectPolicy::default() };
     let server = Server::start(&home.socket());
     let tries = Arc::new(AtomicUsize::new(0));
     let client = connect_unix_lazy(&home.socket(), policy, {
@@ -224,10 +222,7 @@ async fn an_answer_on_a_new_connection_never_reaches_a_call_of_the_old_one() {
     let client = connect_unix_lazy(&home.socket(), ReconnectPolicy::default(), nothing);
     connected(&client).await;
     let old = client.start_call(&Ask::Echo(1));
-    assert_eq!(
-        patient("the loss", old).await.unwrap_err(),
-        CallError::ConnectionLost { maybe_executed: true }
-    );
+    assert_eq!(patient("the loss", old).await.unwrap_err(), CallError::ConnectionLost { maybe_executed: true });
     let mut state = client.state();
     let second = |state: &State| matches!(state, State::Connected { generation: 2, .. });
     patient("the second connection", state.wait_for(second)).await.map(|_| ()).unwrap();
@@ -328,10 +323,7 @@ async fn a_socket_that_is_bound_in_place_wakes_the_client_too() {
 #[tokio::test]
 async fn reconnect_now_wakes_the_client_before_its_delay() {
     let home = Home::new();
-    let policy = ReconnectPolicy {
-        watch_directory: false,
-        ..patient_policy()
-    };
+    let policy = ReconnectPolicy { watch_directory: false, ..patient_policy() };
     let client = connect_unix_lazy(&home.socket(), policy, nothing);
     tried(&client).await;
     let _server = Server::start(&home.socket());
@@ -380,11 +372,7 @@ async fn a_watch_tells_of_its_socket_and_of_nothing_else() {
 async fn a_server_that_accepts_and_dies_is_not_dialled_in_a_tight_loop() {
     let home = Home::new();
     let delay = Duration::from_millis(20);
-    let policy = ReconnectPolicy {
-        delay_min: delay,
-        delay_max: delay,
-        ..ReconnectPolicy::default()
-    };
+    let policy = ReconnectPolicy { delay_min: delay, delay_max: delay, ..ReconnectPolicy::default() };
     let times = 10_u32;
     let script = scripted(&home.socket(), move |listener| {
         let begun = Instant::now();

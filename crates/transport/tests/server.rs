@@ -146,10 +146,7 @@ async fn at_the_end_handlers_finish_and_new_requests_are_refused() {
 #[tokio::test]
 async fn at_the_end_handlers_that_hang_are_dropped() {
     let home = Home::new();
-    let options = ServerOptions {
-        drain_wait: Duration::from_millis(50),
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { drain_wait: Duration::from_millis(50), ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     let seen = server.seen.clone();
     let client = connect(&home.socket()).await;
@@ -177,10 +174,7 @@ async fn a_listener_can_be_added_and_ended_alone() {
 #[tokio::test]
 async fn a_full_server_refuses_in_words_and_takes_the_next_when_one_leaves() {
     let home = Home::new();
-    let options = ServerOptions {
-        connections_max: 1,
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { connections_max: 1, ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     let first = connect(&home.socket()).await;
     let refused = connect_unix::<Echo>(home.socket(), ConnectOptions::default()).await.unwrap_err();
@@ -241,10 +235,7 @@ async fn the_highest_common_version_is_spoken_and_without_one_nothing_is() {
     assert_eq!(kind(foreign), (RefusalKind::Conversation, 1..=3));
     beside(&home.socket(), |path| {
         let mut raw = Raw::dial(path);
-        let hello = Hello {
-            versions: 7..=8,
-            ..hello()
-        };
+        let hello = Hello { versions: 7..=8, ..hello() };
         raw.send(|out| hello.append_to(out).unwrap());
         let _ = raw.stream.write_all(&request(1, &Ask::Echo(666)));
         assert!(raw.frame().is_some(), "the refusal");
@@ -294,10 +285,7 @@ async fn an_announced_length_over_the_limit_ends_the_connection_unallocated() {
     for announced in [frame::FRAME_BYTES_MAX + 1, u32::MAX] {
         let mut goodbye = Vec::new();
         let (reason, requests_read) = (GoodbyeReason::Malformed, 0);
-        let envelope = Envelope::Goodbye {
-            reason,
-            requests_read,
-        };
+        let envelope = Envelope::Goodbye { reason, requests_read };
         envelope.append_to(&mut goodbye, 64).unwrap();
         let before = resident_bytes();
         beside(&home.socket(), move |path| {
@@ -328,10 +316,7 @@ async fn a_client_that_sends_nonsense_is_told_and_left() {
             assert!(raw.frame().is_some(), "what came before is answered");
             let body = raw.frame().unwrap();
             let (reason, requests_read) = (GoodbyeReason::Malformed, 1);
-            let expected = Envelope::Goodbye {
-                reason,
-                requests_read,
-            };
+            let expected = Envelope::Goodbye { reason, requests_read };
             assert_eq!(Envelope::parse(&body).unwrap(), expected);
             assert!(raw.frame().is_none());
         })
@@ -343,10 +328,7 @@ async fn a_client_that_sends_nonsense_is_told_and_left() {
 #[tokio::test]
 async fn a_client_beyond_its_limit_of_requests_is_answered_so() {
     let home = Home::new();
-    let options = ServerOptions {
-        in_flight_max: 3,
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { in_flight_max: 3, ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     beside(&home.socket(), |path| {
         let mut raw = Raw::greeted(path);
@@ -371,10 +353,7 @@ async fn a_client_beyond_its_limit_of_requests_is_answered_so() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_bounded_and_dropped() {
     let home = Home::new();
-    let options = ServerOptions {
-        write_wait: Duration::from_millis(200),
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { write_wait: Duration::from_millis(200), ..ServerOptions::default() };
     let server = Server::start_with(&home.socket(), options);
     let path = home.socket();
     let (sender, _held) = std::sync::mpsc::channel();
@@ -435,14 +414,7 @@ async fn a_server_without_descriptors_left_survives() {
     // Sockets made beforehand, connected when no descriptor is left: each takes one of the server's.
     let clients: Vec<_> = (0..20).map(|_| unconnected()).collect();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(open + 4),
-            maximum: old.maximum,
-        },
-    )
-    .unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(open + 4), maximum: old.maximum }).unwrap();
     let address = rustix::net::SocketAddrUnix::new(home.socket()).unwrap();
     for client in &clients {
         rustix::net::connect(client, &address).unwrap();
@@ -485,10 +457,7 @@ fn another_user_is_refused_on_both_ends() {
         let planted = planted.clone();
         move || {
             child::become_nobody(); // this thread only
-            let as_root = ConnectOptions {
-                server_uid: 0,
-                ..ConnectOptions::default()
-            };
+            let as_root = ConnectOptions { server_uid: 0, ..ConnectOptions::default() };
             let refused = theirs.block_on(connect_unix::<Echo>(&path, as_root)).unwrap_err();
             let careful = theirs.block_on(connect_unix::<Echo>(&path, ConnectOptions::default()));
             let listener = std::os::unix::net::UnixListener::bind(&planted).unwrap();

@@ -89,13 +89,7 @@ impl Seen {
     }
 
     pub fn open_gate(&self, number: u64) {
-        for gate in self
-            .gates
-            .lock()
-            .unwrap()
-            .remove(&number)
-            .unwrap_or_default()
-        {
+        for gate in self.gates.lock().unwrap().remove(&number).unwrap_or_default() {
             let _ = gate.send(());
         }
     }
@@ -152,13 +146,7 @@ impl Handler<Echo> for EchoHandler {
             }
             Ask::Gate(number) => {
                 let (open, opened) = oneshot::channel();
-                self.0
-                    .gates
-                    .lock()
-                    .unwrap()
-                    .entry(number)
-                    .or_default()
-                    .push(open);
+                self.0.gates.lock().unwrap().entry(number).or_default().push(open);
                 self.0.happened();
                 let _ = opened.await;
                 Told::Number(number)
@@ -169,11 +157,7 @@ impl Handler<Echo> for EchoHandler {
             Ask::Send(bytes) => Told::Number(bytes.len() as u64),
             Ask::Push(count) => {
                 let pusher = context.pusher();
-                Told::Number(
-                    (0..count)
-                        .filter(|number| pusher.push(number).is_ok())
-                        .count() as u64,
-                )
+                Told::Number((0..count).filter(|number| pusher.push(number).is_ok()).count() as u64)
             }
             Ask::CloseMe => {
                 context.close(GoodbyeReason::Superseded);
@@ -183,9 +167,7 @@ impl Handler<Echo> for EchoHandler {
                 let pusher = context.pusher();
                 let (done, pushed) = oneshot::channel();
                 std::thread::spawn(move || {
-                    let taken = (0..count)
-                        .filter(|number| pusher.push(number).is_ok())
-                        .count();
+                    let taken = (0..count).filter(|number| pusher.push(number).is_ok()).count();
                     let _ = done.send(taken as u64);
                 });
                 Told::Number(pushed.await.unwrap_or(0))
@@ -225,12 +207,7 @@ impl Server {
             let server = server.clone();
             async move { server.stopped().await }
         });
-        Self {
-            seen,
-            server,
-            stop,
-            stopped,
-        }
+        Self { seen, server, stop, stopped }
     }
 
     /// Stops gracefully; returns the tasks that were left.

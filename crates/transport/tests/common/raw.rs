@@ -22,10 +22,7 @@ impl Raw {
     pub fn new(stream: UnixStream) -> Self {
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self {
-            stream,
-            buffer: FrameBuffer::new(FRAME_BYTES_MAX),
-        }
+        Self { stream, buffer: FrameBuffer::new(FRAME_BYTES_MAX) }
     }
 
     /// A client that has connected and said nothing.
@@ -52,16 +49,9 @@ impl Raw {
     }
 
     pub fn accept_hello(&mut self) {
-        let terms = Terms {
-            version: 3,
-            frame_bytes_max: FRAME_BYTES_MAX,
-            in_flight_max: 4096,
-            connection: 1,
-        };
+        let terms = Terms { version: 3, frame_bytes_max: FRAME_BYTES_MAX, in_flight_max: 4096, connection: 1 };
         self.send(|out| {
-            Reply::Accepted(terms)
-                .append_to(Echo::NAME, &Echo::VERSIONS, out)
-                .unwrap();
+            Reply::Accepted(terms).append_to(Echo::NAME, &Echo::VERSIONS, out).unwrap();
         });
     }
 
@@ -134,11 +124,7 @@ pub fn request(id: u64, ask: &Ask) -> Vec<u8> {
     let payload = &encoded(ask);
     let deadline_ms = 60_000;
     let mut bytes = Vec::new();
-    let envelope = Envelope::Request {
-        id,
-        deadline_ms,
-        payload,
-    };
+    let envelope = Envelope::Request { id, deadline_ms, payload };
     envelope.append_to(&mut bytes, FRAME_BYTES_MAX).unwrap();
     bytes
 }
