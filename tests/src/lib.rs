@@ -1,1 +1,3 @@
-//! placeholder
+//! End-to-end machinery: the simulation and the torture runs.
+
+pub mod sim;

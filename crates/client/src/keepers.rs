@@ -107,7 +107,8 @@ pub fn around_us() -> Option<SessionId> {
     std::env::var("SHELLKEEP_SESSION").ok()?.parse().ok()
 }
 
-fn by_id(places: &Places, id: SessionId) -> Option<Keeper> {
+/// The running session with this id.
+pub fn by_id(places: &Places, id: SessionId) -> Option<Keeper> {
     let name = keeper_socket_name(id);
     places.keeper_directories().iter().find_map(|directory| {
         let socket = directory.join(&name);

@@ -1,1 +1,12 @@
-//! placeholder
+//! `shellkeep`: the command line, the terminal and the keeper.
+
+pub mod cli;
+pub mod cmd;
+pub mod input;
+pub mod keeper;
+pub mod keepers;
+pub mod link;
+pub mod names;
+pub mod places;
+pub mod report;
+pub mod terminal;

@@ -90,6 +90,11 @@ pub fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints what is wrong with a command line, as the parser says it.
+pub fn usage(text: &str) {
+    let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// `text` with control characters as escapes: names and paths may come from others.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -77,13 +77,13 @@ pub enum FromTerminal<'a> {
     /// Show the session here → [`FromKeeper::Attached`]. Output starts with [`Self::Resume`], so that the terminal
     /// has set its modes first.
     Attach(Attach),
-    /// Start the command. Only on the connection that the keeper was born with, before `Attach`.
-    #[serde(borrow)]
+    /// Start the command. Only on the connection that the keeper was born with, and first → `Attached` if that was
+    /// asked for, then [`FromKeeper::Started`] or [`FromKeeper::StartFailed`].
     Launch(Box<Launch>),
     /// The window changed.
     Resize(Size),
     /// Typed bytes, when they do not go straight to the PTY.
-    Input(#[serde(with = "serde_bytes")] &'a [u8]),
+    Input(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// The input ended: the command sees one end-of-file character.
     EndOfInput,
     /// A signal for the command.
@@ -135,6 +135,10 @@ pub struct Launch {
     pub when_full: WhenFull,
     /// Most bytes of the spool on disk.
     pub spool_bytes_max: u64,
+    /// Window of the session if it is not attached at once.
+    pub size: Option<Size>,
+    /// Show it to the one who launches.
+    pub attach: Option<Attach>,
 }
 
 /// What a full spool does.

@@ -1,0 +1,61 @@
+//! What each subcommand does, one file each.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::cli::{Cli, Command};
+use crate::report::{self, Exit, Failure, Outcome};
+
+mod attach;
+mod completions;
+mod detach;
+mod kill;
+mod man;
+mod start;
+
+/// The hidden subcommand that is the keeper.
+const KEEPER_VERB: &str = "keeper";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // Before everything else: a keeper lives long and needs no parser, and its descriptors must be its own at once.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == KEEPER_VERB) {
+        return crate::keeper::run();
+    }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli),
+        Err(error) => return say_usage(&error),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => report::failure(&failure),
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    match cli.command.unwrap_or(Command::Start(cli.start)) {
+        Command::Start(args) => start::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man => man::run(),
+        other => Err(Failure::usage(format_args!("this build has no {other:?}"))),
+    }
+}
+
+/// Help and versions are results; everything else is a usage error.
+fn say_usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match report::result(&error.render().to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => report::failure(&failure),
+        },
+        _ => {
+            report::usage(&error.render().to_string());
+            ExitCode::from(Exit::Usage as u8)
+        }
+    }
+}

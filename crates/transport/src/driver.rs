@@ -1,0 +1,385 @@
+//! The one task of a client's connection: reads, writes, hands out answers and pushes, watches deadlines and the peer.
+//!
+//! Promises that nothing read is ever lost (the buffer stays, each round takes what is there and awaits nothing in
+//! between), that an idle connection never wakes, and that its end, whatever the cause, is the link's end. Knows no
+//! reconnecting.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::call::CallError;
+use crate::codec::decode;
+use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason};
+use crate::frame::FrameBuffer;
+use crate::link::{DownReason, Link, Phase, Received, State};
+use crate::protocol::Protocol;
+
+/// After so much silence while a call or unsent bytes wait, the peer is asked for a sign of life.
+pub const PING_AFTER: Duration = Duration::from_secs(1);
+/// So long it may take to give one. Any byte counts. With the above: a stopped peer is found within 3 s.
+pub const PONG_WAIT_MAX: Duration = Duration::from_millis(1250);
+/// So long a buffer that has grown is kept for the next burst.
+pub(crate) const SHRINK_AFTER: Duration = Duration::from_secs(1);
+/// Reads of one round, so that a flood from the peer starves neither the other tasks nor our own writing.
+pub(crate) const READS_PER_ROUND: usize = 8;
+
+// The timer may have been set for a former ping just before a call came: silence is noticed one PONG_WAIT_MAX late.
+const _: () = assert!(
+    PONG_WAIT_MAX.as_millis() * 2 <= 2500 && PING_AFTER.as_millis() <= PONG_WAIT_MAX.as_millis()
+);
+
+pub(crate) struct Driver<P: Protocol> {
+    link: Arc<Link<P>>,
+    stream: Arc<UnixStream>,
+    buffer: FrameBuffer,
+    batch: Vec<Received<P>>,
+    wakers: Vec<Waker>,
+    timer: Timer,
+    life: Life,
+    said_goodbye: bool,
+}
+
+/// What is known of the peer's life, judged only while something is expected of it.
+struct Life {
+    heard: Instant,
+    pinged: Option<Instant>,
+    is_over: bool,
+}
+
+impl<P: Protocol> Driver<P> {
+    /// `buffer` holds what came with the Hello already.
+    pub(crate) fn new(link: Arc<Link<P>>, stream: Arc<UnixStream>, buffer: FrameBuffer) -> Self {
+        Self {
+            link,
+            stream,
+            buffer,
+            batch: Vec::new(),
+            wakers: Vec::new(),
+            timer: Timer::new(),
+            life: Life {
+                heard: Instant::now(),
+                pinged: None,
+                is_over: false,
+            },
+            said_goodbye: false,
+        }
+    }
+
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<(), DownReason> {
+        self.begin(cx)?;
+        let more = self.read(cx)?;
+        self.keep_time(cx);
+        if self.life.is_over {
+            return Err(DownReason::Unresponsive);
+        }
+        if let Err(reason) = self.rest(cx) {
+            return Err(self.last_words(reason));
+        }
+        if more {
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, cx: &Context<'_>) -> Result<(), DownReason> {
+        let mut state = self.link.lock();
+        state.out.driver_begins(cx);
+        match state.phase {
+            Phase::Ended(reason) => Err(reason),
+            Phase::Open | Phase::Closing => Ok(()),
+        }
+    }
+
+    /// Whether there may be more to read at once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, DownReason> {
+        self.take_frames()?; // what came with the Hello
+        for _ in 0..READS_PER_ROUND {
+            match self.stream.poll_read_ready(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(DownReason::Read(error.kind())),
+                Poll::Ready(Ok(())) => {}
+            }
+            match read_once(&self.stream, &mut self.buffer) {
+                Ok(None) => {}
+                Ok(Some(0)) => return Err(DownReason::PeerClosed),
+                Ok(Some(_)) => {
+                    self.life.heard = Instant::now();
+                    self.life.pinged = None;
+                    self.take_frames()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(DownReason::PeerClosed);
+                }
+                Err(error) => return Err(DownReason::Read(error.kind())),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands out every whole frame that is there. What came before a bad one counts.
+    fn take_frames(&mut self) -> Result<(), DownReason> {
+        let parsed = loop {
+            match self.buffer.next_frame() {
+                Ok(None) => break Ok(()),
+                Ok(Some(body)) => match receive(body) {
+                    Ok(received) => self.batch.extend(received),
+                    Err(reason) => break Err(reason),
+                },
+                Err(error) => break Err(error.into()),
+            }
+        };
+        let delivered = match self.batch.is_empty() {
+            true => Ok(()),
+            false => self.link.deliver(&mut self.batch, &mut self.wakers),
+        };
+        self.wakers.drain(..).for_each(Waker::wake);
+        delivered.and(parsed)
+    }
+
+    fn keep_time(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let fired = self.timer.fired(cx);
+            let state = &mut *self.link.lock();
+            if let Some(now) = fired {
+                state.timer = None;
+                self.life.on_time(now, state, &mut self.wakers);
+                if now >= self.life.heard + SHRINK_AFTER {
+                    self.buffer.shrink();
+                    state.out.shrink();
+                }
+            }
+            let idle_memory = self.buffer.is_idle_memory() || state.out.is_idle_memory();
+            let shrink = idle_memory.then(|| self.life.heard + SHRINK_AFTER);
+            let next = [self.life.next_time(state), shrink]
+                .into_iter()
+                .flatten()
+                .min();
+            let Some(next) = next.filter(|at| state.timer.is_none_or(|fires| *at < fires)) else {
+                return;
+            };
+            state.timer = Some(next);
+            self.timer.set(next);
+        }
+    }
+
+    fn rest(&mut self, cx: &mut Context<'_>) -> Result<(), DownReason> {
+        let state = &mut *self.link.lock();
+        if state.phase == Phase::Closing && state.calls.waiting() == 0 && !self.said_goodbye {
+            self.said_goodbye = true;
+            let requests_read = 0; // a client reads no requests
+            state.append(&Envelope::Goodbye {
+                reason: GoodbyeReason::Closing,
+                requests_read,
+            });
+        }
+        let flushed = state.out.flush(cx);
+        state.out.driver_rests();
+        flushed.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => DownReason::PeerClosed,
+            kind => DownReason::Write(kind),
+        })
+    }
+
+    /// The peer takes nothing any more. What it said before counts: answers that are here already, and its goodbye.
+    fn last_words(&mut self, reason: DownReason) -> DownReason {
+        for _ in 0..READS_PER_ROUND {
+            // Past the runtime's readiness, which may not have heard yet; the socket never blocks.
+            match rustix::io::read(&*self.stream, self.buffer.spare()) {
+                Ok(0) | Err(_) => return reason,
+                Ok(count) => self.buffer.filled(count),
+            }
+            if let Err(told) = self.take_frames() {
+                return told;
+            }
+        }
+        reason
+    }
+}
+
+impl Life {
+    /// Ends calls whose deadline has passed, asks for a sign of life, or gives up.
+    fn on_time<P: Protocol>(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let written = state.out.written();
+        let mut expired = Vec::new();
+        state.calls.expire(now, wakers, |id, call| {
+            expired.push(id);
+            Err(CallError::Deadline {
+                maybe_executed: call.sent_at <= written,
+            })
+        });
+        for id in expired {
+            state.append(&Envelope::Cancel { id });
+        }
+        if !state.expects() {
+            self.pinged = None;
+            return;
+        }
+        match self.pinged {
+            Some(pinged) => self.is_over = now >= pinged + PONG_WAIT_MAX,
+            None if now >= self.silent_since(state) + PING_AFTER => {
+                state.append(&Envelope::Ping);
+                self.pinged = Some(now);
+            }
+            None => {}
+        }
+    }
+
+    /// When something is due that no byte from the peer will tell of.
+    fn next_time<P: Protocol>(&self, state: &State<P>) -> Option<Instant> {
+        if self.is_over || !state.expects() {
+            return None;
+        }
+        let life = match self.pinged {
+            Some(pinged) => pinged + PONG_WAIT_MAX,
+            None => self.silent_since(state) + PING_AFTER,
+        };
+        let deadline = state
+            .calls
+            .earliest_deadline()
+            .filter(|_| state.calls.waiting() > 0);
+        Some(deadline.map_or(life, |deadline| deadline.min(life)))
+    }
+
+    fn silent_since<P: Protocol>(&self, state: &State<P>) -> Instant {
+        self.heard.max(state.busy_since)
+    }
+}
+
+impl<P: Protocol> Future for Driver<P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let round = this.round(cx);
+        this.wakers.drain(..).for_each(Waker::wake);
+        match round {
+            Ok(()) => Poll::Pending,
+            Err(reason) => {
+                // After our own goodbye the peer's end is what was asked for.
+                let asked = this.said_goodbye && reason == DownReason::PeerClosed;
+                this.link
+                    .end(if asked { DownReason::Closed } else { reason });
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// No field is pinned in place: the timer is boxed.
+impl<P: Protocol> Unpin for Driver<P> {}
+
+impl<P: Protocol> Drop for Driver<P> {
+    /// The runtime may drop the task at any await; whoever waits on another runtime must learn of it.
+    fn drop(&mut self) {
+        self.link.end(DownReason::Closed);
+    }
+}
+
+/// What a frame means for a client; a pong means nothing more than that it came.
+fn receive<P: Protocol>(body: &[u8]) -> Result<Option<Received<P>>, DownReason> {
+    let envelope = Envelope::parse(body)?;
+    Ok(Some(match envelope {
+        Envelope::Response { id, payload } => {
+            let answer = decode(payload).map_err(|error| {
+                tracing::warn!(%error, "an answer cannot be read");
+                CallError::Decode
+            });
+            Received::Answer(id, answer)
+        }
+        Envelope::Error { id, code } => Received::Answer(id, Err(code.into())),
+        Envelope::Push { payload } => match decode(payload) {
+            Ok(message) => Received::Push(message, body.len()),
+            Err(_) => return Err(DownReason::PushUndecodable),
+        },
+        Envelope::Ping => Received::Ping,
+        Envelope::Pong => return Ok(None),
+        Envelope::Goodbye {
+            reason,
+            requests_read,
+        } => Received::Goodbye(reason, requests_read),
+        Envelope::Request { .. } | Envelope::Cancel { .. } => {
+            let kind = envelope.kind();
+            return Err(EnvelopeError::WrongSide { kind }.into());
+        }
+    }))
+}
+
+/// One read into the buffer; `None` if there was nothing after all.
+///
+/// A read that leaves room has emptied the socket, and says so to the runtime by a `WouldBlock` that no call returned:
+/// that saves the second read which would only find nothing (epoll is edge-triggered; the next byte is a new edge).
+pub(crate) fn read_once(
+    stream: &UnixStream,
+    buffer: &mut FrameBuffer,
+) -> io::Result<Option<usize>> {
+    let mut count = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let spare = buffer.spare();
+        let room = spare.len();
+        match rustix::io::read(stream, spare) {
+            Ok(read) => {
+                count = Some(read);
+                if read == room || read == 0 {
+                    return Ok(());
+                }
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    });
+    if let Some(read) = count {
+        buffer.filled(read);
+        return Ok(Some(read));
+    }
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// A timer that is set only forward in need: once it has fired it stays silent until it is set again.
+pub(crate) struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl Timer {
+    pub(crate) const fn new() -> Self {
+        Self {
+            sleep: None,
+            armed: false,
+        }
+    }
+
+    pub(crate) fn set(&mut self, at: Instant) {
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(at),
+            none => *none = Some(Box::pin(sleep_until(at))),
+        }
+        self.armed = true;
+    }
+
+    /// The time, if it has come since the timer was set; otherwise the task is woken when it does.
+    pub(crate) fn fired(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        let sleep = self.sleep.as_mut().filter(|_| self.armed)?;
+        sleep.as_mut().poll(cx).is_ready().then(|| {
+            self.armed = false;
+            Instant::now()
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! One connection as a client sees it: what its driver and its callers share, under one short lock.
+//!
+//! Promises that the order of `start_call` is the order on the wire, and that the end happens once: from then on no
+//! call gets in, every waiting one is answered, and no event follows. Reads nothing and sleeps nowhere; that is the
+//! driver's.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::call::{Call, CallError};
+use crate::codec::{EncodeError, encode_into};
+use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason, REQUEST_HEAD_BYTES};
+use crate::events::EventQueue;
+use crate::frame::{FrameError, append_frame};
+use crate::handshake::Terms;
+use crate::in_flight::{InFlight, Waiting};
+use crate::outbound::Outbound;
+use crate::protocol::Protocol;
+
+/// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
+pub const OUT_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(OUT_BYTES_MAX >= crate::frame::FRAME_BYTES_MAX as usize);
+
+/// Pushes that came during `on_reconnect` and wait for the swap, and their bytes; one more ends the connection.
+const EARLY_PUSHES_MAX: usize = 1024;
+const EARLY_BYTES_MAX: usize = 1 << 20;
+
+/// Why a connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DownReason {
+    /// This side closed it: `close`, the last handle dropped, or its runtime ended.
+    #[error("closed by this side")]
+    Closed,
+    /// The peer closed it, or died.
+    #[error("the peer has closed the connection")]
+    PeerClosed,
+    /// The peer said why it goes.
+    #[error("the peer said goodbye: {0:?}")]
+    Goodbye(GoodbyeReason),
+    /// Reading failed.
+    #[error("failed to read: {0}")]
+    Read(std::io::ErrorKind),
+    /// Writing failed.
+    #[error("failed to write: {0}")]
+    Write(std::io::ErrorKind),
+    /// The peer sent what is no frame, or one over the limit.
+    #[error("the peer sent {0}")]
+    Frame(#[from] FrameError),
+    /// The peer sent a frame that means nothing.
+    #[error("the peer sent {0}")]
+    Envelope(#[from] EnvelopeError),
+    /// The peer sent a push that cannot be read. (Of an answer, its caller is told instead.)
+    #[error("the peer sent a push that cannot be read")]
+    PushUndecodable,
+    /// The peer gave no sign of life while it was waited for: it is stopped, or stuck.
+    #[error("the peer gives no sign of life")]
+    Unresponsive,
+    /// Nobody took the events, and their queue was full.
+    #[error("the events were not taken")]
+    EventsFull,
+    /// `on_reconnect` failed, panicked or took too long, so the connection never came into use.
+    #[error("on_reconnect did not succeed")]
+    NotProved,
+}
+
+pub(crate) struct Link<P: Protocol> {
+    generation: u64,
+    terms: Terms,
+    /// The least of what both ends take in one frame.
+    frame_bytes_max: u32,
+    state: Mutex<State<P>>,
+}
+
+pub(crate) struct State<P: Protocol> {
+    pub(crate) out: Outbound,
+    pub(crate) calls: InFlight<Result<P::Response, CallError>>,
+    pub(crate) phase: Phase,
+    /// Requests enqueued so far.
+    requests: u64,
+    /// When the driver's timer will fire; a caller with an earlier deadline must wake the driver.
+    pub(crate) timer: Option<Instant>,
+    /// When the last call came that found none waiting: silence before it means nothing.
+    pub(crate) busy_since: Instant,
+    delivery: Delivery<P>,
+    /// A call was answered since the connection came into use: only then it has shown to be of any good.
+    proved: bool,
+    on_end: Option<oneshot::Sender<DownReason>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// No new calls; once none waits the driver says goodbye.
+    Closing,
+    Ended(DownReason),
+}
+
+/// Where pushes go.
+enum Delivery<P: Protocol> {
+    /// The connection is not in use yet; bytes kept.
+    Early(Vec<(P::Push, usize)>, usize),
+    Attached(Arc<EventQueue<P>>),
+}
+
+/// One thing that the driver has read.
+pub(crate) enum Received<P: Protocol> {
+    Answer(u64, Result<P::Response, CallError>),
+    Push(P::Push, usize),
+    Ping,
+    Goodbye(GoodbyeReason, u64),
+}
+
+impl<P: Protocol> Link<P> {
+    /// The link, and what tells of its end.
+    pub(crate) fn new(
+        generation: u64,
+        terms: Terms,
+        frame_bytes_max: u32,
+        stream: Arc<UnixStream>,
+    ) -> (Arc<Self>, oneshot::Receiver<DownReason>) {
+        let (on_end, ended) = oneshot::channel();
+        let state = State {
+            out: Outbound::new(stream),
+            calls: InFlight::new(),
+            phase: Phase::Open,
+            requests: 0,
+            timer: None,
+            busy_since: Instant::now(),
+            delivery: Delivery::Early(Vec::new(), 0),
+            proved: false,
+            on_end: Some(on_end),
+        };
+        let link = Arc::new(Self {
+            generation,
+            terms,
+            frame_bytes_max: frame_bytes_max.min(terms.frame_bytes_max),
+            state: Mutex::new(state),
+        });
+        (link, ended)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock()
+    }
+
+    /// Whether a call was answered on it since it came into use.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.lock().proved
+    }
+
+    /// Enqueues a request now; what is returned waits for its answer.
+    pub(crate) fn start_call(self: &Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
+        let (id, waker) = match self.enqueue(request, wait) {
+            Ok(enqueued) => enqueued,
+            Err(error) => return Call::failed(error),
+        };
+        wake(waker);
+        Call::waiting(Arc::clone(self), id)
+    }
+
+    fn enqueue(
+        &self,
+        request: &P::Request,
+        wait: Duration,
+    ) -> Result<(u64, Option<Waker>), CallError> {
+        let now = Instant::now();
+        let deadline_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+        let deadline = now + Duration::from_millis(deadline_ms.into());
+        let state = &mut *self.lock();
+        state.admits(self.terms.in_flight_max)?;
+        let alone = state.calls.waiting() == 0 && state.out.pending() == 0;
+        let id = state.calls.next_id();
+        self.append_request(state.out.bytes(), id, deadline_ms, request)?;
+        state.requests += 1;
+        let call = Waiting::new(deadline, state.requests, state.out.end());
+        state.calls.insert(call);
+        if alone {
+            state.busy_since = now;
+        }
+        let mut waker = state.out.send(alone);
+        if state.timer.is_none_or(|fires| fires > deadline) {
+            waker = waker.or_else(|| state.out.driver_waker());
+        }
+        Ok((id, waker))
+    }
+
+    fn append_request(
+        &self,
+        out: &mut Vec<u8>,
+        id: u64,
+        deadline_ms: u32,
+        request: &P::Request,
+    ) -> Result<(), CallError> {
+        let bytes_max =
+            self.frame_bytes_max as usize - REQUEST_HEAD_BYTES.min(self.frame_bytes_max as usize);
+        append_frame(out, self.frame_bytes_max, |out| {
+            let payload = &[];
+            Envelope::Request {
+                id,
+                deadline_ms,
+                payload,
+            }
+            .write(out);
+            encode_into(request, out, bytes_max).map_err(Unsent::Encode)
+        })
+        .map_err(|unsent| match unsent {
+            Unsent::Encode(EncodeError::Unwritable(error)) => {
+                CallError::Unwritable(error.to_string().into())
+            }
+            Unsent::Encode(EncodeError::TooLarge { .. }) | Unsent::Frame(_) => {
+                CallError::TooLarge { bytes_max }
+            }
+        })
+    }
+
+    pub(crate) fn poll_call(
+        &self,
+        id: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Result<P::Response, CallError>> {
+        self.lock().calls.poll(id, cx).map(|answer| {
+            // A slot is freed only by its own call, so there always is one; "unknown" is the safe thing to say.
+            answer.unwrap_or(Err(CallError::Closed {
+                maybe_executed: true,
+            }))
+        })
+    }
+
+    /// The caller has gone. The server is told, unless that would add to a queue that is full already.
+    pub(crate) fn cancel(&self, id: u64) {
+        let waker = {
+            let state = &mut *self.lock();
+            if !state.calls.remove(id) || matches!(state.phase, Phase::Ended(_)) {
+                return;
+            }
+            state.append(&Envelope::Cancel { id });
+            // Never in place: a caller that drops many calls must not pay a system call for each.
+            state.out.send(false)
+        };
+        wake(waker);
+    }
+
+    /// Hands out a batch in order, under one lock; whoever is to be woken afterwards is added to `wakers`.
+    pub(crate) fn deliver(
+        &self,
+        batch: &mut Vec<Received<P>>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), DownReason> {
+        let state = &mut *self.lock();
+        if let Phase::Ended(reason) = state.phase {
+            return Err(reason);
+        }
+        for received in batch.drain(..) {
+            match received {
+                Received::Answer(id, answer) => {
+                    state.proved |= matches!(state.delivery, Delivery::Attached(_));
+                    state.calls.complete(id, answer, wakers);
+                }
+                Received::Push(message, bytes) => state.push(self.generation, message, bytes)?,
+                Received::Ping => state.append(&Envelope::Pong),
+                Received::Goodbye(reason, requests_read) => {
+                    let reason = DownReason::Goodbye(reason);
+                    self.end_locked(state, reason, requests_read, wakers);
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the connection into use: `Up`, then what came early, then what comes.
+    ///
+    /// # Errors
+    /// It has ended already; nothing was said about it.
+    pub(crate) fn attach(&self, events: &Arc<EventQueue<P>>) -> Result<(), DownReason> {
+        let mut state = self.lock();
+        if let Phase::Ended(reason) = state.phase {
+            return Err(reason);
+        }
+        events.up(self.generation);
+        let attached = Delivery::Attached(Arc::clone(events));
+        let early = match std::mem::replace(&mut state.delivery, attached) {
+            Delivery::Early(early, _) => early,
+            Delivery::Attached(_) => Vec::new(),
+        };
+        let mut taken = Ok(());
+        for (message, bytes) in early {
+            taken = taken.and_then(|()| state.push(self.generation, message, bytes));
+        }
+        drop(state);
+        if let Err(reason) = taken {
+            // It was up, and is down again: both are told, in this order, like any other loss.
+            self.end(reason);
+        }
+        Ok(())
+    }
+
+    /// No new calls; the driver says goodbye once none waits.
+    pub(crate) fn close_gracefully(&self) {
+        let waker = {
+            let state = &mut *self.lock();
+            if state.phase == Phase::Open {
+                state.phase = Phase::Closing;
+            }
+            state.out.wake_driver()
+        };
+        wake(waker);
+    }
+
+    /// Ends the connection; of two that try, the first is right and the other does nothing.
+    pub(crate) fn end(&self, reason: DownReason) {
+        let mut wakers = Vec::new();
+        self.end_locked(&mut self.lock(), reason, u64::MAX, &mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// `requests_read`: how many requests the peer has read, as far as it told.
+    fn end_locked(
+        &self,
+        state: &mut State<P>,
+        reason: DownReason,
+        requests_read: u64,
+        wakers: &mut Vec<Waker>,
+    ) {
+        if matches!(state.phase, Phase::Ended(_)) {
+            return;
+        }
+        state.phase = Phase::Ended(reason);
+        let written = state.out.written();
+        state.calls.end_all(wakers, |call| {
+            // A frame that the kernel did not take whole is never whole for the peer.
+            let maybe_executed = call.sent_at <= written && call.sequence <= requests_read;
+            Err(match reason {
+                DownReason::Closed => CallError::Closed { maybe_executed },
+                _ => CallError::ConnectionLost { maybe_executed },
+            })
+        });
+        wakers.extend(state.out.end_now());
+        if let Delivery::Attached(events) = &state.delivery {
+            events.down(self.generation, reason);
+        }
+        if let Some(on_end) = state.on_end.take() {
+            let _ = on_end.send(reason); // nobody may be interested any more
+        }
+    }
+}
+
+impl<P: Protocol> State<P> {
+    /// Whether one more call may be enqueued.
+    fn admits(&self, in_flight_max: u32) -> Result<(), CallError> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing | Phase::Ended(DownReason::Closed) => {
+                return Err(CallError::Closed {
+                    maybe_executed: false,
+                });
+            }
+            Phase::Ended(_) => return Err(CallError::Disconnected),
+        }
+        if self.calls.used() >= in_flight_max as usize || self.out.pending() >= OUT_BYTES_MAX {
+            return Err(CallError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Whether the peer owes a sign of life: an answer, or room for our bytes.
+    pub(crate) fn expects(&self) -> bool {
+        self.calls.waiting() > 0 || self.out.pending() > 0
+    }
+
+    /// Appends a small frame of our own. One that a full queue has no room for is left out: each of them is a hint.
+    pub(crate) fn append(&mut self, envelope: &Envelope<'_>) {
+        if self.out.pending() < OUT_BYTES_MAX {
+            let appended = envelope.append_to(self.out.bytes(), crate::frame::FRAME_BYTES_MAX);
+            debug_assert!(appended.is_ok(), "frames without a payload always fit");
+        }
+    }
+
+    fn push(&mut self, generation: u64, message: P::Push, bytes: usize) -> Result<(), DownReason> {
+        match &mut self.delivery {
+            Delivery::Attached(events) => events
+                .push(generation, message, bytes)
+                .map_err(|_| DownReason::EventsFull),
+            Delivery::Early(early, total) => {
+                if early.len() >= EARLY_PUSHES_MAX || *total + bytes > EARLY_BYTES_MAX {
+                    return Err(DownReason::EventsFull);
+                }
+                *total += bytes;
+                early.push((message, bytes));
+                Ok(())
+            }
+        }
+    }
+}
+
+enum Unsent {
+    Encode(EncodeError),
+    Frame(#[allow(dead_code)] FrameError),
+}
+
+impl From<FrameError> for Unsent {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,178 @@
+//! The sending half of a connection: one buffer that everybody appends whole frames to, under the connection's lock.
+//!
+//! Promises that frames leave in the order in which they were appended, that whoever appends while nobody writes can
+//! write in place, and that otherwise the driver is woken once, however many append. Bounds are the callers' to check
+//! by `pending`; knows nothing of what it sends.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+/// A buffer up to this size is kept when the connection goes idle.
+const KEEP_BYTES: usize = 2 << 10;
+
+pub(crate) struct Outbound {
+    bytes: Vec<u8>,
+    /// What of `bytes` is already written.
+    start: usize,
+    /// Bytes written since the connection began.
+    written: u64,
+    /// Gone when the connection has ended, so that no forgotten handle keeps the socket open.
+    stream: Option<Arc<UnixStream>>,
+    driver: Option<Waker>,
+    /// The driver runs, or was woken and will: it flushes at its end, nobody else needs to.
+    attended: bool,
+    /// Since when the peer takes nothing.
+    pub(crate) blocked_since: Option<Instant>,
+}
+
+impl Outbound {
+    pub(crate) fn new(stream: Arc<UnixStream>) -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            written: 0,
+            stream: Some(stream),
+            driver: None,
+            attended: true, // until its first poll the driver is on its way
+            blocked_since: None,
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn pending(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Bytes written since the connection began: a frame that ends here or before is with the kernel.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Where the next frame will begin, in bytes since the connection began.
+    pub(crate) fn end(&self) -> u64 {
+        self.written + self.pending() as u64
+    }
+
+    /// The buffer, to append whole frames to and nothing else.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// To be called after appending. With `in_place`, writes here and now if nobody else does or will. Whoever comes
+    /// back is to be woken once the lock is released.
+    #[must_use]
+    pub(crate) fn send(&mut self, in_place: bool) -> Option<Waker> {
+        if self.attended {
+            return None;
+        }
+        // An error is left for the driver, which meets it again and ends the connection in one place.
+        if in_place && matches!(self.write(), Ok(true)) {
+            return None;
+        }
+        self.wake_driver()
+    }
+
+    /// The driver's waker, if it is not on its way already. To be woken once the lock is released.
+    #[must_use]
+    pub(crate) fn wake_driver(&mut self) -> Option<Waker> {
+        if std::mem::replace(&mut self.attended, true) {
+            return None;
+        }
+        self.driver.clone()
+    }
+
+    /// The driver's waker even if it runs just now: it will run once more.
+    pub(crate) fn driver_waker(&mut self) -> Option<Waker> {
+        self.attended = true;
+        self.driver.clone()
+    }
+
+    /// The driver begins a round: until `driver_rests`, appending is enough.
+    pub(crate) fn driver_begins(&mut self, cx: &Context<'_>) {
+        self.attended = true;
+        match &mut self.driver {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Writes what the socket takes; arranges that the driver is woken when it takes more.
+    ///
+    /// # Errors
+    /// Of the socket; the connection has ended.
+    pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.write()? {
+            let Some(stream) = &self.stream else {
+                break;
+            };
+            match stream.poll_write_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The driver goes to sleep: from here on somebody must write or wake it.
+    pub(crate) fn driver_rests(&mut self) {
+        self.attended = false;
+    }
+
+    /// Whether `shrink` would give the memory of a busy time back.
+    pub(crate) fn is_idle_memory(&self) -> bool {
+        self.pending() == 0 && self.bytes.capacity() > KEEP_BYTES
+    }
+
+    pub(crate) fn shrink(&mut self) {
+        if self.pending() == 0 {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Lets go of the socket and of what was not written. The driver is to be woken to do the same.
+    pub(crate) fn end_now(&mut self) -> Option<Waker> {
+        self.stream = None;
+        self.bytes = Vec::new();
+        self.start = 0;
+        self.driver.take()
+    }
+
+    /// Whether everything is written. The lock is held over these system calls: they never block, and a second writer
+    /// would have to wait for the first in any case to keep the order.
+    fn write(&mut self) -> io::Result<bool> {
+        let Some(stream) = &self.stream else {
+            return Ok(true);
+        };
+        while self.start < self.bytes.len() {
+            match stream.try_write(&self.bytes[self.start..]) {
+                Ok(count) => {
+                    self.start += count;
+                    self.written += count as u64;
+                    self.blocked_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    self.forget_written();
+                    return Ok(false);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.bytes.clear();
+        self.start = 0;
+        Ok(true)
+    }
+
+    /// Moves the rest to the front once most of the buffer is history: each byte is moved at most about once.
+    fn forget_written(&mut self) {
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What shellkeep promises, one file per promise.
+
+mod simulation;
