@@ -37,12 +37,7 @@ impl Schedule {
             .with_max_elapsed_time(None) // the default gives up for good after 15 minutes
             .build();
         inner.reset();
-        Self {
-            inner,
-            min,
-            max,
-            fresh: true,
-        }
+        Self { inner, min, max, fresh: true }
     }
 
     /// How long to wait before the next try.
@@ -50,10 +45,7 @@ impl Schedule {
         if std::mem::take(&mut self.fresh) {
             return Duration::ZERO;
         }
-        self.inner
-            .next_backoff()
-            .unwrap_or(self.max)
-            .clamp(self.min, self.max.max(self.min))
+        self.inner.next_backoff().unwrap_or(self.max).clamp(self.min, self.max.max(self.min))
     }
 
     /// Starts over: the next try comes at once.

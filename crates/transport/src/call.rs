@@ -117,9 +117,7 @@ impl From<ErrorCode> for CallError {
     fn from(code: ErrorCode) -> Self {
         match code {
             ErrorCode::HandlerFailed => Self::HandlerFailed,
-            ErrorCode::DeadlineExceeded => Self::Deadline {
-                maybe_executed: true,
-            },
+            ErrorCode::DeadlineExceeded => Self::Deadline { maybe_executed: true },
             ErrorCode::Undecodable => Self::Rejected,
             ErrorCode::ResponseUnsendable => Self::ResponseUnsendable,
             ErrorCode::Overloaded => Self::Overloaded,
@@ -149,15 +147,11 @@ enum State<P: Protocol> {
 
 impl<P: Protocol> Call<P> {
     pub(crate) fn waiting(link: Arc<Link<P>>, id: u64) -> Self {
-        Self {
-            state: State::Waiting { link, id },
-        }
+        Self { state: State::Waiting { link, id } }
     }
 
     pub(crate) fn failed(error: CallError) -> Self {
-        Self {
-            state: State::Failed(error),
-        }
+        Self { state: State::Failed(error) }
     }
 
     /// The connection that the request was enqueued on; `None` if it was not, or if the call is over.
@@ -177,16 +171,11 @@ impl<P: Protocol> Future for Call<P> {
         let outcome = match &this.state {
             State::Waiting { link, id } => match link.poll_call(*id, cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => outcome.map(|response| Answer {
-                    generation: link.generation(),
-                    response,
-                }),
+                Poll::Ready(outcome) => outcome.map(|response| Answer { generation: link.generation(), response }),
             },
             State::Failed(error) => Err(error.clone()),
             // Polled after its end, which only a broken executor does; it must neither hang nor panic.
-            State::Over => Err(CallError::Closed {
-                maybe_executed: true,
-            }),
+            State::Over => Err(CallError::Closed { maybe_executed: true }),
         };
         this.state = State::Over;
         Poll::Ready(outcome)

@@ -51,12 +51,7 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self {
-            call_wait: CALL_WAIT,
-            hello_wait: HELLO_WAIT,
-            server_uid: own_uid(),
-            events_max: EVENTS_MAX,
-        }
+        Self { call_wait: CALL_WAIT, hello_wait: HELLO_WAIT, server_uid: own_uid(), events_max: EVENTS_MAX }
     }
 }
 
@@ -123,9 +118,7 @@ pub struct RpcClient<P: Protocol> {
 
 impl<P: Protocol> Clone for RpcClient<P> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -156,10 +149,7 @@ struct Inner<P: Protocol> {
 impl<P: Protocol> Shared<P> {
     pub(crate) fn new(options: &ConnectOptions) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner {
-                sender: None,
-                closed: false,
-            }),
+            inner: Mutex::new(Inner { sender: None, closed: false }),
             call_wait: options.call_wait,
             events: EventQueue::new(options.events_max),
             state: watch::Sender::new(State::Disconnected { last_error: None }),
@@ -179,10 +169,7 @@ impl<P: Protocol> Shared<P> {
         link.attach(&self.events)?;
         inner.sender = Some(Arc::clone(link));
         let (generation, version) = (link.generation(), link.terms().version);
-        self.state.send_replace(State::Connected {
-            generation,
-            version,
-        });
+        self.state.send_replace(State::Connected { generation, version });
         Ok(())
     }
 
@@ -206,9 +193,7 @@ impl<P: Protocol> Shared<P> {
             match &inner.sender {
                 Some(sender) => Arc::clone(sender),
                 None if inner.closed => {
-                    return Call::failed(CallError::Closed {
-                        maybe_executed: false,
-                    });
+                    return Call::failed(CallError::Closed { maybe_executed: false });
                 }
                 None => return Call::failed(CallError::Disconnected),
             }
@@ -315,8 +300,7 @@ impl<P: Protocol> RpcClient<P> {
         link.iter().for_each(|link| link.end(DownReason::Closed));
         self.shared.end_close();
         if in_time.is_err() {
-            let forced =
-                tokio::time::timeout(CLOSE_FORCED_WAIT_MAX, self.shared.tasks.wait()).await;
+            let forced = tokio::time::timeout(CLOSE_FORCED_WAIT_MAX, self.shared.tasks.wait()).await;
             if forced.is_err() {
                 tracing::warn!(tasks = self.shared.tasks.len(), "closed with tasks left");
             }
@@ -335,10 +319,7 @@ pub struct Connection<P: Protocol> {
 
 impl<P: Protocol> Clone for Connection<P> {
     fn clone(&self) -> Self {
-        Self {
-            link: Arc::clone(&self.link),
-            call_wait: self.call_wait,
-        }
+        Self { link: Arc::clone(&self.link), call_wait: self.call_wait }
     }
 }
 
@@ -426,11 +407,7 @@ where
 ///
 /// # Panics
 /// Outside of a tokio runtime: its task runs on the current one.
-pub fn connect_unix_lazy<P, F, Fut>(
-    path: impl AsRef<Path>,
-    policy: ReconnectPolicy,
-    on_reconnect: F,
-) -> RpcClient<P>
+pub fn connect_unix_lazy<P, F, Fut>(path: impl AsRef<Path>, policy: ReconnectPolicy, on_reconnect: F) -> RpcClient<P>
 where
     P: Protocol,
     F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,

@@ -33,16 +33,8 @@ pub struct DecodeError(Box<dyn std::error::Error + Send + Sync>);
 ///
 /// # Errors
 /// See [`EncodeError`].
-pub fn encode_into<T: Serialize + ?Sized>(
-    message: &T,
-    out: &mut Vec<u8>,
-    bytes_max: usize,
-) -> Result<(), EncodeError> {
-    let mut bounded = Bounded {
-        end: out.len().saturating_add(bytes_max),
-        out,
-        over: false,
-    };
+pub fn encode_into<T: Serialize + ?Sized>(message: &T, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), EncodeError> {
+    let mut bounded = Bounded { end: out.len().saturating_add(bytes_max), out, over: false };
     // The bound sits in the writer because bincode's own limit computes the size first, a second walk of the message.
     match options().serialize_into(&mut bounded, message) {
         Ok(()) => Ok(()),
@@ -57,10 +49,7 @@ pub fn encode_into<T: Serialize + ?Sized>(
 /// [`DecodeError`] if the bytes end early, are left over, or mean nothing.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     // No message holds more bytes than it was sent in: the exact limit, and the least that an attacker can use.
-    options()
-        .with_limit(bytes.len() as u64)
-        .deserialize(bytes)
-        .map_err(|error| DecodeError(error))
+    options().with_limit(bytes.len() as u64).deserialize(bytes).map_err(|error| DecodeError(error))
 }
 
 fn options() -> impl Options {

@@ -98,10 +98,7 @@ pub(crate) async fn dial<P: Protocol>(
     Ok(Dialed { link, ended, kept })
 }
 
-async fn greet<P: Protocol>(
-    stream: &UnixStream,
-    buffer: &mut FrameBuffer,
-) -> Result<Terms, DialError> {
+async fn greet<P: Protocol>(stream: &UnixStream, buffer: &mut FrameBuffer) -> Result<Terms, DialError> {
     let hello = Hello {
         name: P::NAME,
         versions: P::VERSIONS,

@@ -33,9 +33,7 @@ pub(crate) const SHRINK_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const READS_PER_ROUND: usize = 8;
 
 // The timer may have been set for a former ping just before a call came: silence is noticed one PONG_WAIT_MAX late.
-const _: () = assert!(
-    PONG_WAIT_MAX.as_millis() * 2 <= 2500 && PING_AFTER.as_millis() <= PONG_WAIT_MAX.as_millis()
-);
+const _: () = assert!(PONG_WAIT_MAX.as_millis() * 2 <= 2500 && PING_AFTER.as_millis() <= PONG_WAIT_MAX.as_millis());
 
 pub(crate) struct Driver<P: Protocol> {
     link: Arc<Link<P>>,
@@ -65,11 +63,7 @@ impl<P: Protocol> Driver<P> {
             batch: Vec::new(),
             wakers: Vec::new(),
             timer: Timer::new(),
-            life: Life {
-                heard: Instant::now(),
-                pinged: None,
-                is_over: false,
-            },
+            life: Life { heard: Instant::now(), pinged: None, is_over: false },
             said_goodbye: false,
         }
     }
@@ -159,10 +153,7 @@ impl<P: Protocol> Driver<P> {
             }
             let idle_memory = self.buffer.is_idle_memory() || state.out.is_idle_memory();
             let shrink = idle_memory.then(|| self.life.heard + SHRINK_AFTER);
-            let next = [self.life.next_time(state), shrink]
-                .into_iter()
-                .flatten()
-                .min();
+            let next = [self.life.next_time(state), shrink].into_iter().flatten().min();
             let Some(next) = next.filter(|at| state.timer.is_none_or(|fires| *at < fires)) else {
                 return;
             };
@@ -176,10 +167,7 @@ impl<P: Protocol> Driver<P> {
         if state.phase == Phase::Closing && state.calls.waiting() == 0 && !self.said_goodbye {
             self.said_goodbye = true;
             let requests_read = 0; // a client reads no requests
-            state.append(&Envelope::Goodbye {
-                reason: GoodbyeReason::Closing,
-                requests_read,
-            });
+            state.append(&Envelope::Goodbye { reason: GoodbyeReason::Closing, requests_read });
         }
         let flushed = state.out.flush(cx);
         state.out.driver_rests();
@@ -207,19 +195,12 @@ impl<P: Protocol> Driver<P> {
 
 impl Life {
     /// Ends calls whose deadline has passed, asks for a sign of life, or gives up.
-    fn on_time<P: Protocol>(
-        &mut self,
-        now: Instant,
-        state: &mut State<P>,
-        wakers: &mut Vec<Waker>,
-    ) {
+    fn on_time<P: Protocol>(&mut self, now: Instant, state: &mut State<P>, wakers: &mut Vec<Waker>) {
         let written = state.out.written();
         let mut expired = Vec::new();
         state.calls.expire(now, wakers, |id, call| {
             expired.push(id);
-            Err(CallError::Deadline {
-                maybe_executed: call.sent_at <= written,
-            })
+            Err(CallError::Deadline { maybe_executed: call.sent_at <= written })
         });
         for id in expired {
             state.append(&Envelope::Cancel { id });
@@ -247,10 +228,7 @@ impl Life {
             Some(pinged) => pinged + PONG_WAIT_MAX,
             None => self.silent_since(state) + PING_AFTER,
         };
-        let deadline = state
-            .calls
-            .earliest_deadline()
-            .filter(|_| state.calls.waiting() > 0);
+        let deadline = state.calls.earliest_deadline().filter(|_| state.calls.waiting() > 0);
         Some(deadline.map_or(life, |deadline| deadline.min(life)))
     }
 
@@ -271,8 +249,7 @@ impl<P: Protocol> Future for Driver<P> {
             Err(reason) => {
                 // After our own goodbye the peer's end is what was asked for.
                 let asked = this.said_goodbye && reason == DownReason::PeerClosed;
-                this.link
-                    .end(if asked { DownReason::Closed } else { reason });
+                this.link.end(if asked { DownReason::Closed } else { reason });
                 Poll::Ready(())
             }
         }
@@ -307,10 +284,7 @@ fn receive<P: Protocol>(body: &[u8]) -> Result<Option<Received<P>>, DownReason> 
         },
         Envelope::Ping => Received::Ping,
         Envelope::Pong => return Ok(None),
-        Envelope::Goodbye {
-            reason,
-            requests_read,
-        } => Received::Goodbye(reason, requests_read),
+        Envelope::Goodbye { reason, requests_read } => Received::Goodbye(reason, requests_read),
         Envelope::Request { .. } | Envelope::Cancel { .. } => {
             let kind = envelope.kind();
             return Err(EnvelopeError::WrongSide { kind }.into());
@@ -322,10 +296,7 @@ fn receive<P: Protocol>(body: &[u8]) -> Result<Option<Received<P>>, DownReason> 
 ///
 /// A read that leaves room has emptied the socket, and says so to the runtime by a `WouldBlock` that no call returned:
 /// that saves the second read which would only find nothing (epoll is edge-triggered; the next byte is a new edge).
-pub(crate) fn read_once(
-    stream: &UnixStream,
-    buffer: &mut FrameBuffer,
-) -> io::Result<Option<usize>> {
+pub(crate) fn read_once(stream: &UnixStream, buffer: &mut FrameBuffer) -> io::Result<Option<usize>> {
     let mut count = None;
     let outcome = stream.try_io(Interest::READABLE, || {
         let spare = buffer.spare();
@@ -360,10 +331,7 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) const fn new() -> Self {
-        Self {
-            sleep: None,
-            armed: false,
-        }
+        Self { sleep: None, armed: false }
     }
 
     pub(crate) fn set(&mut self, at: Instant) {

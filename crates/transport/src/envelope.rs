@@ -186,43 +186,22 @@ impl<'a> Envelope<'a> {
         };
         let mut fields = Fields { rest };
         let envelope = match kind {
-            REQUEST => (|| {
-                Some(Self::Request {
-                    id: fields.u64()?,
-                    deadline_ms: fields.u32()?,
-                    payload: fields.payload(),
-                })
-            })(),
-            RESPONSE => (|| {
-                Some(Self::Response {
-                    id: fields.u64()?,
-                    payload: fields.payload(),
-                })
-            })(),
-            ERROR => (|| {
-                Some(Self::Error {
-                    id: fields.u64()?,
-                    code: ErrorCode::from_wire(fields.u16()?),
-                })
-            })(),
+            REQUEST => {
+                (|| Some(Self::Request { id: fields.u64()?, deadline_ms: fields.u32()?, payload: fields.payload() }))()
+            }
+            RESPONSE => (|| Some(Self::Response { id: fields.u64()?, payload: fields.payload() }))(),
+            ERROR => (|| Some(Self::Error { id: fields.u64()?, code: ErrorCode::from_wire(fields.u16()?) }))(),
             CANCEL => fields.u64().map(|id| Self::Cancel { id }),
-            PUSH => Some(Self::Push {
-                payload: fields.payload(),
-            }),
+            PUSH => Some(Self::Push { payload: fields.payload() }),
             PING => Some(Self::Ping),
             PONG => Some(Self::Pong),
             GOODBYE => (|| {
-                Some(Self::Goodbye {
-                    reason: GoodbyeReason::from_wire(fields.u16()?),
-                    requests_read: fields.u64()?,
-                })
+                Some(Self::Goodbye { reason: GoodbyeReason::from_wire(fields.u16()?), requests_read: fields.u64()? })
             })(),
             kind => return Err(EnvelopeError::UnknownKind { kind }),
         };
         let bytes = body.len();
-        envelope
-            .filter(|_| fields.rest.is_empty())
-            .ok_or(EnvelopeError::Length { kind, bytes })
+        envelope.filter(|_| fields.rest.is_empty()).ok_or(EnvelopeError::Length { kind, bytes })
     }
 
     /// The first byte of the body.
@@ -243,11 +222,7 @@ impl<'a> Envelope<'a> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.kind());
         match *self {
-            Self::Request {
-                id,
-                deadline_ms,
-                payload,
-            } => {
+            Self::Request { id, deadline_ms, payload } => {
                 out.extend_from_slice(&id.to_le_bytes());
                 out.extend_from_slice(&deadline_ms.to_le_bytes());
                 out.extend_from_slice(payload);
@@ -263,10 +238,7 @@ impl<'a> Envelope<'a> {
             Self::Cancel { id } => out.extend_from_slice(&id.to_le_bytes()),
             Self::Push { payload } => out.extend_from_slice(payload),
             Self::Ping | Self::Pong => {}
-            Self::Goodbye {
-                reason,
-                requests_read,
-            } => {
+            Self::Goodbye { reason, requests_read } => {
                 out.extend_from_slice(&reason.to_wire().to_le_bytes());
                 out.extend_from_slice(&requests_read.to_le_bytes());
             }

@@ -47,10 +47,7 @@ where
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Up { generation } => write!(f, "Up({generation})"),
-            Self::Push {
-                generation,
-                message,
-            } => write!(f, "Push({generation}, {message:?})"),
+            Self::Push { generation, message } => write!(f, "Push({generation}, {message:?})"),
             Self::Down { generation, reason } => write!(f, "Down({generation}, {reason:?})"),
         }
     }
@@ -121,12 +118,7 @@ impl<P: Protocol> EventQueue<P> {
     }
 
     /// `bytes` is what the message took on the wire.
-    pub(crate) fn push(
-        &self,
-        generation: u64,
-        message: P::Push,
-        bytes: usize,
-    ) -> Result<(), EventsFull> {
+    pub(crate) fn push(&self, generation: u64, message: P::Push, bytes: usize) -> Result<(), EventsFull> {
         let waker = {
             let mut queue = self.queue.lock();
             if queue.events.len() >= self.events_max || queue.bytes + bytes > EVENT_BYTES_MAX {
@@ -137,13 +129,7 @@ impl<P: Protocol> EventQueue<P> {
                 queue.start_over();
                 return Ok(());
             }
-            queue.add(
-                Event::Push {
-                    generation,
-                    message,
-                },
-                bytes,
-            )
+            queue.add(Event::Push { generation, message }, bytes)
         };
         wake(waker);
         Ok(())
@@ -166,10 +152,7 @@ impl<P: Protocol> EventQueue<P> {
             (queue.consumer, queue.waker.take())
         };
         wake(waker);
-        Events {
-            queue: Arc::clone(self),
-            consumer,
-        }
+        Events { queue: Arc::clone(self), consumer }
     }
 }
 

@@ -54,13 +54,7 @@ pub struct FrameBuffer {
 impl FrameBuffer {
     /// An empty buffer that allocates nothing yet and accepts bodies of up to `bytes_max` bytes.
     pub const fn new(bytes_max: u32) -> Self {
-        Self {
-            bytes: Vec::new(),
-            start: 0,
-            end: 0,
-            filled_up: false,
-            bytes_max,
-        }
+        Self { bytes: Vec::new(), start: 0, end: 0, filled_up: false, bytes_max }
     }
 
     /// Changes the limit for every frame that was not taken yet.
@@ -74,10 +68,8 @@ impl FrameBuffer {
     /// [`FrameError`] as soon as the prefix shows it, however little of the body is there.
     pub fn has_frame(&self) -> Result<bool, FrameError> {
         let waiting = self.end - self.start;
-        Ok(
-            announced(&self.bytes[self.start..self.end], self.bytes_max)?
-                .is_some_and(|body| waiting - PREFIX_BYTES >= body),
-        )
+        Ok(announced(&self.bytes[self.start..self.end], self.bytes_max)?
+            .is_some_and(|body| waiting - PREFIX_BYTES >= body))
     }
 
     /// Takes the next whole frame's body, or `None` until more bytes were read.
@@ -177,11 +169,7 @@ pub fn append_frame<E: From<FrameError>>(
     bytes_max: u32,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut draft = Draft {
-        start: out.len(),
-        out,
-        whole: false,
-    };
+    let mut draft = Draft { start: out.len(), out, whole: false };
     draft.out.extend_from_slice(&[0; PREFIX_BYTES]);
     let body = draft.start + PREFIX_BYTES;
     fill(draft.out)?;
@@ -230,10 +218,7 @@ pub enum ReadError {
 ///
 /// # Errors
 /// See [`ReadError`].
-pub fn read_frame<'b>(
-    reader: &mut impl Read,
-    buffer: &'b mut FrameBuffer,
-) -> Result<Option<&'b [u8]>, ReadError> {
+pub fn read_frame<'b>(reader: &mut impl Read, buffer: &'b mut FrameBuffer) -> Result<Option<&'b [u8]>, ReadError> {
     while !buffer.has_frame()? {
         match reader.read(buffer.spare()) {
             Ok(0) if buffer.is_empty() => return Ok(None),

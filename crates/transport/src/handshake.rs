@@ -228,12 +228,7 @@ impl Reply {
 }
 
 impl Terms {
-    const NONE: Self = Self {
-        version: 0,
-        frame_bytes_max: 0,
-        in_flight_max: 0,
-        connection: 0,
-    };
+    const NONE: Self = Self { version: 0, frame_bytes_max: 0, in_flight_max: 0, connection: 0 };
 }
 
 /// The version that a server of `P` speaks with the sender of `hello`: the highest that both know.
@@ -245,11 +240,7 @@ pub(crate) fn choose_version<P: Protocol>(hello: &Hello) -> Result<u16, Refusal>
         let (ours, theirs) = (P::NAME, hello.name);
         return Err(refusal::<P>(
             RefusalKind::Conversation,
-            format!(
-                "here {} is spoken, not {}",
-                ours.escape_ascii(),
-                theirs.escape_ascii()
-            ),
+            format!("here {} is spoken, not {}", ours.escape_ascii(), theirs.escape_ascii()),
         ));
     }
     let version = (*hello.versions.end()).min(*P::VERSIONS.end());
@@ -257,18 +248,11 @@ pub(crate) fn choose_version<P: Protocol>(hello: &Hello) -> Result<u16, Refusal>
         return Ok(version);
     }
     let (ours, theirs) = (P::VERSIONS, &hello.versions);
-    Err(refusal::<P>(
-        RefusalKind::Version,
-        format!("the server speaks versions {ours:?}, the client {theirs:?}"),
-    ))
+    Err(refusal::<P>(RefusalKind::Version, format!("the server speaks versions {ours:?}, the client {theirs:?}")))
 }
 
 pub(crate) fn refusal<P: Protocol>(kind: RefusalKind, text: String) -> Refusal {
-    Refusal {
-        kind,
-        versions: P::VERSIONS,
-        text,
-    }
+    Refusal { kind, versions: P::VERSIONS, text }
 }
 
 /// The fixed fields of a first frame. The magic is judged first: of a stranger the length means nothing.
@@ -277,9 +261,7 @@ fn fixed<const N: usize>(body: &[u8], fits: bool) -> Result<&[u8; N], HelloError
         return Err(HelloError::Magic);
     }
     let bytes = body.len();
-    body.first_chunk()
-        .filter(|_| fits)
-        .ok_or(HelloError::Length { bytes })
+    body.first_chunk().filter(|_| fits).ok_or(HelloError::Length { bytes })
 }
 
 fn take<const N: usize>(fields: &[u8], at: usize) -> [u8; N] {

@@ -46,24 +46,13 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn new(deadline: Instant, sequence: u64, sent_at: u64) -> Self {
-        Self {
-            waker: None,
-            deadline,
-            sequence,
-            sent_at,
-        }
+        Self { waker: None, deadline, sequence, sent_at }
     }
 }
 
 impl<T> InFlight<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: None,
-            used: 0,
-            waiting: 0,
-            earliest: None,
-        }
+        Self { slots: Vec::new(), free: None, used: 0, waiting: 0, earliest: None }
     }
 
     /// No waiting call's deadline is earlier than this.
@@ -89,10 +78,7 @@ impl<T> InFlight<T> {
 
     pub(crate) fn insert(&mut self, call: Waiting) -> u64 {
         let id = self.next_id();
-        self.earliest = Some(
-            self.earliest
-                .map_or(call.deadline, |least| least.min(call.deadline)),
-        );
+        self.earliest = Some(self.earliest.map_or(call.deadline, |least| least.min(call.deadline)));
         if let Some(index) = self.free {
             let slot = &mut self.slots[index as usize];
             if let State::Free { next } = slot.state {
@@ -100,10 +86,7 @@ impl<T> InFlight<T> {
             }
             slot.state = State::Waiting(call);
         } else {
-            self.slots.push(Slot {
-                generation: 0,
-                state: State::Waiting(call),
-            });
+            self.slots.push(Slot { generation: 0, state: State::Waiting(call) });
         }
         self.used += 1;
         self.waiting += 1;
@@ -144,12 +127,7 @@ impl<T> InFlight<T> {
     }
 
     /// Ends every call whose deadline has come. Walks the slab only if one may have.
-    pub(crate) fn expire(
-        &mut self,
-        now: Instant,
-        wakers: &mut Vec<Waker>,
-        mut answer: impl FnMut(u64, &Waiting) -> T,
-    ) {
+    pub(crate) fn expire(&mut self, now: Instant, wakers: &mut Vec<Waker>, mut answer: impl FnMut(u64, &Waiting) -> T) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -171,11 +149,7 @@ impl<T> InFlight<T> {
     }
 
     /// Ends every call.
-    pub(crate) fn end_all(
-        &mut self,
-        wakers: &mut Vec<Waker>,
-        mut answer: impl FnMut(&Waiting) -> T,
-    ) {
+    pub(crate) fn end_all(&mut self, wakers: &mut Vec<Waker>, mut answer: impl FnMut(&Waiting) -> T) {
         for slot in &mut self.slots {
             if let State::Waiting(call) = &mut slot.state {
                 wakers.extend(call.waker.take());

@@ -21,24 +21,20 @@ mod watch;
 pub use backoff::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, Schedule};
 pub use call::{Answer, Call, CallError, Executed};
 pub use client::{
-    CALL_WAIT, CLOSE_WAIT_MAX, ConnectOptions, Connection, EVENTS_MAX, HELLO_WAIT,
-    ON_RECONNECT_WAIT, OnReconnectError, ReconnectPolicy, RpcClient, State, connect_unix,
-    connect_unix_lazy, connect_unix_with_reconnect,
+    CALL_WAIT, CLOSE_WAIT_MAX, ConnectOptions, Connection, EVENTS_MAX, HELLO_WAIT, ON_RECONNECT_WAIT, OnReconnectError,
+    ReconnectPolicy, RpcClient, State, connect_unix, connect_unix_lazy, connect_unix_with_reconnect,
 };
 pub use codec::{DecodeError, EncodeError, decode, encode_into};
 pub use dial::DialError;
 pub use driver::{PING_AFTER, PONG_WAIT_MAX};
 pub use envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 pub use events::{EVENT_BYTES_MAX, Event, Events};
-pub use handshake::{
-    Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms,
-};
+pub use handshake::{Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms};
 pub use link::{DownReason, OUT_BYTES_MAX};
 pub use protocol::Protocol;
 pub use server::{
-    CONNECTIONS_MAX, Context, DRAIN_WAIT_MAX, HANDLER_WAIT_MAX, HELLO_DEADLINE, Handler,
-    IN_FLIGHT_MAX, PUSH_BYTES_MAX, PushError, Pusher, RpcServer, ServerOptions,
-    UNAUTHENTICATED_MAX, WRITE_WAIT_MAX,
+    CONNECTIONS_MAX, Context, DRAIN_WAIT_MAX, HANDLER_WAIT_MAX, HELLO_DEADLINE, Handler, IN_FLIGHT_MAX, PUSH_BYTES_MAX,
+    PushError, Pusher, RpcServer, ServerOptions, UNAUTHENTICATED_MAX, WRITE_WAIT_MAX,
 };
 pub use tokio_util::sync::CancellationToken;
 pub use watch::SocketWatch;

@@ -172,11 +172,7 @@ impl<P: Protocol> Link<P> {
         Call::waiting(Arc::clone(self), id)
     }
 
-    fn enqueue(
-        &self,
-        request: &P::Request,
-        wait: Duration,
-    ) -> Result<(u64, Option<Waker>), CallError> {
+    fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<(u64, Option<Waker>), CallError> {
         let now = Instant::now();
         let deadline_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
         let deadline = now + Duration::from_millis(deadline_ms.into());
@@ -205,38 +201,22 @@ impl<P: Protocol> Link<P> {
         deadline_ms: u32,
         request: &P::Request,
     ) -> Result<(), CallError> {
-        let bytes_max =
-            self.frame_bytes_max as usize - REQUEST_HEAD_BYTES.min(self.frame_bytes_max as usize);
+        let bytes_max = self.frame_bytes_max as usize - REQUEST_HEAD_BYTES.min(self.frame_bytes_max as usize);
         append_frame(out, self.frame_bytes_max, |out| {
             let payload = &[];
-            Envelope::Request {
-                id,
-                deadline_ms,
-                payload,
-            }
-            .write(out);
+            Envelope::Request { id, deadline_ms, payload }.write(out);
             encode_into(request, out, bytes_max).map_err(Unsent::Encode)
         })
         .map_err(|unsent| match unsent {
-            Unsent::Encode(EncodeError::Unwritable(error)) => {
-                CallError::Unwritable(error.to_string().into())
-            }
-            Unsent::Encode(EncodeError::TooLarge { .. }) | Unsent::Frame(_) => {
-                CallError::TooLarge { bytes_max }
-            }
+            Unsent::Encode(EncodeError::Unwritable(error)) => CallError::Unwritable(error.to_string().into()),
+            Unsent::Encode(EncodeError::TooLarge { .. }) | Unsent::Frame(_) => CallError::TooLarge { bytes_max },
         })
     }
 
-    pub(crate) fn poll_call(
-        &self,
-        id: u64,
-        cx: &Context<'_>,
-    ) -> Poll<Result<P::Response, CallError>> {
+    pub(crate) fn poll_call(&self, id: u64, cx: &Context<'_>) -> Poll<Result<P::Response, CallError>> {
         self.lock().calls.poll(id, cx).map(|answer| {
             // A slot is freed only by its own call, so there always is one; "unknown" is the safe thing to say.
-            answer.unwrap_or(Err(CallError::Closed {
-                maybe_executed: true,
-            }))
+            answer.unwrap_or(Err(CallError::Closed { maybe_executed: true }))
         })
     }
 
@@ -255,11 +235,7 @@ impl<P: Protocol> Link<P> {
     }
 
     /// Hands out a batch in order, under one lock; whoever is to be woken afterwards is added to `wakers`.
-    pub(crate) fn deliver(
-        &self,
-        batch: &mut Vec<Received<P>>,
-        wakers: &mut Vec<Waker>,
-    ) -> Result<(), DownReason> {
+    pub(crate) fn deliver(&self, batch: &mut Vec<Received<P>>, wakers: &mut Vec<Waker>) -> Result<(), DownReason> {
         let state = &mut *self.lock();
         if let Phase::Ended(reason) = state.phase {
             return Err(reason);
@@ -329,13 +305,7 @@ impl<P: Protocol> Link<P> {
     }
 
     /// `requests_read`: how many requests the peer has read, as far as it told.
-    fn end_locked(
-        &self,
-        state: &mut State<P>,
-        reason: DownReason,
-        requests_read: u64,
-        wakers: &mut Vec<Waker>,
-    ) {
+    fn end_locked(&self, state: &mut State<P>, reason: DownReason, requests_read: u64, wakers: &mut Vec<Waker>) {
         if matches!(state.phase, Phase::Ended(_)) {
             return;
         }
@@ -365,9 +335,7 @@ impl<P: Protocol> State<P> {
         match self.phase {
             Phase::Open => {}
             Phase::Closing | Phase::Ended(DownReason::Closed) => {
-                return Err(CallError::Closed {
-                    maybe_executed: false,
-                });
+                return Err(CallError::Closed { maybe_executed: false });
             }
             Phase::Ended(_) => return Err(CallError::Disconnected),
         }
@@ -392,9 +360,7 @@ impl<P: Protocol> State<P> {
 
     fn push(&mut self, generation: u64, message: P::Push, bytes: usize) -> Result<(), DownReason> {
         match &mut self.delivery {
-            Delivery::Attached(events) => events
-                .push(generation, message, bytes)
-                .map_err(|_| DownReason::EventsFull),
+            Delivery::Attached(events) => events.push(generation, message, bytes).map_err(|_| DownReason::EventsFull),
             Delivery::Early(early, total) => {
                 if early.len() >= EARLY_PUSHES_MAX || *total + bytes > EARLY_BYTES_MAX {
                     return Err(DownReason::EventsFull);

@@ -135,7 +135,10 @@ impl Outbound {
 
     /// Lets go of the socket and of what was not written. The driver is to be woken to do the same.
     pub(crate) fn end_now(&mut self) -> Option<Waker> {
-        self.stream = None;
+        if let Some(stream) = self.stream.take() {
+            // The peer learns now, and not only when the driver's thread comes round to dropping its half.
+            let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Both);
+        }
         self.bytes = Vec::new();
         self.start = 0;
         self.driver.take()

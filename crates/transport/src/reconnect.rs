@@ -16,9 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Schedule;
-use crate::client::{
-    ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient, Shared, State,
-};
+use crate::client::{ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient, Shared, State};
 use crate::dial::{DialError, Dialed, dial};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
@@ -29,25 +27,12 @@ use crate::watch::SocketWatch;
 const QUICK_TRIES: u32 = 3;
 const QUICK_DELAY: Duration = Duration::from_millis(1);
 
-type OnReconnect<P> = Box<
-    dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>>
-        + Send
-        + Sync,
->;
+type OnReconnect<P> =
+    Box<dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>> + Send + Sync>;
 
-pub(crate) async fn once<P: Protocol>(
-    path: &Path,
-    options: ConnectOptions,
-) -> Result<RpcClient<P>, DialError> {
+pub(crate) async fn once<P: Protocol>(path: &Path, options: ConnectOptions) -> Result<RpcClient<P>, DialError> {
     let shared = Shared::new(&options);
-    let mut dialed = dial(
-        path,
-        options.server_uid,
-        options.hello_wait,
-        1,
-        &shared.tasks,
-    )
-    .await?;
+    let mut dialed = dial(path, options.server_uid, options.hello_wait, 1, &shared.tasks).await?;
     shared.swap_in(&dialed.link)?;
     dialed.keep();
     let (weak, stop) = (Arc::downgrade(&shared), shared.stop.clone());
@@ -104,10 +89,7 @@ struct Current<P: Protocol> {
 impl<P: Protocol> Current<P> {
     fn new(dialed: &mut Dialed<P>) -> Self {
         dialed.keep();
-        Self {
-            link: Arc::clone(&dialed.link),
-            ended: take_end(&mut dialed.ended),
-        }
+        Self { link: Arc::clone(&dialed.link), ended: take_end(&mut dialed.ended) }
     }
 }
 
@@ -126,12 +108,7 @@ struct Redial<P: Protocol> {
 }
 
 impl<P: Protocol> Redial<P> {
-    fn new<F, Fut>(
-        path: &Path,
-        policy: ReconnectPolicy,
-        on_reconnect: F,
-        shared: &Arc<Shared<P>>,
-    ) -> Self
+    fn new<F, Fut>(path: &Path, policy: ReconnectPolicy, on_reconnect: F, shared: &Arc<Shared<P>>) -> Self
     where
         F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), OnReconnectError>> + Send + 'static,
@@ -173,10 +150,7 @@ impl<P: Protocol> Redial<P> {
 
     /// Tries until a connection is in use; `None` if the client is gone.
     async fn come_back(&mut self) -> Option<Current<P>> {
-        let mut watch = self
-            .policy
-            .watch_directory
-            .then(|| SocketWatch::new(&self.path));
+        let mut watch = self.policy.watch_directory.then(|| SocketWatch::new(&self.path));
         loop {
             self.wait(watch.as_mut()).await;
             if let Some(watch) = &mut watch {
@@ -224,17 +198,9 @@ impl<P: Protocol> Redial<P> {
         self.generation += 1;
         let options = &self.policy.connect;
         let uid = options.server_uid;
-        let mut dialed = dial(
-            &self.path,
-            uid,
-            options.hello_wait,
-            self.generation,
-            &self.tasks,
-        )
-        .await?;
+        let mut dialed = dial(&self.path, uid, options.hello_wait, self.generation, &self.tasks).await?;
         let connection = Connection::new(Arc::clone(&dialed.link), options.call_wait);
-        let callback =
-            AssertUnwindSafe(async { (self.on_reconnect)(connection).await }).catch_unwind();
+        let callback = AssertUnwindSafe(async { (self.on_reconnect)(connection).await }).catch_unwind();
         let limit = self.policy.on_reconnect_wait;
         tokio::select! {
             biased;

@@ -118,12 +118,7 @@ pub struct Context<P: Protocol> {
 
 impl<P: Protocol> Clone for Context<P> {
     fn clone(&self) -> Self {
-        Self {
-            peer: self.peer,
-            version: self.version,
-            connection: self.connection,
-            wire: Weak::clone(&self.wire),
-        }
+        Self { peer: self.peer, version: self.version, connection: self.connection, wire: Weak::clone(&self.wire) }
     }
 }
 
@@ -164,9 +159,7 @@ pub struct RpcServer<P: Protocol, H: Handler<P>> {
 
 impl<P: Protocol, H: Handler<P>> Clone for RpcServer<P, H> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -189,16 +182,9 @@ struct Connections<P: Protocol> {
 impl<P: Protocol, H: Handler<P>> RpcServer<P, H> {
     /// A server without a listener; see [`listen`](Self::listen). It ends when `stop` is cancelled.
     pub fn new(handler: H, options: ServerOptions, stop: CancellationToken) -> Self {
-        let permits = Arc::new(Semaphore::new(
-            options.connections_max.min(Semaphore::MAX_PERMITS),
-        ));
-        let strangers = Arc::new(Semaphore::new(
-            options.unauthenticated_max.clamp(1, Semaphore::MAX_PERMITS),
-        ));
-        let connections = Mutex::new(Connections {
-            wires: HashMap::new(),
-            stopping: false,
-        });
+        let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
+        let strangers = Arc::new(Semaphore::new(options.unauthenticated_max.clamp(1, Semaphore::MAX_PERMITS)));
+        let connections = Mutex::new(Connections { wires: HashMap::new(), stopping: false });
         Self {
             shared: Arc::new(Shared {
                 handler,
@@ -264,10 +250,7 @@ impl<P: Protocol, H: Handler<P>> RpcServer<P, H> {
         shared.tasks.close();
         let reason = GoodbyeReason::ShuttingDown;
         shared.close_all(reason, wire::Manner::Drained);
-        if tokio::time::timeout(shared.options.drain_wait, shared.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(shared.options.drain_wait, shared.tasks.wait()).await.is_err() {
             shared.close_all(reason, wire::Manner::AtOnce);
             let _ = tokio::time::timeout(DRAIN_FORCED_WAIT_MAX, shared.tasks.wait()).await;
         }
@@ -280,11 +263,7 @@ impl<P: Protocol, H> Shared<P, H> {
         let wires: Vec<_> = {
             let mut connections = self.connections.lock();
             connections.stopping = true;
-            connections
-                .wires
-                .values()
-                .filter_map(Weak::upgrade)
-                .collect()
+            connections.wires.values().filter_map(Weak::upgrade).collect()
         };
         for wire in wires {
             wire.close(reason, manner);

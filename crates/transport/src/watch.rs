@@ -34,15 +34,12 @@ impl SocketWatch {
     /// # Panics
     /// Outside of a tokio runtime with I/O enabled.
     pub fn new(path: &Path) -> Self {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
-            .map_err(io::Error::from)
-            .and_then(watched);
+        let inotify =
+            inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from).and_then(watched);
         let mut watch = Self {
             path: path.to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
-            inotify: inotify
-                .inspect_err(|error| tracing::debug!(%error, "no inotify, waiting by delays alone"))
-                .ok(),
+            inotify: inotify.inspect_err(|error| tracing::debug!(%error, "no inotify, waiting by delays alone")).ok(),
             armed: false,
         };
         watch.rearm();
@@ -134,10 +131,7 @@ fn drain(fd: &OwnedFd, name: &OsString) -> Result<Seen, Errno> {
                 let gone = ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
                 seen.directory_gone |= event.events().intersects(gone);
                 let lost = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                seen.name |= lost
-                    || event
-                        .file_name()
-                        .is_some_and(|found| found.to_bytes() == name.as_bytes());
+                seen.name |= lost || event.file_name().is_some_and(|found| found.to_bytes() == name.as_bytes());
             }
             Err(Errno::AGAIN) => return Ok(seen),
             Err(Errno::INTR) => {}

@@ -20,6 +20,8 @@ use crate::socket::{BoundSocket, PeerCredentials, SocketFile, peer_credentials};
 
 /// Pause after an error that will be there again at once: descriptors or memory are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Clients that are accepted and closed at a time for want of descriptors, before the pause.
+const TURNED_AWAY_MAX: u32 = 64;
 /// At the most one line about accepting in so long, whatever happens.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
@@ -36,11 +38,7 @@ pub(crate) struct Accept<P: Protocol, H: Handler<P>> {
 }
 
 impl<P: Protocol, H: Handler<P>> Accept<P, H> {
-    pub(crate) fn new(
-        shared: Arc<Shared<P, H>>,
-        socket: BoundSocket,
-        stop: CancellationToken,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(shared: Arc<Shared<P, H>>, socket: BoundSocket, stop: CancellationToken) -> io::Result<Self> {
         let (file, listener) = socket.into_parts();
         listener.set_nonblocking(true)?; // an inherited one may not be
         Ok(Self {
@@ -80,9 +78,7 @@ impl<P: Protocol, H: Handler<P>> Accept<P, H> {
         match self.check(&stream) {
             Ok(peer) => {
                 let shared = Arc::clone(&self.shared);
-                self.shared
-                    .tasks
-                    .spawn(connection::serve(shared, stream, peer, place));
+                self.shared.tasks.spawn(connection::serve(shared, stream, peer, place));
             }
             Err(reason) => self.complain(&reason),
         }
@@ -102,7 +98,7 @@ impl<P: Protocol, H: Handler<P>> Accept<P, H> {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             // The client has gone again, or a signal came: the next one is waiting.
             Some(Errno::CONNABORTED | Errno::INTR | Errno::AGAIN) => return,
-            Some(Errno::MFILE | Errno::NFILE) => self.turn_one_away(),
+            Some(Errno::MFILE | Errno::NFILE) => self.turn_away(),
             _ => {}
         }
         self.complain(&format!("failed to accept: {error}"));
@@ -110,19 +106,20 @@ impl<P: Protocol, H: Handler<P>> Accept<P, H> {
         self.reserve = self.reserve.take().or_else(reserve);
     }
 
-    fn turn_one_away(&mut self) {
+    fn turn_away(&mut self) {
         drop(self.reserve.take());
-        // Dropped at once, which the client sees as the end of its connection.
-        let _ = rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC);
+        for _ in 0..TURNED_AWAY_MAX {
+            // Dropped at once, which the client sees as the end of its connection.
+            if rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC).is_err() {
+                break;
+            }
+        }
         self.reserve = reserve();
     }
 
     fn complain(&mut self, about: &str) {
         let now = Instant::now();
-        if self
-            .complained
-            .is_none_or(|last| now >= last + COMPLAINT_PAUSE)
-        {
+        if self.complained.is_none_or(|last| now >= last + COMPLAINT_PAUSE) {
             self.complained = Some(now);
             tracing::warn!(about, "not every client is served");
         }

@@ -87,12 +87,7 @@ struct Session<'a, P: Protocol, H: Handler<P>> {
 }
 
 impl<'a, P: Protocol, H: Handler<P>> Session<'a, P, H> {
-    fn begin(
-        shared: &'a Arc<Shared<P, H>>,
-        guest: Guest,
-        peer: PeerCredentials,
-        wire: &'a Arc<Wire<P>>,
-    ) -> Self {
+    fn begin(shared: &'a Arc<Shared<P, H>>, guest: Guest, peer: PeerCredentials, wire: &'a Arc<Wire<P>>) -> Self {
         let context = Context {
             peer,
             version: guest.terms.version,
@@ -100,13 +95,7 @@ impl<'a, P: Protocol, H: Handler<P>> Session<'a, P, H> {
             wire: Arc::downgrade(wire),
         };
         let registered = shared.register(context.connection, wire);
-        let mut session = Self {
-            shared,
-            wire,
-            context,
-            connection: None,
-            permit: Some(guest.permit),
-        };
+        let mut session = Self { shared, wire, context, connection: None, permit: Some(guest.permit) };
         if registered {
             session.connection = Some(shared.handler.on_connect(&session.context));
         }
@@ -143,12 +132,7 @@ struct Driver<P: Protocol> {
 }
 
 impl<P: Protocol> Driver<P> {
-    fn new(
-        stream: Arc<UnixStream>,
-        wire: Arc<Wire<P>>,
-        buffer: FrameBuffer,
-        options: &super::ServerOptions,
-    ) -> Self {
+    fn new(stream: Arc<UnixStream>, wire: Arc<Wire<P>>, buffer: FrameBuffer, options: &super::ServerOptions) -> Self {
         Self {
             stream,
             wire,
@@ -239,11 +223,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Handles every whole frame that is there; false if some had to be left because the client reads too slowly.
-    fn take_frames<F>(
-        &mut self,
-        handlers: &mut Handlers<F>,
-        call: &impl Fn(P::Request) -> F,
-    ) -> Result<bool, End>
+    fn take_frames<F>(&mut self, handlers: &mut Handlers<F>, call: &impl Fn(P::Request) -> F) -> Result<bool, End>
     where
         F: Future<Output = P::Response>,
     {
@@ -262,11 +242,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Handles one frame; false if there is no whole one.
-    fn take_frame<F>(
-        &mut self,
-        handlers: &mut Handlers<F>,
-        call: &impl Fn(P::Request) -> F,
-    ) -> Result<bool, End>
+    fn take_frame<F>(&mut self, handlers: &mut Handlers<F>, call: &impl Fn(P::Request) -> F) -> Result<bool, End>
     where
         F: Future<Output = P::Response>,
     {
@@ -275,11 +251,7 @@ impl<P: Protocol> Driver<P> {
         };
         let envelope = Envelope::parse(body)?;
         match envelope {
-            Envelope::Request {
-                id,
-                deadline_ms,
-                payload,
-            } => {
+            Envelope::Request { id, deadline_ms, payload } => {
                 if self.wire.is_closed() {
                     return Ok(false); // the next round says goodbye; this request was not read
                 }
@@ -333,11 +305,7 @@ impl<P: Protocol> Driver<P> {
         }
     }
 
-    fn keep_time<F>(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        handlers: &mut Handlers<F>,
-    ) -> Result<(), End>
+    fn keep_time<F>(&mut self, cx: &mut TaskContext<'_>, handlers: &mut Handlers<F>) -> Result<(), End>
     where
         F: Future<Output = P::Response>,
     {
@@ -348,11 +316,7 @@ impl<P: Protocol> Driver<P> {
                 self.run_handlers(cx, handlers);
                 self.on_time(now)?;
             }
-            let next = self.next_time(
-                handlers
-                    .earliest_deadline()
-                    .filter(|_| !handlers.is_empty()),
-            );
+            let next = self.next_time(handlers.earliest_deadline().filter(|_| !handlers.is_empty()));
             let Some(next) = next.filter(|at| self.timer_at.is_none_or(|fires| *at < fires)) else {
                 return Ok(());
             };
@@ -363,11 +327,7 @@ impl<P: Protocol> Driver<P> {
 
     fn on_time(&mut self, now: Instant) -> Result<(), End> {
         let mut state = self.wire.lock();
-        if state
-            .out
-            .blocked_since
-            .is_some_and(|since| now >= since + self.write_wait)
-        {
+        if state.out.blocked_since.is_some_and(|since| now >= since + self.write_wait) {
             return Err(End::NotReading(self.write_wait));
         }
         if now >= self.heard + SHRINK_AFTER {
@@ -394,10 +354,7 @@ impl<P: Protocol> Driver<P> {
         let drained = self.draining.filter(|_| handlers_done && was_open);
         if let Some(reason) = drained.filter(|_| !std::mem::replace(&mut self.said_goodbye, true)) {
             let requests_read = self.requests_read;
-            state.append(&Envelope::Goodbye {
-                reason,
-                requests_read,
-            });
+            state.append(&Envelope::Goodbye { reason, requests_read });
         }
         state.out.flush(cx)?;
         if let Some(reason) = drained.filter(|_| state.out.pending() == 0) {
@@ -414,10 +371,7 @@ impl<P: Protocol> Driver<P> {
     fn say_goodbye(&mut self, reason: GoodbyeReason) -> End {
         let state = &mut *self.wire.lock();
         let requests_read = self.requests_read;
-        state.append(&Envelope::Goodbye {
-            reason,
-            requests_read,
-        });
+        state.append(&Envelope::Goodbye { reason, requests_read });
         let mut nobody = TaskContext::from_waker(std::task::Waker::noop());
         match state.out.flush(&mut nobody) {
             Ok(()) => End::Closed(reason),

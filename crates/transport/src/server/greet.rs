@@ -32,9 +32,7 @@ pub(crate) async fn greet<P: Protocol, H: Handler<P>>(
             Err(FirstFrameError::Io(error)) => Err(error.to_string()),
         };
         // Who says no Hello speaks no language in which to be refused.
-        let hello = hello
-            .inspect_err(|error| tracing::debug!(%error, "no Hello"))
-            .ok()?;
+        let hello = hello.inspect_err(|error| tracing::debug!(%error, "no Hello")).ok()?;
         let guest = admit::<P, H>(shared, &hello);
         let reply = match &guest {
             Ok(guest) => Reply::Accepted(guest.terms),
@@ -59,29 +57,17 @@ pub(crate) async fn greet<P: Protocol, H: Handler<P>>(
     }
 }
 
-fn admit<P: Protocol, H: Handler<P>>(
-    shared: &Arc<Shared<P, H>>,
-    hello: &Hello,
-) -> Result<Guest, Refusal> {
+fn admit<P: Protocol, H: Handler<P>>(shared: &Arc<Shared<P, H>>, hello: &Hello) -> Result<Guest, Refusal> {
     let version = choose_version::<P>(hello)?;
-    let permit = Arc::clone(&shared.permits)
-        .try_acquire_owned()
-        .map_err(|_| {
-            let text = format!(
-                "{} connections are open already",
-                shared.options.connections_max
-            );
-            refusal::<P>(RefusalKind::Full, text)
-        })?;
+    let permit = Arc::clone(&shared.permits).try_acquire_owned().map_err(|_| {
+        let text = format!("{} connections are open already", shared.options.connections_max);
+        refusal::<P>(RefusalKind::Full, text)
+    })?;
     let terms = Terms {
         version,
         frame_bytes_max: FRAME_BYTES_MAX,
         in_flight_max: shared.options.in_flight_max,
         connection: shared.next_number(),
     };
-    Ok(Guest {
-        terms,
-        frame_bytes_max: hello.frame_bytes_max,
-        permit,
-    })
+    Ok(Guest { terms, frame_bytes_max: hello.frame_bytes_max, permit })
 }

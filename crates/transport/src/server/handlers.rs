@@ -30,13 +30,7 @@ pub(crate) struct Handlers<F: Future> {
 
 impl<F: Future> Handlers<F> {
     pub(crate) fn new(live_max: u32) -> Self {
-        Self {
-            running: FuturesUnordered::new(),
-            spare: None,
-            live: 0,
-            live_max: live_max as usize,
-            earliest: None,
-        }
+        Self { running: FuturesUnordered::new(), spare: None, live: 0, live_max: live_max as usize, earliest: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -73,13 +67,7 @@ impl<F: Future> Handlers<F> {
                 let deadline = deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |least| least.min(deadline)));
                 self.live += 1;
-                self.running.push(Running {
-                    id,
-                    deadline,
-                    future,
-                    ended: None,
-                    waker: None,
-                });
+                self.running.push(Running { id, deadline, future, ended: None, waker: None });
                 None
             }
             Ok(Poll::Ready(output)) => {
@@ -98,9 +86,7 @@ impl<F: Future> Handlers<F> {
                 self.live -= 1;
                 Poll::Ready((id, Some(outcome)))
             }
-            Poll::Ready(Some((id, Ending::Expired))) => {
-                Poll::Ready((id, Some(Err(ErrorCode::DeadlineExceeded))))
-            }
+            Poll::Ready(Some((id, Ending::Expired))) => Poll::Ready((id, Some(Err(ErrorCode::DeadlineExceeded)))),
             Poll::Ready(Some((id, Ending::Cancelled))) => Poll::Ready((id, None)),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

@@ -53,11 +53,7 @@ pub(crate) enum Manner {
 impl<P: Protocol> Wire<P> {
     pub(crate) fn new(stream: Arc<UnixStream>, client_frame_bytes_max: u32) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
-                out: Outbound::new(stream),
-                close: None,
-                ended: false,
-            }),
+            state: Mutex::new(State { out: Outbound::new(stream), close: None, ended: false }),
             closed: AtomicBool::new(false),
             frame_bytes_max: FRAME_BYTES_MAX.min(client_frame_bytes_max),
             protocol: std::marker::PhantomData,
@@ -105,13 +101,7 @@ impl<P: Protocol> Wire<P> {
             Ok(response) => {
                 let payload = &[];
                 let head = Envelope::Response { id, payload };
-                match append_message(
-                    out,
-                    self.frame_bytes_max,
-                    &head,
-                    RESPONSE_HEAD_BYTES,
-                    &response,
-                ) {
+                match append_message(out, self.frame_bytes_max, &head, RESPONSE_HEAD_BYTES, &response) {
                     Ok(()) => return,
                     Err(error) => {
                         tracing::warn!(%error, "a response cannot be sent");
@@ -135,13 +125,7 @@ impl<P: Protocol> Wire<P> {
             }
             let in_place = state.out.pending() == 0;
             let payload = &[];
-            append_message(
-                state.out.bytes(),
-                self.frame_bytes_max,
-                &Envelope::Push { payload },
-                1,
-                message,
-            )?;
+            append_message(state.out.bytes(), self.frame_bytes_max, &Envelope::Push { payload }, 1, message)?;
             state.out.send(in_place)
         };
         wake(waker);
@@ -174,9 +158,7 @@ fn append_message(
 impl From<FrameError> for EncodeError {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::TooLarge { bytes_max, .. } => Self::TooLarge {
-                bytes_max: bytes_max as usize,
-            },
+            FrameError::TooLarge { bytes_max, .. } => Self::TooLarge { bytes_max: bytes_max as usize },
             FrameError::Empty => Self::Unwritable(Box::new(error)),
         }
     }
@@ -203,9 +185,7 @@ pub struct Pusher<P: Protocol> {
 
 impl<P: Protocol> Clone for Pusher<P> {
     fn clone(&self) -> Self {
-        Self {
-            wire: Weak::clone(&self.wire),
-        }
+        Self { wire: Weak::clone(&self.wire) }
     }
 }
 

@@ -28,10 +28,7 @@ impl Place {
     /// # Errors
     /// Of open, or `InvalidInput` if the path has no file name.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let name = path
-            .file_name()
-            .ok_or(io::ErrorKind::InvalidInput)?
-            .to_owned();
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(directory_of(path), flags, Mode::empty())?;
         let path = path.to_owned();
@@ -44,16 +41,8 @@ impl Place {
     /// `InvalidFilename` if even that is too long (a name of more than about 85 bytes).
     pub(crate) fn address(&self, name: &OsStr) -> io::Result<SocketAddrUnix> {
         let direct = self.path.with_file_name(name);
-        let through = || {
-            Path::new("/proc/self/fd")
-                .join(self.dir.as_raw_fd().to_string())
-                .join(name)
-        };
-        let address = if direct.as_os_str().as_bytes().len() <= ADDRESS_BYTES_MAX {
-            direct
-        } else {
-            through()
-        };
+        let through = || Path::new("/proc/self/fd").join(self.dir.as_raw_fd().to_string()).join(name);
+        let address = if direct.as_os_str().as_bytes().len() <= ADDRESS_BYTES_MAX { direct } else { through() };
         if address.as_os_str().as_bytes().len() > ADDRESS_BYTES_MAX {
             return Err(io::ErrorKind::InvalidFilename.into());
         }

@@ -185,11 +185,7 @@ impl Drop for SocketFile {
 /// # Errors
 /// [`BindError::NotPrivate`], or [`BindError::Io`] if it cannot be made or is no directory (a link is none).
 pub fn create_private_dir(path: &Path) -> Result<(), BindError> {
-    let failed = |source| BindError::Io {
-        action: "create",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| BindError::Io { action: "create", path: path.to_owned(), source };
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
@@ -220,16 +216,9 @@ pub fn bind(path: &Path) -> Result<BoundSocket, BindError> {
     attempt.check_directory()?;
     attempt.check_target()?; // before anything is made: most failures are seen here
     let listener = attempt.bind_aside()?;
-    let identity = attempt
-        .finish(&listener)
-        .inspect_err(|_| attempt.discard())?;
+    let identity = attempt.finish(&listener).inspect_err(|_| attempt.discard())?;
     let Place { path, name, dir } = attempt.place;
-    let file = Some(SocketFile {
-        path,
-        name,
-        dir,
-        identity,
-    });
+    let file = Some(SocketFile { path, name, dir, identity });
     Ok(BoundSocket { file, listener })
 }
 
@@ -246,26 +235,19 @@ enum Target {
 
 impl Attempt {
     fn check_directory(&self) -> Result<(), BindError> {
-        let found = rustix::fs::fstat(&self.place.dir)
-            .map_err(|error| self.failed("inspect the directory of", error))?;
+        let found =
+            rustix::fs::fstat(&self.place.dir).map_err(|error| self.failed("inspect the directory of", error))?;
         private(&self.place.path, found.st_uid, found.st_mode)
     }
 
     /// What is at the path, if it may be replaced.
     fn check_target(&self) -> Result<Target, BindError> {
-        let found = match rustix::fs::statat(
-            &self.place.dir,
-            &self.place.name,
-            AtFlags::SYMLINK_NOFOLLOW,
-        ) {
+        let found = match rustix::fs::statat(&self.place.dir, &self.place.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => found,
             Err(Errno::NOENT) => return Ok(Target::Free),
             Err(error) => return Err(self.failed("inspect", error)),
         };
-        let foreign = |kind| BindError::Foreign {
-            path: self.place.path.clone(),
-            kind,
-        };
+        let foreign = |kind| BindError::Foreign { path: self.place.path.clone(), kind };
         match FileType::from_raw_mode(found.st_mode) {
             FileType::Socket if found.st_uid == own_uid() => {}
             kind => return Err(foreign(foreign_kind(kind))),
@@ -275,9 +257,7 @@ impl Attempt {
             Err(ConnectError::Refused) => Ok(Target::Stale(identity(&found))),
             Err(ConnectError::NotFound) => Ok(Target::Free),
             // A full queue belongs to a living server, if perhaps a stopped one.
-            Ok(_) | Err(ConnectError::Busy) => Err(BindError::InUse {
-                path: self.place.path.clone(),
-            }),
+            Ok(_) | Err(ConnectError::Busy) => Err(BindError::InUse { path: self.place.path.clone() }),
             Err(_) => Err(foreign(ForeignKind::Socket)), // not a stream: nothing that we ever bound
         }
     }
@@ -288,10 +268,8 @@ impl Attempt {
             .map_err(|error| self.failed("make a socket for", error))?;
         // bind gives the file the socket's own mode, less the umask; setting it before leaves no moment with another.
         // (The umask belongs to the whole process and cannot be changed safely beside other threads.)
-        rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE))
-            .map_err(|error| self.failed("protect", error))?;
-        rustix::net::bind(&socket, &self.address(&self.aside)?)
-            .map_err(|error| self.failed("bind", error))?;
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE)).map_err(|error| self.failed("protect", error))?;
+        rustix::net::bind(&socket, &self.address(&self.aside)?).map_err(|error| self.failed("bind", error))?;
         Ok(socket.into())
     }
 
@@ -321,9 +299,7 @@ impl Attempt {
                 Err(error) => return Err(self.failed("rename into place", error)),
             }
         }
-        Err(BindError::InUse {
-            path: self.place.path.clone(),
-        })
+        Err(BindError::InUse { path: self.place.path.clone() })
     }
 
     /// Swaps the dead socket for ours, and back if it was another one by then.
@@ -347,22 +323,14 @@ impl Attempt {
     }
 
     fn address(&self, name: &std::ffi::OsStr) -> Result<rustix::net::SocketAddrUnix, BindError> {
-        self.place
-            .address(name)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::InvalidFilename => BindError::NameTooLong {
-                    path: self.place.path.clone(),
-                },
-                _ => self.failed("address", source),
-            })
+        self.place.address(name).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidFilename => BindError::NameTooLong { path: self.place.path.clone() },
+            _ => self.failed("address", source),
+        })
     }
 
     fn failed(&self, action: &'static str, source: impl Into<io::Error>) -> BindError {
-        BindError::Io {
-            action,
-            path: self.place.path.clone(),
-            source: source.into(),
-        }
+        BindError::Io { action, path: self.place.path.clone(), source: source.into() }
     }
 }
 
@@ -376,10 +344,7 @@ fn private(path: &Path, uid: u32, mode: u32) -> Result<(), BindError> {
 }
 
 fn identity(found: &Stat) -> Identity {
-    Identity {
-        device: found.st_dev,
-        inode: found.st_ino,
-    }
+    Identity { device: found.st_dev, inode: found.st_ino }
 }
 
 fn foreign_kind(kind: FileType) -> ForeignKind {

@@ -55,8 +55,8 @@ pub fn connect(path: &Path, uid: u32) -> Result<UnixStream, ConnectError> {
 
 pub(crate) fn connect_to(address: &SocketAddrUnix) -> Result<UnixStream, ConnectError> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(io::Error::from)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
     // A Unix socket connects at once or not at all; there is no "in progress".
     match rustix::net::connect(&socket, address) {
         Ok(()) => Ok(socket.into()),

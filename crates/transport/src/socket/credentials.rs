@@ -20,33 +20,18 @@ pub struct PeerCredentials {
 /// Of getsockopt: the descriptor is no Unix socket, or not connected.
 pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
     // Not rustix's: its type holds the pid as a non-zero number, and a peer of another pid namespace has pid 0.
-    let mut found = libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    };
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: `found` is a live ucred of `bytes` bytes, every bit pattern of which is valid, and the borrowed
     // descriptor is open for the time of the call. The kernel writes at most `bytes` bytes.
     #[allow(unsafe_code)]
-    let outcome = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut found).cast(),
-            &raw mut bytes,
-        )
-    };
+    let outcome =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut found).cast(), &raw mut bytes) };
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(PeerCredentials {
-        pid: u32::try_from(found.pid).ok().filter(|pid| *pid != 0),
-        uid: found.uid,
-        gid: found.gid,
-    })
+    Ok(PeerCredentials { pid: u32::try_from(found.pid).ok().filter(|pid| *pid != 0), uid: found.uid, gid: found.gid })
 }
 
 /// The user that this process acts as, and whose sockets it trusts.

@@ -1,6 +1,9 @@
 //! What the tests share: a small conversation, a server that answers it, and a private directory for its socket.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses its own part
 
+pub mod child;
+pub mod raw;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -86,13 +89,7 @@ impl Seen {
     }
 
     pub fn open_gate(&self, number: u64) {
-        for gate in self
-            .gates
-            .lock()
-            .unwrap()
-            .remove(&number)
-            .unwrap_or_default()
-        {
+        for gate in self.gates.lock().unwrap().remove(&number).unwrap_or_default() {
             let _ = gate.send(());
         }
     }
@@ -149,13 +146,7 @@ impl Handler<Echo> for EchoHandler {
             }
             Ask::Gate(number) => {
                 let (open, opened) = oneshot::channel();
-                self.0
-                    .gates
-                    .lock()
-                    .unwrap()
-                    .entry(number)
-                    .or_default()
-                    .push(open);
+                self.0.gates.lock().unwrap().entry(number).or_default().push(open);
                 self.0.happened();
                 let _ = opened.await;
                 Told::Number(number)
@@ -166,11 +157,7 @@ impl Handler<Echo> for EchoHandler {
             Ask::Send(bytes) => Told::Number(bytes.len() as u64),
             Ask::Push(count) => {
                 let pusher = context.pusher();
-                Told::Number(
-                    (0..count)
-                        .filter(|number| pusher.push(number).is_ok())
-                        .count() as u64,
-                )
+                Told::Number((0..count).filter(|number| pusher.push(number).is_ok()).count() as u64)
             }
             Ask::CloseMe => {
                 context.close(GoodbyeReason::Superseded);
@@ -180,9 +167,7 @@ impl Handler<Echo> for EchoHandler {
                 let pusher = context.pusher();
                 let (done, pushed) = oneshot::channel();
                 std::thread::spawn(move || {
-                    let taken = (0..count)
-                        .filter(|number| pusher.push(number).is_ok())
-                        .count();
+                    let taken = (0..count).filter(|number| pusher.push(number).is_ok()).count();
                     let _ = done.send(taken as u64);
                 });
                 Told::Number(pushed.await.unwrap_or(0))
@@ -222,12 +207,7 @@ impl Server {
             let server = server.clone();
             async move { server.stopped().await }
         });
-        Self {
-            seen,
-            server,
-            stop,
-            stopped,
-        }
+        Self { seen, server, stop, stopped }
     }
 
     /// Stops gracefully; returns the tasks that were left.
@@ -282,9 +262,18 @@ pub fn number(answer: Result<Answer<Told>, CallError>) -> u64 {
     }
 }
 
-/// A policy that retries quickly, and only by its delays.
-pub fn eager() -> ReconnectPolicy {
-    ReconnectPolicy::default()
+/// A policy whose delays a test does not live to see: only events make it try again.
+pub fn patient_policy() -> ReconnectPolicy {
+    ReconnectPolicy {
+        delay_min: Duration::from_secs(3600),
+        delay_max: Duration::from_secs(3600),
+        ..ReconnectPolicy::default()
+    }
+}
+
+/// An `on_reconnect` that has nothing to do.
+pub async fn nothing(_: Connection<Echo>) -> Result<(), OnReconnectError> {
+    Ok(())
 }
 
 pub async fn connected(client: &RpcClient<Echo>) -> u64 {
@@ -302,7 +291,29 @@ pub async fn disconnected(client: &RpcClient<Echo>) {
     patient("the loss", down).await.unwrap();
 }
 
-/// Descriptors that this process has open.
-pub fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+/// The next thing that happened to a client.
+pub async fn next(events: &mut Events<Echo>) -> Event<Echo> {
+    patient("an event", events.next()).await.expect("the stream has ended")
+}
+
+/// Sockets and inotify instances that this process has open.
+pub fn open_sockets() -> usize {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets
+        .filter(|target| {
+            let target = target.to_string_lossy();
+            target.starts_with("socket:") || target.contains("inotify")
+        })
+        .count()
+}
+
+/// Waits for what no event tells of, looking again after everything else has run.
+pub async fn eventually(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    patient(what, wait).await;
 }
