@@ -38,7 +38,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  shellkeep attach build-7\n  shellkeep attach last")]
     Attach(Attach),
     /// Let a session's terminals go; the session goes on
-    #[command(after_help = "Examples:\n  shellkeep detach            the session around you\n  shellkeep detach build-7")]
+    #[command(
+        after_help = "Examples:\n  shellkeep detach            the session around you\n  shellkeep detach build-7"
+    )]
     Detach(Detach),
     /// End a session: HUP, after 2 s KILL
     #[command(after_help = "Examples:\n  shellkeep kill build-7\n  shellkeep kill last")]

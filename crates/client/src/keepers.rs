@@ -125,11 +125,10 @@ fn by_text(places: &Places, text: &str) -> Result<Keeper, Failure> {
     all.retain(|keeper| keeper.info.session.to_string().starts_with(text));
     match (all.pop(), all.len()) {
         (Some(keeper), 0) => Ok(keeper),
-        (Some(_), others) => Err(Failure::refused(format_args!(
-            "{text} is the beginning of {} running sessions",
-            others + 1
-        ))
-        .with_hint("give more of the id")),
+        (Some(_), others) => {
+            Err(Failure::refused(format_args!("{text} is the beginning of {} running sessions", others + 1))
+                .with_hint("give more of the id"))
+        }
         (None, _) => Err(unknown(text)),
     }
 }
@@ -138,10 +137,8 @@ fn only_one(places: &Places) -> Result<Keeper, Failure> {
     let mut all = running(places);
     match (all.pop(), all.len()) {
         (Some(keeper), 0) => Ok(keeper),
-        (Some(_), others) => {
-            Err(Failure::refused(format_args!("{} sessions are running", others + 1))
-                .with_hint("name one, or say \"last\""))
-        }
+        (Some(_), others) => Err(Failure::refused(format_args!("{} sessions are running", others + 1))
+            .with_hint("name one, or say \"last\"")),
         (None, _) => Err(Failure::refused("no session is running")),
     }
 }

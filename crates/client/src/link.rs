@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 use shellkeep_protocol::attach::{ATTACH_FRAME_BYTES_MAX, FromKeeper, FromTerminal, Hello};
 
@@ -206,11 +205,7 @@ impl Sender {
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub fn to_terminal(
-        &self,
-        message: &FromKeeper<'_>,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), LinkError> {
+    pub fn to_terminal(&self, message: &FromKeeper<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
         self.send(message, descriptors)
     }
 
@@ -218,19 +213,11 @@ impl Sender {
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub fn to_keeper(
-        &self,
-        message: &FromTerminal<'_>,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), LinkError> {
+    pub fn to_keeper(&self, message: &FromTerminal<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
         self.send(message, descriptors)
     }
 
-    fn send<M: serde::Serialize>(
-        &self,
-        message: &M,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), LinkError> {
+    fn send<M: serde::Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
         let mut scratch = self.scratch.lock();
         scratch.clear();
         frame(message, &mut scratch)?;
@@ -254,11 +241,7 @@ fn decode<'a, M: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<M, LinkError>
 }
 
 /// Sends all of `bytes`; the descriptors go with the first of them.
-fn send_all(
-    socket: BorrowedFd<'_>,
-    mut bytes: &[u8],
-    mut descriptors: &[BorrowedFd<'_>],
-) -> Result<(), LinkError> {
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], mut descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
     while !bytes.is_empty() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

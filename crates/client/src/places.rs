@@ -71,9 +71,7 @@ impl PlaceError {
             Self::Symlink { path } | Self::NotADirectory { path } => {
                 format!("remove {} or set SHELLKEEP_HOME elsewhere", path.display())
             }
-            Self::ForeignOwner { .. } | Self::Io { .. } => {
-                "set SHELLKEEP_HOME to a directory of yours".to_owned()
-            }
+            Self::ForeignOwner { .. } | Self::Io { .. } => "set SHELLKEEP_HOME to a directory of yours".to_owned(),
             Self::Open { path, .. } => format!("chmod 700 {}", path.display()),
         }
     }
@@ -109,10 +107,7 @@ impl Places {
     ///
     /// # Errors
     /// [`PlaceError::NoHome`] when nothing says it.
-    pub fn from_lookup(
-        lookup: &dyn Fn(&str) -> Option<OsString>,
-        uid: u32,
-    ) -> Result<Self, PlaceError> {
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<OsString>, uid: u32) -> Result<Self, PlaceError> {
         let get = |name| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let foreign_socket = get("SHELLKEEP_SOCKET").map(absolute);
         if let Some(home) = get("SHELLKEEP_HOME") {

@@ -68,9 +68,7 @@ pub(super) fn lent(has_tty: bool) -> &'static [std::os::fd::BorrowedFd<'static>]
 
 /// Shows an attached session until it is over here, and says with which status to end.
 pub(super) fn show(terminal: Terminal, session: SessionId) -> Outcome {
-    let end = terminal
-        .run()
-        .map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))?;
+    let end = terminal.run().map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))?;
     Ok(match end {
         End::Exited(exit) => ExitCode::from(exit.code()),
         End::Detached => {

@@ -37,12 +37,7 @@ impl Connection {
     }
 
     /// The connection that the keeper was born with, attached before the command was started.
-    pub fn born(
-        session: Arc<Session>,
-        sender: Sender,
-        receiver: Receiver,
-        terminal: Option<Arc<Terminal>>,
-    ) -> Self {
+    pub fn born(session: Arc<Session>, sender: Sender, receiver: Receiver, terminal: Option<Arc<Terminal>>) -> Self {
         Self { session, sender, receiver, terminal, needs_redraw: false }
     }
 

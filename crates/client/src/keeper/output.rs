@@ -260,10 +260,8 @@ impl Output {
             return;
         }
         let this = Arc::clone(self);
-        let spawned = thread::Builder::new()
-            .name("output".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || this.write_queue());
+        let spawned =
+            thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES).spawn(move || this.write_queue());
         state.writer = spawned.is_ok();
         if spawned.is_err() {
             state.sink = None; // without a thread a stuck terminal would stop the session

@@ -172,10 +172,7 @@ impl Child {
     pub fn wait(&self) -> ExitStatus {
         loop {
             // Left waitable at first: as long as it is, its number cannot be given away under a signal.
-            let looked = rustix::process::waitid(
-                WaitId::Pid(self.pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            );
+            let looked = rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             if matches!(looked, Err(rustix::io::Errno::INTR) | Ok(None)) {
                 continue;
             }
@@ -248,8 +245,7 @@ pub fn size(master: &File) -> Size {
 /// The byte that ends the input of a program that reads lines.
 pub fn end_of_file(master: &File) -> u8 {
     const CTRL_D: u8 = 4;
-    rustix::termios::tcgetattr(master)
-        .map_or(CTRL_D, |modes| modes.special_codes[SpecialCodeIndex::VEOF])
+    rustix::termios::tcgetattr(master).map_or(CTRL_D, |modes| modes.special_codes[SpecialCodeIndex::VEOF])
 }
 
 /// The OOM score of this process, which the command gets back.
@@ -269,10 +265,5 @@ pub fn modes(tty: impl AsFd) -> Option<Termios> {
 }
 
 fn winsize(size: Size) -> Winsize {
-    Winsize {
-        ws_col: size.cols,
-        ws_row: size.rows,
-        ws_xpixel: size.x_pixels,
-        ws_ypixel: size.y_pixels,
-    }
+    Winsize { ws_col: size.cols, ws_row: size.rows, ws_xpixel: size.x_pixels, ws_ypixel: size.y_pixels }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use parking_lot::Mutex;
 use shellkeep_transport::socket::{BindError, SocketFile, bind, own_uid, peer_credentials};
 
 use super::attach::{ANSWER_WAIT_MAX, Connection, FIRST_WORD_WAIT_MAX};

@@ -95,9 +95,7 @@ impl Sink {
                 Way::Borrowed { tty, .. } => {
                     rustix::io::write(tty, &bytes[..bytes.len().min(BORROWED_WRITE_BYTES_MAX)])
                 }
-                Way::Socket(socket) => {
-                    rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-                }
+                Way::Socket(socket) => rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -108,10 +106,8 @@ impl Sink {
 
     /// Blocks until the terminal takes more, has gone, or somebody kicks.
     pub fn wait(&self) {
-        let mut polled = [
-            PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT),
-            PollFd::new(&self.kick, PollFlags::IN),
-        ];
+        let mut polled =
+            [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT), PollFd::new(&self.kick, PollFlags::IN)];
         let _interrupted = rustix::event::poll(&mut polled, None);
         if polled[1].revents().contains(PollFlags::IN) {
             let mut count = [0; 8];

@@ -3,10 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use super::*;
 
 fn from(pairs: &[(&str, &str)]) -> Result<Places, PlaceError> {
-    Places::from_lookup(
-        &|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()),
-        1234,
-    )
+    Places::from_lookup(&|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()), 1234)
 }
 
 #[test]

@@ -96,12 +96,7 @@ fn same_device() -> bool {
 /// The window of standard input's terminal; all zero is a size too.
 pub fn size() -> Option<Size> {
     let window = rustix::termios::tcgetwinsize(stdin()).ok()?;
-    Some(Size {
-        cols: window.ws_col,
-        rows: window.ws_row,
-        x_pixels: window.ws_xpixel,
-        y_pixels: window.ws_ypixel,
-    })
+    Some(Size { cols: window.ws_col, rows: window.ws_row, x_pixels: window.ws_xpixel, y_pixels: window.ws_ypixel })
 }
 
 /// Stops like any program that wants the terminal from the background, until it is in the foreground. False if it
