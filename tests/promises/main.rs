@@ -1,3 +1,4 @@
 //! What shellkeep promises, one file per promise.
 
+mod house;
 mod simulation;

@@ -295,9 +295,13 @@ impl<P: Protocol> RpcClient<P> {
     /// Dropped half-way, no call gets in any more and the rest ends with the last handle.
     pub async fn close(&self) {
         let link = self.shared.begin_close();
-        link.iter().for_each(|link| link.close_gracefully());
+        if let Some(link) = &link {
+            link.close_gracefully();
+        }
         let in_time = tokio::time::timeout(CLOSE_WAIT_MAX, self.shared.tasks.wait()).await;
-        link.iter().for_each(|link| link.end(DownReason::Closed));
+        if let Some(link) = link {
+            link.end(DownReason::Closed);
+        }
         self.shared.end_close();
         if in_time.is_err() {
             let forced = tokio::time::timeout(CLOSE_FORCED_WAIT_MAX, self.shared.tasks.wait()).await;

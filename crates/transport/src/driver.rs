@@ -131,10 +131,8 @@ impl<P: Protocol> Driver<P> {
                 Err(error) => break Err(error.into()),
             }
         };
-        let delivered = match self.batch.is_empty() {
-            true => Ok(()),
-            false => self.link.deliver(&mut self.batch, &mut self.wakers),
-        };
+        let delivered =
+            if self.batch.is_empty() { Ok(()) } else { self.link.deliver(&mut self.batch, &mut self.wakers) };
         self.wakers.drain(..).for_each(Waker::wake);
         delivered.and(parsed)
     }

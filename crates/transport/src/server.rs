@@ -37,7 +37,7 @@ pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);
 /// Requests of one connection that wait for their handler's answer; one more is answered with "overloaded".
 pub const IN_FLIGHT_MAX: u32 = 4096;
 /// Longest that any handler may take, whatever deadline its request names.
-pub const HANDLER_WAIT_MAX: Duration = Duration::from_secs(3600);
+pub const HANDLER_WAIT_MAX: Duration = Duration::from_hours(1);
 /// How long handlers may still work once the server ends.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long the server waits after that for its tasks, which have nothing left to wait for.

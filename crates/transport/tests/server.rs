@@ -1,9 +1,10 @@
 //! What a server promises, also to clients that do not keep to anything.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -163,7 +164,7 @@ async fn a_listener_can_be_added_and_ended_alone() {
     let home = Home::new();
     let server = Server::start(&home.socket());
     let second = home.run().join("second.sock");
-    let ending = server.server.listen(socket::bind(&second).unwrap()).unwrap();
+    let ending = server.rpc.listen(socket::bind(&second).unwrap()).unwrap();
     let client = connect(&second).await;
     ending.cancel();
     eventually("the file's end", || !second.exists()).await;
@@ -185,7 +186,7 @@ async fn a_full_server_refuses_in_words_and_takes_the_next_when_one_leaves() {
     patient("the close", first.close()).await;
     let second = connect(&home.socket()).await;
     assert_eq!(number(patient("an answer", second.call(Ask::Echo(1))).await), 1);
-    assert_eq!(server.server.connections(), 1);
+    assert_eq!(server.rpc.connections(), 1);
 }
 
 enum Older {}
@@ -444,7 +445,6 @@ fn another_user_is_refused_on_both_ends() {
     if !child::in_child("another_user_is_refused_on_both_ends") {
         return;
     }
-    use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ours, theirs) = (runtime(), runtime());

@@ -1,10 +1,10 @@
 //! What binding and connecting promise about the files behind sockets.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use common::*;
@@ -101,24 +101,23 @@ fn a_full_queue_is_live_and_never_blocks() {
 
 #[test]
 fn a_foreign_object_is_never_replaced() {
-    use std::any::Any;
-    type Make = fn(&Path) -> Box<dyn Any>;
+    type Make = fn(&Path) -> Option<UnixDatagram>;
     let cases: [(Make, ForeignKind); 5] = [
-        (|path| Box::new(std::fs::write(path, b"kept").unwrap()), ForeignKind::File),
-        (|path| Box::new(std::fs::create_dir(path).unwrap()), ForeignKind::Directory),
-        (|path| Box::new(std::os::unix::fs::symlink("nowhere", path).unwrap()), ForeignKind::Symlink),
+        (|path| std::fs::write(path, b"kept").map(|()| None).unwrap(), ForeignKind::File),
+        (|path| std::fs::create_dir(path).map(|()| None).unwrap(), ForeignKind::Directory),
+        (|path| symlink("nowhere", path).map(|()| None).unwrap(), ForeignKind::Symlink),
         (
             |path| {
                 use rustix::fs::{CWD, FileType, Mode, mknodat};
-                Box::new(mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap())
+                mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).map(|()| None).unwrap()
             },
             ForeignKind::Fifo,
         ),
-        (|path| Box::new(std::os::unix::net::UnixDatagram::bind(path).unwrap()), ForeignKind::Socket),
+        (|path| Some(UnixDatagram::bind(path).unwrap()), ForeignKind::Socket),
     ];
     for (make, expected) in cases {
         let home = Home::new();
-        let _alive = make(&home.socket());
+        let _open = make(&home.socket());
         let before = std::fs::symlink_metadata(home.socket()).unwrap();
         match bind(&home.socket()) {
             Err(BindError::Foreign { kind, .. }) => assert_eq!(kind, expected),
@@ -135,7 +134,7 @@ fn a_link_to_a_dead_socket_is_not_followed() {
     let home = Home::new();
     let real = home.run().join("real.sock");
     drop(UnixListener::bind(&real).unwrap());
-    std::os::unix::fs::symlink(&real, home.socket()).unwrap();
+    symlink(&real, home.socket()).unwrap();
     let refused = bind(&home.socket());
     assert!(matches!(refused, Err(BindError::Foreign { kind: ForeignKind::Symlink, .. })), "{refused:?}");
     assert!(std::fs::symlink_metadata(&real).unwrap().file_type().is_socket());
@@ -165,7 +164,7 @@ fn a_directory_that_others_can_enter_is_refused() {
     std::fs::set_permissions(home.run(), std::fs::Permissions::from_mode(0o700)).unwrap();
     create_private_dir(&home.run()).unwrap();
     let link = home.dir().join("link");
-    std::os::unix::fs::symlink(home.run(), &link).unwrap();
+    symlink(home.run(), &link).unwrap();
     assert!(matches!(create_private_dir(&link), Err(BindError::Io { .. })), "a link is no directory");
 }
 

@@ -94,7 +94,7 @@ impl<F: Future> Handlers<F> {
 
     /// Drops the handlers of these requests (sorted ids): one walk for a whole batch.
     pub(crate) fn cancel(&mut self, ids: &[u64]) {
-        for running in self.running.iter_mut() {
+        for running in &mut self.running {
             if ids.binary_search(&running.id).is_ok() && running.end(Ended::Cancelled) {
                 self.live -= 1;
             }
@@ -107,7 +107,7 @@ impl<F: Future> Handlers<F> {
             return;
         }
         self.earliest = None;
-        for running in self.running.iter_mut() {
+        for running in &mut self.running {
             if running.ended.is_some() {
                 continue;
             }

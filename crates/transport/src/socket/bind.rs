@@ -24,6 +24,9 @@ const SETTLE_ROUNDS_MAX: u32 = 4;
 /// Mode of a socket: its owner only.
 const SOCKET_MODE: u32 = 0o600;
 
+/// Permission bits of everybody but the owner.
+const OTHERS: u32 = 0o077;
+
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -336,7 +339,7 @@ impl Attempt {
 
 fn private(path: &Path, uid: u32, mode: u32) -> Result<(), BindError> {
     let mode = mode & 0o777;
-    if uid == own_uid() && mode & 0o077 == 0 {
+    if uid == own_uid() && mode & OTHERS == 0 {
         return Ok(());
     }
     let path = path.to_owned();

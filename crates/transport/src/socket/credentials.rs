@@ -14,6 +14,9 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
+#[allow(clippy::cast_possible_truncation)] // 12
+const UCRED_BYTES: libc::socklen_t = size_of::<libc::ucred>() as libc::socklen_t;
+
 /// Asks the kernel who is at the other end of a connected Unix socket.
 ///
 /// # Errors
@@ -21,7 +24,7 @@ pub struct PeerCredentials {
 pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
     // Not rustix's: its type holds the pid as a non-zero number, and a peer of another pid namespace has pid 0.
     let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut bytes = UCRED_BYTES;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: `found` is a live ucred of `bytes` bytes, every bit pattern of which is valid, and the borrowed
     // descriptor is open for the time of the call. The kernel writes at most `bytes` bytes.

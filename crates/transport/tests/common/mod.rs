@@ -1,5 +1,6 @@
 //! What the tests share: a small conversation, a server that answers it, and a private directory for its socket.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses its own part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod child;
 pub mod raw;
@@ -165,12 +166,12 @@ impl Handler<Echo> for EchoHandler {
             }
             Ask::PushAside(count) => {
                 let pusher = context.pusher();
-                let (done, pushed) = oneshot::channel();
+                let (done, finished) = oneshot::channel();
                 std::thread::spawn(move || {
                     let taken = (0..count).filter(|number| pusher.push(number).is_ok()).count();
                     let _ = done.send(taken as u64);
                 });
-                Told::Number(pushed.await.unwrap_or(0))
+                Told::Number(finished.await.unwrap_or(0))
             }
         }
     }
@@ -184,7 +185,7 @@ impl Handler<Echo> for EchoHandler {
 /// A server on this runtime.
 pub struct Server {
     pub seen: Arc<Seen>,
-    pub server: RpcServer<Echo, EchoHandler>,
+    pub rpc: RpcServer<Echo, EchoHandler>,
     stop: CancellationToken,
     stopped: JoinHandle<usize>,
 }
@@ -207,7 +208,7 @@ impl Server {
             let server = server.clone();
             async move { server.stopped().await }
         });
-        Self { seen, server, stop, stopped }
+        Self { seen, rpc: server, stop, stopped }
     }
 
     /// Stops gracefully; returns the tasks that were left.
@@ -245,10 +246,8 @@ impl Home {
 
 /// Fails the test, naming what never came, instead of hanging it.
 pub async fn patient<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("never came: {what}"),
-    }
+    let in_time = tokio::time::timeout(PATIENCE, future).await;
+    in_time.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
 pub async fn connect(path: &Path) -> RpcClient<Echo> {
@@ -265,15 +264,15 @@ pub fn number(answer: Result<Answer<Told>, CallError>) -> u64 {
 /// A policy whose delays a test does not live to see: only events make it try again.
 pub fn patient_policy() -> ReconnectPolicy {
     ReconnectPolicy {
-        delay_min: Duration::from_secs(3600),
-        delay_max: Duration::from_secs(3600),
+        delay_min: Duration::from_hours(1),
+        delay_max: Duration::from_hours(1),
         ..ReconnectPolicy::default()
     }
 }
 
 /// An `on_reconnect` that has nothing to do.
-pub async fn nothing(_: Connection<Echo>) -> Result<(), OnReconnectError> {
-    Ok(())
+pub fn nothing(_: Connection<Echo>) -> std::future::Ready<Result<(), OnReconnectError>> {
+    std::future::ready(Ok(()))
 }
 
 pub async fn connected(client: &RpcClient<Echo>) -> u64 {

@@ -1,0 +1,39 @@
+//! Measures shellkeep beside the floor and beside others, in one interleaved run: `cargo run -rp shellkeep-benches --`.
+//!
+//! Promise: every number is a median over rounds in which all contestants took turns on the same cores, and every
+//! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
+
+mod machine;
+mod report;
+mod stats;
+mod transport;
+
+use clap::{Parser, Subcommand};
+
+/// Measures shellkeep beside the floor, in one interleaved run.
+#[derive(Parser)]
+#[command(name = "shellkeep-benches", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  cargo run -rp shellkeep-benches -- transport
+  cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Round trips and throughput over a Unix socket between two processes: raw blocking, raw tokio, ours.
+    Transport(transport::Args),
+    /// The server's side of a measurement; started by the others.
+    #[command(hide = true)]
+    ServeTransport(transport::server::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Transport(args) => transport::run(&args),
+        Command::ServeTransport(args) => transport::server::run(&args),
+    }
+}

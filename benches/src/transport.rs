@@ -1,0 +1,237 @@
+//! The transport beside raw sockets: two processes, one connection, the same loads for all.
+//!
+//! Owns what is measured and in which order. How a load is put on a contestant is that contestant's file.
+
+mod echo;
+mod ours;
+mod raw;
+mod raw_tokio;
+pub(crate) mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::machine::{self, Machine};
+use crate::report;
+use crate::stats::{float, median, nanos, percentile};
+use server::Server;
+
+/// Calls of the first, uncounted run of each cell, from which the counted ones learn how many calls fill their time.
+const WARM_UP_CALLS: u64 = 2_048;
+/// Most calls in one run of a cell: bounds the memory of the latencies.
+const CALLS_MAX: u64 = 4_000_000;
+
+/// The transport's measurement.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the two processes run: on one core, or on one each; both if not said.
+    #[arg(long, value_enum)]
+    pin: Vec<Pin>,
+    /// Rounds; each contestant has its turn in each.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(5..=1000))]
+    rounds: u32,
+    /// Time for one contestant under one load in one round, in milliseconds.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    cell_ms: u64,
+    /// Also writes every number here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Which cores the two processes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Pin {
+    /// Both on one.
+    Same,
+    /// One each.
+    Split,
+}
+
+/// Who is measured. The first is the floor that the others are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Contestant {
+    /// `read` and `write` on blocking sockets.
+    RawBlocking,
+    /// The same bytes through tokio, current-thread on both ends.
+    RawTokio,
+    /// `shellkeep-transport`, current-thread on both ends.
+    Ours,
+}
+
+const CONTESTANTS: [Contestant; 3] = [Contestant::RawBlocking, Contestant::RawTokio, Contestant::Ours];
+
+/// What is asked of a contestant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Load {
+    name: &'static str,
+    payload_bytes: usize,
+    /// Calls that wait for their answer at a time.
+    in_flight: usize,
+    discipline: Discipline,
+}
+
+/// How the raw contestants keep calls in flight; ours has a task for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Discipline {
+    /// All of them in one write, then all answers: the fewest system calls that there can be.
+    Batch,
+    /// One by one, as long as there is room.
+    Window,
+}
+
+const LOADS: [Load; 4] = [
+    Load { name: "round trip, 64 B", payload_bytes: 64, in_flight: 1, discipline: Discipline::Batch },
+    Load { name: "64 in flight, 64 B", payload_bytes: 64, in_flight: 64, discipline: Discipline::Batch },
+    Load { name: "1024 in flight, 64 B", payload_bytes: 64, in_flight: 1024, discipline: Discipline::Batch },
+    Load { name: "16 in flight, 64 KiB", payload_bytes: 64 << 10, in_flight: 16, discipline: Discipline::Window },
+];
+
+/// What a contestant's client measured.
+#[derive(Debug, Default)]
+struct Run {
+    elapsed: Duration,
+    /// Of each call, in nanoseconds; only where one call is in flight.
+    latencies_ns: Vec<u64>,
+}
+
+/// One run, reduced to what is reported.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Sample {
+    ns_per_call: f64,
+    p50_ns: u64,
+    p99_ns: u64,
+    /// Of both processes together.
+    cpu_ns_per_call: f64,
+}
+
+/// One contestant under one load.
+#[derive(Debug, Serialize)]
+struct Cell {
+    pin: Pin,
+    load: Load,
+    contestant: Contestant,
+    calls_per_round: u64,
+    /// In order of the rounds.
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug, Serialize)]
+struct Results {
+    machine: Machine,
+    rounds: u32,
+    cell_ms: u64,
+    cells: Vec<Cell>,
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let machine = Machine::here()?;
+    let pins = if args.pin.is_empty() { vec![Pin::Same, Pin::Split] } else { args.pin.clone() };
+    let cores = machine::cores(if pins.contains(&Pin::Split) { 2 } else { 1 })?;
+    let mut results = Results { machine, rounds: args.rounds, cell_ms: args.cell_ms, cells: Vec::new() };
+    for pin in pins {
+        let server_core = if pin == Pin::Split { cores[1] } else { cores[0] };
+        machine::pin(cores[0])?;
+        let cells = measure(pin, server_core, args)?;
+        print(&results.machine, pin, args, &cells);
+        results.cells.extend(cells);
+    }
+    args.json.as_ref().map_or(Ok(()), |path| report::json(path, &results))
+}
+
+fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<Vec<Cell>> {
+    let mut servers = Vec::new();
+    for contestant in CONTESTANTS {
+        servers.push(Server::start(contestant, server_core)?);
+    }
+    let mut cells = Vec::new();
+    for load in LOADS {
+        for (contestant, server) in CONTESTANTS.into_iter().zip(&servers) {
+            let calls_per_round = calls_that_fill(args.cell_ms, contestant, server, load)?;
+            cells.push(Cell { pin, load, contestant, calls_per_round, samples: Vec::new() });
+        }
+    }
+    for round in 0..args.rounds as usize {
+        for load in 0..LOADS.len() {
+            for turn in 0..CONTESTANTS.len() {
+                let who = (turn + round) % CONTESTANTS.len(); // nobody always comes after the same one
+                let cell = &mut cells[load * CONTESTANTS.len() + who];
+                let sample = sample(&mut servers[who], cell)?;
+                cell.samples.push(sample);
+            }
+        }
+    }
+    Ok(cells)
+}
+
+/// How many calls take about so long, from a first run that warms everything up.
+fn calls_that_fill(cell_ms: u64, contestant: Contestant, server: &Server, load: Load) -> anyhow::Result<u64> {
+    let warm_up = drive(contestant, server, load, WARM_UP_CALLS)?;
+    let cell = Duration::from_millis(cell_ms).as_nanos();
+    let calls = cell * u128::from(WARM_UP_CALLS) / warm_up.elapsed.as_nanos().max(1);
+    let calls = u64::try_from(calls).unwrap_or(u64::MAX).clamp(WARM_UP_CALLS, CALLS_MAX);
+    Ok(calls.next_multiple_of(load.in_flight as u64))
+}
+
+fn sample(server: &mut Server, cell: &Cell) -> anyhow::Result<Sample> {
+    let cpu_before = machine::cpu_time() + server.cpu_time()?;
+    let mut run = drive(cell.contestant, server, cell.load, cell.calls_per_round)?;
+    let cpu = (machine::cpu_time() + server.cpu_time()?).saturating_sub(cpu_before);
+    run.latencies_ns.sort_unstable();
+    let per_call = |time: Duration| float(nanos(time)) / float(cell.calls_per_round);
+    Ok(Sample {
+        ns_per_call: per_call(run.elapsed),
+        p50_ns: percentile(&run.latencies_ns, 50),
+        p99_ns: percentile(&run.latencies_ns, 99),
+        cpu_ns_per_call: per_call(cpu),
+    })
+}
+
+fn drive(contestant: Contestant, server: &Server, load: Load, calls: u64) -> anyhow::Result<Run> {
+    let path = server.socket();
+    match contestant {
+        Contestant::RawBlocking => raw::drive(path, load, calls),
+        Contestant::RawTokio => raw_tokio::drive(path, load, calls),
+        Contestant::Ours => ours::drive(path, load, calls),
+    }
+    .with_context(|| format!("{contestant:?} failed under the load \"{}\"", load.name))
+}
+
+fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell]) {
+    let headings =
+        ["load", "contestant", "µs/call", "× raw blocking", "× raw tokio", "p50 µs", "p99 µs", "CPU µs/call"];
+    let mut rows = Vec::new();
+    for group in cells.chunks(CONTESTANTS.len()) {
+        for cell in group {
+            let middle = |of: fn(&Sample) -> f64| median(cell.samples.iter().map(of));
+            let micros = |nanos: f64| format!("{:.2}", nanos / 1e3);
+            let latency = |nanos: f64| if nanos > 0.0 { micros(nanos) } else { "–".to_owned() };
+            rows.push(vec![
+                if cell.contestant == CONTESTANTS[0] { cell.load.name.to_owned() } else { String::new() },
+                cell.contestant.to_possible_value().map_or_else(String::new, |name| name.get_name().replace('-', " ")),
+                micros(middle(|sample| sample.ns_per_call)),
+                format!("{:.2}", ratio(cell, &group[0])),
+                format!("{:.2}", ratio(cell, &group[1])),
+                latency(middle(|sample| float(sample.p50_ns))),
+                latency(middle(|sample| float(sample.p99_ns))),
+                micros(middle(|sample| sample.cpu_ns_per_call)),
+            ]);
+        }
+    }
+    let place = if pin == Pin::Same { "both processes on one core" } else { "one core each" };
+    let title = format!("transport, {place}: medians of {} rounds of {} ms; {machine}", args.rounds, args.cell_ms);
+    report::table(&title, &headings, 2, &rows);
+}
+
+/// How many times the floor's time a call takes: formed in each round, then the middle.
+fn ratio(cell: &Cell, floor: &Cell) -> f64 {
+    let rounds = cell.samples.iter().zip(&floor.samples);
+    median(rounds.map(|(ours, floor)| ours.ns_per_call / floor.ns_per_call))
+}
