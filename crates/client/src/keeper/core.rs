@@ -105,9 +105,15 @@ struct Live {
 enum Hold {
     No,
     /// Until all outstanding requests are answered; then from `resume`, not before `not_before`.
-    Draining { resume: Option<Position>, not_before: Option<Instant> },
+    Draining {
+        resume: Option<Position>,
+        not_before: Option<Instant>,
+    },
     /// Drained; waiting for this moment.
-    Until { resume: Option<Position>, at: Instant },
+    Until {
+        resume: Option<Position>,
+        at: Instant,
+    },
 }
 
 impl KeeperCore {

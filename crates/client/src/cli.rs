@@ -1,0 +1,271 @@
+//! The command line: what can be said, with help and examples. Man pages and completions come from here too.
+//!
+//! Promises that names and ids are valid when they get past here. Knows nothing of how a command does its work.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::names::{SessionName, SessionRef};
+use crate::terminal::detach_key::Keys;
+
+/// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shellkeep",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  shellkeep                        your own shell, kept\n  shellkeep attach last            come back to it, from anywhere"
+)]
+pub struct Cli {
+    /// What to do; `start` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of the default command.
+    #[command(flatten)]
+    pub start: Start,
+}
+
+/// Everything that can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a kept session here
+    #[command(after_help = START_EXAMPLES)]
+    Start(Start),
+    /// Show a running session here
+    #[command(after_help = "Examples:\n  shellkeep attach build-7\n  shellkeep attach last")]
+    Attach(Attach),
+    /// Let a session's terminals go; the session goes on
+    #[command(
+        after_help = "Examples:\n  shellkeep detach            the session around you\n  shellkeep detach build-7"
+    )]
+    Detach(Detach),
+    /// End a session: HUP, after 2 s KILL
+    #[command(after_help = "Examples:\n  shellkeep kill build-7\n  shellkeep kill last")]
+    Kill(Kill),
+    /// List sessions, newest first
+    #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
+    Ls(Ls),
+    /// Print the recorded output of a session
+    #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 --plain")]
+    Output(Output),
+    /// Print the newest output of a session, and what comes
+    #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
+    Tail(Tail),
+    /// Check the record of a session, or of all; status 1 on damage or gaps
+    #[command(after_help = "Examples:\n  shellkeep verify\n  shellkeep verify build-7")]
+    Verify(Verify),
+    /// Delete the record of an ended session
+    #[command(after_help = "Examples:\n  shellkeep rm build-7\n  shellkeep rm 0197c0de")]
+    Rm(Rm),
+    /// Run and manage the daemon
+    #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
+    Daemon(Daemon),
+    /// Show the settings and where they come from
+    #[command(after_help = "Examples:\n  shellkeep config show\n  $EDITOR \"$(shellkeep config path)\"")]
+    Config(Config),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Examples:\n  shellkeep completions bash > ~/.local/share/bash-completion/completions/shellkeep\n  shellkeep completions fish | source"
+    )]
+    Completions(Completions),
+    /// Print the manual page
+    #[command(after_help = "Examples:\n  shellkeep man | man -l -\n  shellkeep man > shellkeep.1")]
+    Man,
+    /// Look for what is wrong with this installation
+    #[command(after_help = "Examples:\n  shellkeep doctor\n  SHELLKEEP_HOME=/srv/keep shellkeep doctor")]
+    Doctor,
+    /// Show what shellkeep does, in a home of its own that is removed afterwards
+    #[command(after_help = "Examples:\n  shellkeep demo\n  NO_COLOR=1 shellkeep demo")]
+    Demo(Demo),
+    /// The process that keeps one session; started by `start`
+    #[command(hide = true)]
+    Keeper,
+}
+
+const START_EXAMPLES: &str = "Examples:\n  shellkeep start -n build-7 -- make -j8\n  shellkeep start --detached -- ./nightly.sh\n  exec shellkeep start --login     in a login profile";
+
+/// Start a kept session here.
+#[derive(Debug, Default, Args)]
+pub struct Start {
+    /// Name of the session, unique among running ones
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub name: Option<SessionName>,
+    /// Start it without a terminal and print its id
+    #[arg(long)]
+    pub detached: bool,
+    /// Record what is typed too, but not at password prompts
+    #[arg(long)]
+    pub record_input: bool,
+    /// Start the shell as a login shell
+    #[arg(long, conflicts_with = "cmd")]
+    pub login: bool,
+    /// Allow a session inside a session
+    #[arg(long)]
+    pub nested: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub detach_key: DetachKey,
+    /// Program and arguments [default: $SHELL]
+    #[arg(last = true, value_name = "CMD")]
+    pub cmd: Vec<OsString>,
+}
+
+/// Keys that detach, wherever a session is shown.
+#[derive(Debug, Default, Args)]
+pub struct DetachKey {
+    /// Keys that detach, like "ctrl-a d", or "none" [default: ctrl-space d]
+    #[arg(long = "detach-key", env = "SHELLKEEP_DETACH_KEY", hide_env_values = true, value_name = "KEYS")]
+    pub keys: Option<Keys>,
+}
+
+impl DetachKey {
+    /// The keys to look for.
+    pub fn keys(&self) -> Keys {
+        self.keys.unwrap_or(Keys::DEFAULT)
+    }
+}
+
+/// Show a running session here.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Name, id, beginning of an id, or "last"
+    pub session: Option<SessionRef>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub detach_key: DetachKey,
+}
+
+/// Let a session's terminals go.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Name, id, beginning of an id, or "last"
+    pub session: Option<SessionRef>,
+}
+
+/// End a session.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Name, id, beginning of an id, or "last"
+    pub session: SessionRef,
+}
+
+/// List sessions.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// The ended ones too
+    #[arg(short, long)]
+    pub all: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print recorded output.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Name, id, beginning of an id, or "last"
+    pub session: SessionRef,
+    /// Only the output of the command with this number in `history`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub command: Option<u64>,
+    /// Without escape sequences
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// Print the newest output.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// Go on until the session ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Name, id, beginning of an id, or "last"
+    pub session: SessionRef,
+}
+
+/// Check records.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Name, id, beginning of an id, or "last"; all sessions if left out
+    pub session: Option<SessionRef>,
+}
+
+/// Delete a record.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Name, id, beginning of an id, or "last"
+    pub session: SessionRef,
+}
+
+/// Run and manage the daemon.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: DaemonVerb,
+}
+
+/// What can be done with the daemon.
+#[derive(Debug, Subcommand)]
+pub enum DaemonVerb {
+    /// Be the daemon, in the foreground
+    Run,
+    /// Start it, unless it runs
+    Start,
+    /// Stop it and keep it stopped
+    Stop,
+    /// Stop it, then start it
+    Restart,
+    /// Say how it is; status 3 if it does not run
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write systemd user units
+    Install,
+}
+
+/// Show the settings.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// What to show.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// What can be shown of the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// All settings in force, and where each comes from
+    Show,
+    /// Path of the user's file
+    Path,
+}
+
+/// Show what shellkeep does.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How often the daemon is killed
+    #[arg(long, default_value_t = crate::cmd::demo::KILLS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub kills: u32,
+    /// Leave one record out of what is read back: the comparison must notice
+    #[arg(long)]
+    pub sabotage: bool,
+    /// The session of the demo, with its directory
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub chatter: Option<PathBuf>,
+}
+
+/// Print completions.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+    /// Where to write them instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

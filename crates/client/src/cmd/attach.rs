@@ -1,0 +1,104 @@
+//! `shellkeep attach`: shows a running session here, by the keeper alone.
+
+use std::fs::File;
+use std::process::ExitCode;
+
+use serde_bytes::ByteBuf;
+use shellkeep_protocol::attach::{Attach as Request, FromKeeper, FromTerminal};
+use shellkeep_protocol::ids::SessionId;
+
+use crate::cli::Attach;
+use crate::keepers;
+use crate::link::LinkError;
+use crate::places::Places;
+use crate::report::{self, Exit, Failure, Outcome};
+use crate::terminal::{self, End, Terminal};
+
+/// How long a terminal that accepts nothing may hold a session up.
+pub(super) const PATIENCE_MS: u32 = 10_000;
+/// Status of a shell whose terminal was hung up, which is what a keeper's death does to its command.
+const STATUS_HUNG_UP: u8 = 129;
+/// What a shell adds to the number of a signal.
+const STATUS_SIGNAL: u8 = 128;
+
+pub(super) fn run(args: &Attach) -> Outcome {
+    let places = Places::from_env()?;
+    let keeper = keepers::find(&places, args.session.as_ref())?;
+    let info = &keeper.info;
+    if controlling_tty().is_some_and(|tty| tty == info.tty) {
+        return Err(Failure::refused(format_args!("session {} cannot be shown inside itself", info.session)));
+    }
+    let has_tty = terminal::has_tty();
+    if has_tty && !terminal::wait_for_foreground() {
+        return Err(Failure::refused("this process cannot get into the foreground of its terminal"));
+    }
+    let failed = |error: LinkError| Failure::refused(format_args!("cannot attach {}: {error}", info.session));
+    let (sender, mut receiver) = keepers::dial(&keeper.socket).map_err(failed)?;
+    let request = request(has_tty, Some(PATIENCE_MS));
+    sender.to_keeper(&FromTerminal::Attach(request), lent(has_tty)).map_err(failed)?;
+    receiver.hello().map_err(failed)?;
+    let master = match receiver.from_keeper().map_err(failed)? {
+        FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
+        FromKeeper::Attached { .. } => None,
+        FromKeeper::Refused { reason } => return Err(Failure::refused(reason)),
+        other => return Err(Failure::refused(format_args!("the keeper answered {other:?}"))),
+    };
+    let keys = args.detach_key.keys();
+    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: false, name_right: None };
+    show(terminal, info.session)
+}
+
+/// How this process wants to be shown a session.
+pub(super) fn request(has_tty: bool, patience_ms: Option<u32>) -> Request {
+    let agent = std::env::var_os("SSH_AUTH_SOCK").unwrap_or_default();
+    Request {
+        size: has_tty.then(terminal::size).flatten(),
+        tty: has_tty,
+        ssh_auth_sock: ByteBuf::from(std::os::unix::ffi::OsStringExt::into_vec(agent)),
+        patience_ms,
+    }
+}
+
+/// The descriptors that go beside a request: the tty, if there is one.
+pub(super) fn lent(has_tty: bool) -> &'static [std::os::fd::BorrowedFd<'static>] {
+    use std::sync::OnceLock;
+    static TTY: OnceLock<[std::os::fd::BorrowedFd<'static>; 1]> = OnceLock::new();
+    if has_tty { TTY.get_or_init(|| [rustix::stdio::stdout()]) } else { &[] }
+}
+
+/// Shows an attached session until it is over here, and says with which status to end.
+pub(super) fn show(terminal: Terminal, session: SessionId) -> Outcome {
+    let end = terminal.run().map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))?;
+    Ok(match end {
+        End::Exited(exit) => ExitCode::from(exit.code()),
+        End::Detached => {
+            report::notice(format_args!("detached from {session}"));
+            ExitCode::SUCCESS
+        }
+        End::Signalled(signal) => ExitCode::from(STATUS_SIGNAL.saturating_add(signal)),
+        End::OutputClosed => ExitCode::SUCCESS,
+        End::NotStarted { status, reason } => {
+            let message = format!("cannot start the command: {reason}");
+            report::failure(&Failure { message, hint: None, exit: Exit::Refused });
+            ExitCode::from(status)
+        }
+        End::Lost(error) => {
+            let message = format!("session {session} is lost: {error}");
+            let failure = Failure::refused(message).with_hint("what it printed was recorded: \"shellkeep output\"");
+            report::failure(&failure);
+            ExitCode::from(STATUS_HUNG_UP)
+        }
+    })
+}
+
+/// Device number of the terminal that controls this process, if one does. Source: proc(5), `tty_nr`.
+pub(super) fn controlling_tty() -> Option<u64> {
+    const TTY_NR: usize = 7;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; what follows it does not.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let number: u32 = fields.split_ascii_whitespace().nth(TTY_NR - 3)?.parse::<i64>().ok()?.try_into().ok()?;
+    // The kernel's old encoding: minor in bits 31..20 and 7..0, major in bits 19..8.
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+    (number != 0).then(|| rustix::fs::makedev(major, minor))
+}

@@ -1,0 +1,83 @@
+//! What each subcommand does, one file each.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::cli::{Cli, Command};
+use crate::places::Places;
+use crate::report::{self, Exit, Failure, Outcome};
+
+mod attach;
+mod completions;
+mod config;
+pub(crate) mod daemon;
+pub mod demo;
+mod detach;
+mod doctor;
+mod kill;
+mod man;
+mod records;
+mod start;
+
+/// The hidden subcommand that is the keeper.
+const KEEPER_VERB: &str = "keeper";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // Before everything else: a keeper lives long and needs no parser, and its descriptors must be its own at once.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == KEEPER_VERB) {
+        return crate::keeper::run();
+    }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli),
+        Err(error) => return say_usage(&error),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => report::failure(&failure),
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    match cli.command.unwrap_or(Command::Start(cli.start)) {
+        Command::Start(args) => start::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man => man::run(),
+        Command::Demo(args) => demo::run(&args),
+        other => recorded(other, &Places::from_env()?),
+    }
+}
+
+/// Commands that read records or steer the daemon.
+fn recorded(command: Command, places: &Places) -> Outcome {
+    match command {
+        Command::Ls(args) => records::ls(places, args.all, args.json),
+        Command::Output(args) => records::output(places, &args),
+        Command::Tail(args) => records::tail(places, &args),
+        Command::Verify(args) => records::verify(places, args.session.as_ref()),
+        Command::Rm(args) => records::rm(places, &args.session),
+        Command::Daemon(args) => daemon::steer(places, &args.verb),
+        Command::Config(args) => config::run(places, &args.verb),
+        Command::Doctor => doctor::run(places),
+        other => Err(Failure::bug(&format_args!("{other:?} has no code"))),
+    }
+}
+
+/// Help and versions are results; everything else is a usage error.
+fn say_usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match report::result(&error.render().to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => report::failure(&failure),
+        },
+        _ => {
+            report::usage(&error.render().to_string());
+            ExitCode::from(Exit::Usage as u8)
+        }
+    }
+}

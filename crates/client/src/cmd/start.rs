@@ -1,0 +1,213 @@
+//! `shellkeep start`: a kept session here. Never the reason that a command does not start: without a keeper it is
+//! executed plainly, after one notice.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde_bytes::ByteBuf;
+use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch, WhenFull};
+use shellkeep_protocol::ids::SessionId;
+
+use super::attach::{PATIENCE_MS, controlling_tty, lent, request, show};
+use crate::cli::Start;
+use crate::keeper;
+use crate::keepers;
+use crate::link::{self, LinkError, Receiver, Sender};
+use crate::names::SessionName;
+use crate::places::Places;
+use crate::report::{self, Failure, Outcome};
+use crate::terminal::{self, Terminal};
+
+/// How long a new keeper may take to greet, and to start the command. Then the command is started plainly.
+const BIRTH_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long another start may hold the right to choose a name.
+const NAME_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Time between two tries to get that right.
+const NAME_RETRY: Duration = Duration::from_millis(5);
+/// Most bytes of a session's spool on disk.
+const SPOOL_BYTES_MAX: u64 = 1 << 30;
+/// Shell of a user whose environment names none.
+const SHELL_DEFAULT: &str = "/bin/sh";
+/// Status of a shell that finds no such program.
+const STATUS_MISSING: u8 = 127;
+/// Status of a shell that may not execute the program.
+const STATUS_NOT_EXECUTABLE: u8 = 126;
+
+/// What to execute.
+struct Program {
+    program: OsString,
+    arg0: Option<OsString>,
+    args: Vec<OsString>,
+}
+
+pub(super) fn run(args: &Start) -> Outcome {
+    let program = program(args);
+    let places = match Places::from_env() {
+        Ok(places) => places,
+        Err(error) if args.detached => return Err(error.into()),
+        Err(error) => return plainly(&program, &error),
+    };
+    if !args.nested {
+        refuse_inside(&places)?;
+    }
+    let has_tty = !args.detached && terminal::has_tty();
+    if has_tty && !terminal::wait_for_foreground() {
+        return plainly(&program, &"this process cannot get into the foreground of its terminal");
+    }
+    let directory = match places.prepare_keeper_directory() {
+        Ok(directory) => directory,
+        Err(error) if args.detached => return Err(error.into()),
+        Err(error) => {
+            report::notice(error.hint());
+            return plainly(&program, &error);
+        }
+    };
+    let name_right = match &args.name {
+        Some(name) => Some(reserve(&places, &directory, name)?),
+        None => None,
+    };
+    let launch = launch(args, &program, has_tty);
+    let session = launch.session;
+    let (sender, mut receiver) = match birth() {
+        Ok(link) => link,
+        Err(error) if args.detached => {
+            return Err(Failure::refused(format_args!("cannot have a keeper: {error}")));
+        }
+        Err(error) => return plainly(&program, &error),
+    };
+    let lost = |error: LinkError| Failure::refused(format_args!("the keeper of {session} has failed: {error}"));
+    sender.to_keeper(&FromTerminal::Launch(Box::new(launch)), lent(has_tty)).map_err(lost)?;
+    if args.detached {
+        return detached(receiver, session);
+    }
+    let master = match receiver.from_keeper().map_err(lost)? {
+        FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
+        FromKeeper::Attached { .. } => None,
+        FromKeeper::Refused { reason } => return plainly(&program, &reason),
+        other => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
+    };
+    let keys = args.detach_key.keys();
+    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, name_right };
+    show(terminal, session)
+}
+
+/// Waits until the session exists, and says which it is.
+fn detached(mut receiver: Receiver, session: SessionId) -> Outcome {
+    match receiver.from_keeper() {
+        Ok(FromKeeper::Started) => {
+            report::result(&format!("{session}\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(FromKeeper::StartFailed { status, reason }) => {
+            report::failure(&Failure::refused(format_args!("cannot start the command: {reason}")));
+            Ok(ExitCode::from(status))
+        }
+        Ok(other) => Err(Failure::refused(format_args!("the keeper answered {other:?}"))),
+        Err(error) => Err(Failure::refused(format_args!("the keeper of {session} has failed: {error}"))),
+    }
+}
+
+fn program(args: &Start) -> Program {
+    let mut words = args.cmd.iter().cloned();
+    if let Some(program) = words.next() {
+        return Program { program, arg0: None, args: words.collect() };
+    }
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let program = shell.unwrap_or_else(|| SHELL_DEFAULT.into());
+    // Source: login(1): a name that begins with a dash makes a login shell.
+    let arg0 = args.login.then(|| {
+        let mut name = OsString::from("-");
+        name.push(Path::new(&program).file_name().unwrap_or(&program));
+        name
+    });
+    Program { program, arg0, args: Vec::new() }
+}
+
+fn launch(args: &Start, program: &Program, has_tty: bool) -> Launch {
+    let bytes = |text: &OsStr| ByteBuf::from(text.as_bytes());
+    // A pipe is never left behind: who reads it wants every byte, and may take its time.
+    let patience_ms = has_tty.then_some(PATIENCE_MS);
+    Launch {
+        session: SessionId::new(),
+        name: args.name.as_ref().map(|name| name.as_str().to_owned()),
+        program: bytes(&program.program),
+        arg0: program.arg0.clone().map(|arg0| ByteBuf::from(arg0.into_vec())),
+        args: program.args.iter().map(|arg| bytes(arg)).collect(),
+        record_input: args.record_input,
+        when_full: WhenFull::Gap,
+        spool_bytes_max: SPOOL_BYTES_MAX,
+        size: terminal::size(),
+        attach: (!args.detached).then(|| request(has_tty, patience_ms)),
+    }
+}
+
+/// Refuses a session inside a session. The variable alone does not count: tmux keeps it for ever.
+fn refuse_inside(places: &Places) -> Result<(), Failure> {
+    let (Some(around), Some(tty)) = (keepers::around_us(), controlling_tty()) else { return Ok(()) };
+    let inside = keepers::by_id(places, around).is_some_and(|keeper| keeper.info.tty == tty);
+    if !inside {
+        return Ok(());
+    }
+    Err(Failure::refused(format_args!("this is session {around} already"))
+        .with_hint("--nested starts one inside it all the same"))
+}
+
+/// Takes the right to start a session of this name; held until the descriptor closes.
+fn reserve(places: &Places, directory: &Path, name: &SessionName) -> Result<OwnedFd, Failure> {
+    let failed = |errno: rustix::io::Errno| Failure::refused(format_args!("cannot reserve the name {name}: {errno}"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let right = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    let deadline = Instant::now() + NAME_WAIT_MAX;
+    while let Err(errno) = rustix::fs::flock(&right, FlockOperation::NonBlockingLockExclusive) {
+        if errno != rustix::io::Errno::WOULDBLOCK || Instant::now() > deadline {
+            return Err(failed(errno));
+        }
+        std::thread::sleep(NAME_RETRY);
+    }
+    let taken = keepers::running(places).into_iter().find(|other| other.info.name.as_deref() == Some(name.as_str()));
+    match taken {
+        None => Ok(right),
+        Some(other) => Err(Failure::refused(format_args!("session {} is called {name} already", other.info.session))
+            .with_hint(format_args!("\"shellkeep attach {name}\" shows it"))),
+    }
+}
+
+/// Starts a keeper and greets it. Nothing of the command has happened when this fails.
+fn birth() -> Result<(Sender, Receiver), LinkError> {
+    let (ours, theirs) = keeper::socket_pair()?;
+    // Dropped unwaited: the keeper outlives this process, or is reaped with it.
+    Command::new(keeper::program())
+        .arg0("shellkeep")
+        .arg("keeper")
+        .stdin(theirs)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let (sender, mut receiver) = link::split(ours);
+    receiver.set_wait(Some(BIRTH_WAIT_MAX))?;
+    sender.hello()?;
+    receiver.hello()?;
+    Ok((sender, receiver))
+}
+
+/// Executes the command without keeping it.
+fn plainly(program: &Program, why: &dyn std::fmt::Display) -> Outcome {
+    report::notice(format_args!("not kept: {why}"));
+    let mut command = Command::new(&program.program);
+    command.args(&program.args);
+    if let Some(arg0) = &program.arg0 {
+        command.arg0(arg0);
+    }
+    let error = command.exec();
+    let name = program.program.to_string_lossy();
+    report::failure(&Failure::refused(format_args!("cannot start {name}: {error}")));
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    Ok(ExitCode::from(if missing { STATUS_MISSING } else { STATUS_NOT_EXECUTABLE }))
+}

@@ -1,0 +1,138 @@
+//! The only printer: errors and notices on stderr, results on stdout.
+//!
+//! Promises one form (`error: …`, then `hint: …`), that a broken pipe is success, and that no control byte of a name
+//! or a path reaches the screen. Knows the exit codes and nothing of what failed.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+/// How the program ends when it does not pass a command's own status on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Nothing found, or refused.
+    Refused = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The daemon is needed and cannot be had.
+    NoDaemon = 3,
+    /// Our bug.
+    Bug = 70,
+    /// Another daemon has the lock.
+    Locked = 75,
+}
+
+/// An error as the user sees it: what failed, on which object, why; and what to do now.
+#[derive(Debug)]
+pub struct Failure {
+    /// What failed, without a capital or a full stop.
+    pub message: String,
+    /// What to do now.
+    pub hint: Option<String>,
+    /// The status of the program.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// Something was not found or is refused.
+    pub fn refused(message: impl Display) -> Self {
+        Self { message: message.to_string(), hint: None, exit: Exit::Refused }
+    }
+
+    /// The command line cannot be understood.
+    pub fn usage(message: impl Display) -> Self {
+        Self { message: message.to_string(), hint: None, exit: Exit::Usage }
+    }
+
+    /// Something happened that must not: status 70.
+    pub fn bug(what: &dyn Display) -> Self {
+        let message = format!("this is a bug in shellkeep: {what}");
+        Self { message, hint: None, exit: Exit::Bug }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+}
+
+impl From<crate::places::PlaceError> for Failure {
+    fn from(error: crate::places::PlaceError) -> Self {
+        Self::refused(&error).with_hint(error.hint())
+    }
+}
+
+/// What a command comes to: the status of the program.
+pub type Outcome = Result<ExitCode, Failure>;
+
+/// Prints `failure` and says with which status to end.
+pub fn failure(failure: &Failure) -> ExitCode {
+    line("error", "31", &failure.message);
+    if let Some(hint) = &failure.hint {
+        line("hint", "36", hint);
+    }
+    ExitCode::from(failure.exit as u8)
+}
+
+/// Prints one line that the user should know and that stops nothing.
+pub fn notice(message: impl Display) {
+    line("shellkeep", "33", &message.to_string());
+}
+
+/// Prints lines that explain a result, on stderr, as they are.
+pub fn notice_block(text: &str) {
+    let written = io::stderr().lock().write_all(text.as_bytes());
+    drop(written); // nobody is left to tell
+}
+
+/// Prints `text` on stdout as it is.
+///
+/// # Errors
+/// A [`Failure`] if stdout takes no more; but not if its reader has gone, which is the reader's choice.
+pub fn result(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::refused(format_args!("cannot write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints what is wrong with a command line, as the parser says it.
+pub fn usage(text: &str) {
+    let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// `text` with control characters as escapes: names and paths may come from others.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_reordering(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Characters that make a terminal show text in another order than it has.
+fn is_reordering(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn line(label: &str, colour: &str, message: &str) {
+    let mut err = io::stderr().lock();
+    let coloured = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = printable(message);
+    let written = if coloured {
+        writeln!(err, "\x1b[1;{colour}m{label}:\x1b[0m {text}")
+    } else {
+        writeln!(err, "{label}: {text}")
+    };
+    drop(written); // nobody is left to tell
+}

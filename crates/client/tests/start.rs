@@ -1,0 +1,220 @@
+//! What `shellkeep start` promises to whoever typed it.
+
+mod world;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use world::{World, is_alive, signal, wait_until};
+
+#[test]
+fn the_status_of_the_command_is_the_status_of_start() {
+    let world = World::new();
+    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+        let mut tty = world.terminal(["start", "--", "sh", "-c", script]);
+        assert_eq!(tty.wait().code(), Some(status), "{script}");
+        assert!(tty.is_cooked());
+        let output = world.run(["start", "--", "sh", "-c", script]);
+        assert_eq!(output.status.code(), Some(status), "{script} without a tty");
+    }
+    world.no_session_is_left();
+}
+
+#[test]
+fn a_missing_program_gives_127_and_one_that_is_not_executable_126() {
+    let world = World::new();
+    for (program, status) in [("no-such-program", 127), ("/etc/passwd", 126), ("/", 126)] {
+        let output = world.run(["start", "--", program]);
+        assert_eq!(output.status.code(), Some(status), "{program}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+        assert_eq!(world.terminal(["start", "--", program]).wait().code(), Some(status));
+    }
+}
+
+#[test]
+fn without_a_tty_there_is_still_a_pty_and_its_raw_bytes_go_to_stdout() {
+    let world = World::new();
+    let output = world.run(["start", "--", "sh", "-c", "test -t 0 && test -t 1 && printf 'a\\nb\\033[1m'"]);
+    assert_eq!(output.stdout, b"a\r\nb\x1b[1m");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_end_of_piped_input_is_one_end_of_file() {
+    let world = World::new();
+    let output = world.run_with_input(["start", "--", "sh", "-c", "stty -echo; cat; echo then; cat"], b"one\ntwo\n");
+    // The second `cat` would see another end if there were two; it is ended by the hangup of our own end of the pipe.
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("one\r\ntwo\r\nthen"), "{text:?}");
+}
+
+#[test]
+fn a_closed_pipe_ends_the_command_like_any_in_a_pipeline() {
+    let world = World::new();
+    let mut child = world
+        .command(["start", "--", "yes"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let status = child.wait().expect("ends");
+    assert_eq!(status.code(), Some(0), "a broken pipe is success");
+    world.no_session_is_left();
+}
+
+#[test]
+fn term_and_int_go_to_the_command_when_there_is_no_tty() {
+    let world = World::new();
+    for (name, sent, status) in [("TERM", Signal::TERM, 31), ("INT", Signal::INT, 32)] {
+        let script = format!(
+            "trap 'exit {status}' {name}; echo ready > {}/{name}; while :; do sleep 0.01; done",
+            world.path().display()
+        );
+        let mut child = world
+            .command(["start", "--", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let ready = world.path().join(name);
+        wait_until("the trap is set", || ready.exists());
+        signal(child.id(), sent);
+        assert_eq!(child.wait().expect("ends").code(), Some(status), "{name}");
+    }
+}
+
+#[test]
+fn detached_prints_the_id_alone_and_holds_nothing_of_its_caller() {
+    let world = World::new();
+    let id = world.detached("bg", "sleep 600");
+    assert_eq!(id.len(), 36);
+    let info = world.info();
+    assert_eq!(info.session.to_string(), id);
+    assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", info.keeper_pid)).expect("cwd").to_str(), Some("/"));
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", info.keeper_pid)).expect("descriptors").flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy().into_owned();
+        assert!(!target.starts_with("pipe:"), "{target}");
+    }
+    assert!(world.run(["kill", "bg"]).status.success());
+}
+
+#[test]
+fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
+    let world = World::new();
+    let script = format!(
+        "umask 027; exec 5</etc/passwd; exec {} start -- sh -c 'ls /proc/self/fd | wc -l; umask; echo $SHELLKEEP_SESSION:$TERM'",
+        world::PROGRAM
+    );
+    let words = ["sh", "-c", &script].map(Into::into);
+    let mut tty = world.any_on_terminal(&words, 80, 24);
+    tty.wait();
+    let text = String::from_utf8_lossy(&tty.seen).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..2], ["4", "0027"], "0 to 2 and the one that lists them: {text:?}");
+    assert!(lines[2].len() == 36 + 1 + 5 && lines[2].ends_with(":xterm"), "{text:?}");
+}
+
+#[test]
+fn names_are_unique_among_running_sessions_and_hostile_ones_are_usage_errors() {
+    let world = World::new();
+    world.detached("build-7", "sleep 600");
+    let again = world.run(["start", "-n", "build-7", "--", "true"]);
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("hint: "), "{again:?}");
+    for hostile in ["../../x", "a/b", "last", "", "0197c0de-0000", &"x".repeat(65)] {
+        let output = world.run(["start", "-n", hostile, "--", "true"]);
+        assert_eq!(output.status.code(), Some(2), "{hostile:?}: {output:?}");
+        let output = world.run(["attach", &format!("{hostile}/")]);
+        assert_eq!(output.status.code(), Some(2), "{hostile:?}: {output:?}");
+    }
+    assert!(world.run(["kill", "build-7"]).status.success());
+    assert_eq!(world.run(["start", "-n", "build-7", "--", "true"]).status.code(), Some(0));
+}
+
+#[test]
+fn only_one_of_many_at_once_gets_the_name() {
+    let world = World::new();
+    let children: Vec<_> = (0..6)
+        .map(|_| {
+            world
+                .command(["start", "--detached", "-n", "same", "--", "sleep", "600"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("starts")
+        })
+        .collect();
+    let won = children.into_iter().map(|mut child| child.wait().expect("ends")).filter(|s| s.success()).count();
+    assert_eq!(won, 1);
+    assert_eq!(world.socket_list().len(), 1);
+}
+
+#[test]
+fn a_session_inside_a_session_is_refused_unless_asked_for() {
+    let world = World::new();
+    let inner = format!(
+        "{p} start -- true; echo first=$?; {p} start --nested -- sh -c 'exit 5'; echo second=$?",
+        p = world::PROGRAM
+    );
+    let mut tty = world.terminal(["start", "--", "sh", "-c", &inner]);
+    tty.expect("first=1");
+    tty.expect("second=5");
+    // The variable alone, as an old tmux server hands it on, does not count.
+    let id = world.detached("other", "sleep 600");
+    let script = format!("SHELLKEEP_SESSION={id} {} start -- sh -c 'exit 6'", world::PROGRAM);
+    let status = world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24).wait();
+    assert_eq!(status.code(), Some(6));
+}
+
+#[test]
+fn without_a_keeper_the_command_runs_plainly_after_one_notice() {
+    let world = World::new();
+    let run = world.path().join("run");
+    std::fs::create_dir(&run).expect("made");
+    std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o777)).expect("opened");
+    let output = world.run(["start", "--", "sh", "-c", "test -t 0 || echo plain; exit 9"]);
+    assert_eq!(output.status.code(), Some(9));
+    assert_eq!(output.stdout, b"plain\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("0777") && said.contains("chmod 700"), "{said}");
+}
+
+#[test]
+fn a_login_shell_is_started_under_a_name_with_a_dash() {
+    let world = World::new();
+    let mut tty = world.terminal(["start", "--login"]);
+    tty.keys("echo name=$0\n");
+    tty.expect("name=-sh");
+    tty.keys("exit 4\n");
+    assert_eq!(tty.wait().code(), Some(4));
+}
+
+#[test]
+fn a_window_of_no_size_works() {
+    let world = World::new();
+    let mut tty = world.terminal_sized(["start", "--", "sh", "-c", "stty size; exit 3"], 0, 0);
+    assert_eq!(tty.wait().code(), Some(3));
+    assert!(tty.seen.starts_with(b"0 0"), "{:?}", String::from_utf8_lossy(&tty.seen));
+}
+
+#[test]
+fn kill_hangs_up_then_kills_and_returns_when_it_has_ended() {
+    let world = World::new();
+    world.detached("soft", "trap 'exit 3' HUP; while :; do sleep 0.01; done");
+    let pid = world.info().pid;
+    assert!(world.run(["kill", "soft"]).status.success());
+    assert!(!is_alive(pid));
+    world.no_session_is_left();
+    let marker = world.path().join("trapped");
+    world.detached("hard", &format!("trap '' HUP; touch {}; while :; do sleep 0.01; done", marker.display()));
+    wait_until("HUP is ignored", || marker.exists());
+    let pid = world.info().pid;
+    let before = std::time::Instant::now();
+    assert!(world.run(["kill", "hard"]).status.success());
+    assert!(!is_alive(pid) && before.elapsed() >= std::time::Duration::from_secs(2));
+    assert_eq!(world.run(["kill", "hard"]).status.code(), Some(1), "it has ended");
+}
