@@ -149,6 +149,8 @@ async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>
         let deadline = ship.next_deadline();
         tokio::select! {
             biased;
+            // First: a session that never stops printing must not keep a daemon from being started.
+            () = sleep_until(deadline) => ship.tick(),
             event = events.next() => match event {
                 Some(event) => ship.event(&event),
                 None => break,
@@ -163,7 +165,6 @@ async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>
                 Some(Command::Finish(ending)) => ship.ending = Some(ending),
                 None => break,
             },
-            () = sleep_until(deadline) => ship.tick(),
         }
         let is_over = ship.settle();
         is_live.store(ship.shared.lock().core.is_live(), Ordering::Relaxed);
