@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::chain::{Chain, Position, Seq};
 use crate::cursor::Step;
 use crate::record::{RECORD_PAYLOAD_BYTES_MAX, Record, RecordHeader, RecordKind, encode_with_flags, u32_at, u64_at};
-use crate::storage::{StorageFile, read_full_at};
+use crate::storage::{StorageFile, read_full_at, uninterrupted};
 
 /// Unpacked content at which a block is closed: large enough to compress well, small enough to be read for one record.
 const BLOCK_CONTENT_BYTES: usize = 256 << 10;
@@ -298,7 +298,7 @@ impl fmt::Debug for SealedCursor {
 impl SealedCursor {
     /// Over `file`, whose blocks begin at byte `start`, where `first` comes.
     pub(crate) fn new(file: Arc<dyn StorageFile>, start: u64, first: Position) -> io::Result<Self> {
-        let len = file.stat()?.len;
+        let len = uninterrupted(|| file.stat())?.len;
         let indexed = read_index(&*file, start, len)?;
         let trailer = indexed.as_ref().map(|(trailer, _)| *trailer);
         let (blocks, blocks_end) = match indexed {

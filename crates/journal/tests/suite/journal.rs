@@ -263,7 +263,7 @@ fn a_torn_tail_is_set_aside_and_only_so_many_are_kept() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Whatever is done in whatever order, what is read is what was appended and not dropped.
     #[test]
