@@ -316,3 +316,10 @@ pub async fn eventually(what: &str, done: impl Fn() -> bool) {
     };
     patient(what, wait).await;
 }
+
+/// Runs a blocking client beside the server of this test.
+pub async fn beside<T: Send + 'static>(path: &Path, script: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+    let path = path.to_owned();
+    let script = tokio::task::spawn_blocking(move || script(&path));
+    patient("the raw client's end", script).await.unwrap()
+}
