@@ -402,6 +402,11 @@ impl Reader {
         let after = next?;
         let lost = if self.skip_output > 0 { None } else { SeqRange::between(self.next, after.next_seq) };
         self.next = after.next_seq;
+        // Nothing older is there any more: it was dropped while its file was still open here.
+        let oldest = self.known.values().map(|known| known.first.next_seq).min();
+        if let Some(lost) = lost.filter(|_| oldest == Some(after.next_seq)) {
+            return Some(Found::Pruned { lost, after });
+        }
         (lost.is_some() || place.is_some()).then_some(Found::Damage(Damage { place, lost, after }))
     }
 }

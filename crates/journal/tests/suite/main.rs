@@ -6,4 +6,6 @@ mod damage;
 mod faults;
 mod journal;
 mod kit;
+mod real;
 mod record;
+mod sealed;

@@ -6,7 +6,7 @@ use shellkeep_journal::{
     RecordIter, RecordKind, Seq, encode_gap, encode_record,
 };
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut out, byte| {
         write!(out, "{byte:02x}").unwrap();
