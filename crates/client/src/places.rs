@@ -80,6 +80,8 @@ impl PlaceError {
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
+    /// `SHELLKEEP_HOME`, made absolute.
+    home: Option<PathBuf>,
     /// Sockets only.
     pub run: PathBuf,
     /// Where sockets go when `run` has vanished under a living session; `None` under `SHELLKEEP_HOME`.
@@ -119,6 +121,7 @@ impl Places {
                 data: home.join("data"),
                 config: home.join("config"),
                 foreign_socket,
+                home: Some(home),
             });
         }
         // XDG: a relative path in these variables is invalid and must be ignored.
@@ -131,6 +134,7 @@ impl Places {
         let temporary = PathBuf::from(format!("/tmp/shellkeep-{uid}"));
         let run = xdg("XDG_RUNTIME_DIR").map_or_else(|| temporary.clone(), |d| d.join("shellkeep"));
         Ok(Self {
+            home: None,
             run,
             run_fallback: Some(temporary),
             state: under_home("XDG_STATE_HOME", ".local/state")?,
@@ -138,6 +142,11 @@ impl Places {
             config: under_home("XDG_CONFIG_HOME", ".config")?,
             foreign_socket,
         })
+    }
+
+    /// `SHELLKEEP_HOME`, made absolute, if that is where everything is.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
     }
 
     /// The daemon's socket.

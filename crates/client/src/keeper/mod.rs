@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch};
+use shellkeep_protocol::ids::WriterId;
+use shellkeep_protocol::session::Attrs;
 
 use self::attach::Connection;
+use self::disk::Plan;
 use self::pty::{Inheritance, Pty};
 use self::recorder::Recorder;
 use self::server::Server;
@@ -27,6 +30,7 @@ use crate::places::Places;
 pub mod agent;
 pub mod attach;
 pub mod core;
+pub mod disk;
 pub mod output;
 pub mod pty;
 pub mod recorder;
@@ -35,6 +39,7 @@ pub mod server;
 pub mod session;
 pub mod sink;
 pub mod spool;
+pub mod spool_reader;
 pub mod terminal;
 
 /// How long the record may take to become durable after the command's end. Then the spool stays for adoption.
@@ -157,7 +162,8 @@ impl Birth {
     }
 
     fn keep(self, identity: Identity, master: std::fs::File, child: pty::Child) -> Result<(), LinkError> {
-        let spool = Arc::new(Spool::in_memory(self.launch.when_full));
+        let attrs = self.attrs(&identity, child.pid());
+        let spool = Arc::new(Spool::new(self.spool_plan(&attrs), self.launch.when_full));
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
         let (server, unreachable) = Server::bind(self.places, self.launch.session);
         let socket_file = server.file();
@@ -181,6 +187,38 @@ impl Birth {
         finish(&session);
         *socket_file.lock() = None;
         Ok(())
+    }
+
+    /// How to make the spool; `None` if there is nowhere to.
+    fn spool_plan(&self, attrs: &Attrs) -> Option<Plan> {
+        let identity = shellkeep_journal::Identity {
+            session: *self.launch.session.as_bytes(),
+            store: [0; 16], // a spool is no store
+            writer: *WriterId::random().ok()?.as_bytes(),
+            epoch: 0,
+            attrs: spool::encode_attrs(attrs),
+        };
+        let spools = self.places.prepare_spools().ok()?;
+        Some(Plan { spools, identity, bytes_max: self.launch.spool_bytes_max })
+    }
+
+    /// What a daemon is told about the session. The environment is not part of it: it holds secrets.
+    fn attrs(&self, identity: &Identity, pid: u32) -> Attrs {
+        let size = self.launch.size.unwrap_or(pty::SIZE_DEFAULT);
+        Attrs {
+            name: identity.name.clone(),
+            command: identity.command.clone(),
+            cwd: identity.directory.clone(),
+            started_at_us: identity.started_at_us,
+            pid,
+            keeper_pid: std::process::id(),
+            term: std::env::var("TERM").unwrap_or_default(),
+            size: (size.cols, size.rows),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            parent: None,
+            attached: u32::from(self.sink.is_some()),
+            keeper_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 
     /// Variables of the command, and the agent link among them.

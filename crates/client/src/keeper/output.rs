@@ -25,7 +25,7 @@ const IN_PLACE_BYTES_MAX: usize = 2 << 10;
 /// Most bytes that a terminal gets from the record when it returns. What is more scrolls by unread.
 pub const CATCH_UP_BYTES_MAX: u64 = 1 << 20;
 /// Bytes read from the record at a time.
-const CATCH_UP_STEP_BYTES: usize = ATTACH_CHUNK_BYTES_MAX;
+const CATCH_UP_STEP_BYTES: usize = 256 << 10;
 /// Longest wait for a write in progress to end when a terminal pauses.
 const PAUSE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Stack of a writing thread, which does nothing deep but read the record.
@@ -277,14 +277,19 @@ impl State {
     /// Queues output in the form that the terminal expects.
     fn push(&mut self, bytes: &[u8]) {
         if self.sink.as_ref().is_some_and(|sink| sink.is_relay()) {
-            for part in bytes.chunks(ATTACH_CHUNK_BYTES_MAX) {
-                // Fails only above the frame limit, which a chunk cannot reach.
-                let _fits = link::frame(&FromKeeper::Output(part), &mut self.queue);
-            }
+            frame_output(bytes, &mut self.queue);
         } else {
             self.queue.extend_from_slice(bytes);
         }
         self.offset += bytes.len() as u64;
+    }
+}
+
+/// Appends output as messages.
+fn frame_output(bytes: &[u8], out: &mut Vec<u8>) {
+    for part in bytes.chunks(ATTACH_CHUNK_BYTES_MAX) {
+        // Fails only above the frame limit, which a chunk cannot reach.
+        let _fits = link::frame(&FromKeeper::Output(part), out);
     }
 }
 
@@ -388,8 +393,8 @@ impl Output {
         }
         let bytes = batch.len() as u64;
         if sink.is_relay() {
-            let mut framed = Vec::with_capacity(batch.len() + 32);
-            let _fits = link::frame(&FromKeeper::Output(batch), &mut framed);
+            let mut framed = Vec::with_capacity(batch.len() + 1024);
+            frame_output(batch, &mut framed);
             self.write_all(sink, &framed);
         } else {
             self.write_all(sink, batch);
