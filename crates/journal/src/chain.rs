@@ -120,11 +120,7 @@ pub struct Position {
 
 impl Position {
     /// Where every session begins.
-    pub const START: Self = Self {
-        next_seq: Seq::FIRST,
-        chain: Chain::START,
-        output_offset: 0,
-    };
+    pub const START: Self = Self { next_seq: Seq::FIRST, chain: Chain::START, output_offset: 0 };
 }
 
 /// Records `from..=to`, both included; never empty.
@@ -139,9 +135,6 @@ pub struct SeqRange {
 impl SeqRange {
     /// From `from` up to and without `end`; `None` if that is empty.
     pub fn between(from: Seq, end: Seq) -> Option<Self> {
-        (from < end).then(|| Self {
-            from,
-            to: end.prev(),
-        })
+        (from < end).then(|| Self { from, to: end.prev() })
     }
 }

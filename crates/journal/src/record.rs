@@ -138,11 +138,7 @@ impl RecordHeader {
 
     /// The place before the record.
     pub const fn before(&self) -> Position {
-        Position {
-            next_seq: self.seq,
-            chain: self.prev,
-            output_offset: self.offset,
-        }
+        Position { next_seq: self.seq, chain: self.prev, output_offset: self.offset }
     }
 
     /// Bytes of the whole record.
@@ -222,20 +218,12 @@ impl<'a> Record<'a> {
     /// A record from parts whose check is known to be right.
     pub(crate) fn verified(header: RecordHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
         let after = place_after(&header, payload).ok_or(RecordError::BadGap { seq: header.seq })?;
-        Ok(Self {
-            header,
-            payload,
-            after,
-        })
+        Ok(Self { header, payload, after })
     }
 
     /// What a gap record says; `None` for all others.
     pub fn gap(&self) -> Option<GapInfo> {
-        if self.header.kind == RecordKind::Gap {
-            GapInfo::decode(self.payload)
-        } else {
-            None
-        }
+        if self.header.kind == RecordKind::Gap { GapInfo::decode(self.payload) } else { None }
     }
 }
 
@@ -244,28 +232,19 @@ pub(crate) fn place_after(header: &RecordHeader, payload: &[u8]) -> Option<Posit
     let after = match header.kind {
         RecordKind::Gap => {
             let gap = GapInfo::decode(payload)?;
-            let possible =
-                gap.to >= header.seq && gap.to.is_valid() && gap.output_bytes <= POSITION_MAX;
+            let possible = gap.to >= header.seq && gap.to.is_valid() && gap.output_bytes <= POSITION_MAX;
             if !possible {
                 return None;
             }
             let output_offset = header.offset.checked_add(gap.output_bytes)?;
-            Position {
-                next_seq: gap.to.next(),
-                chain: gap.chain_after,
-                output_offset,
-            }
+            Position { next_seq: gap.to.next(), chain: gap.chain_after, output_offset }
         }
         RecordKind::Output => Position {
             next_seq: header.seq.next(),
             chain: header.check,
             output_offset: header.offset + u64::from(header.len),
         },
-        _ => Position {
-            next_seq: header.seq.next(),
-            chain: header.check,
-            output_offset: header.offset,
-        },
+        _ => Position { next_seq: header.seq.next(), chain: header.check, output_offset: header.offset },
     };
     (after.output_offset <= POSITION_MAX).then_some(after)
 }
@@ -334,9 +313,7 @@ pub(crate) fn encode_with_flags(
     time_us: u64,
     payload: &[u8],
 ) -> Result<Position, RecordError> {
-    let len = u32::try_from(payload.len())
-        .ok()
-        .filter(|&len| len <= RECORD_PAYLOAD_BYTES_MAX);
+    let len = u32::try_from(payload.len()).ok().filter(|&len| len <= RECORD_PAYLOAD_BYTES_MAX);
     let len = len.ok_or(RecordError::TooLarge { len: payload.len() })?;
     if !at.next_seq.is_valid() || at.output_offset > POSITION_MAX - u64::from(len) {
         return Err(RecordError::Exhausted);
@@ -366,12 +343,7 @@ pub(crate) fn encode_with_flags(
 ///
 /// # Errors
 /// As [`encode_record`].
-pub fn encode_gap(
-    out: &mut Vec<u8>,
-    at: Position,
-    time_us: u64,
-    gap: &GapInfo,
-) -> Result<Position, RecordError> {
+pub fn encode_gap(out: &mut Vec<u8>, at: Position, time_us: u64, gap: &GapInfo) -> Result<Position, RecordError> {
     encode_record(out, at, RecordKind::Gap, time_us, &gap.encode())
 }
 
@@ -419,11 +391,7 @@ impl<'a> Iterator for RecordIter<'a> {
         }
         let record = Record::decode(self.rest).and_then(|record| {
             let (seq, expected) = (record.header.seq, self.at.next_seq);
-            if record.header.follows(self.at) {
-                Ok(record)
-            } else {
-                Err(RecordError::NotNext { seq, expected })
-            }
+            if record.header.follows(self.at) { Ok(record) } else { Err(RecordError::NotNext { seq, expected }) }
         });
         match record {
             Ok(record) => {

@@ -5,6 +5,8 @@
 //! sockets, no files and no policy. Source of the wire format: `docs/wire.md`.
 
 pub mod attach;
+pub mod daemon;
 pub mod ids;
+pub mod query;
 pub mod resume;
 pub mod session;

@@ -87,6 +87,15 @@ pub struct Attrs {
     pub keeper_version: String,
 }
 
+/// What a spool says of itself in its journal's attrs, so that the daemon can adopt it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolAttrs {
+    /// The session that the records belong to: another one than at first after a conflict.
+    pub session: SessionId,
+    /// What the session is.
+    pub attrs: Attrs,
+}
+
 /// Records in order, each as encoded in a journal (docs/journal-format.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
@@ -114,6 +123,30 @@ pub enum GapReason {
     SpoolDamaged,
     /// The session goes on from another one after a conflict; the records before are there.
     Forked,
+}
+
+impl GapReason {
+    /// The number that a gap record carries.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::SpoolFull => 1,
+            Self::StoreLost => 2,
+            Self::SpoolDamaged => 3,
+            Self::Forked => 4,
+        }
+    }
+
+    /// The reason that a gap record's number means; an unknown one is a bound that was reached somewhere.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            2 => Self::StoreLost,
+            3 => Self::SpoolDamaged,
+            4 => Self::Forked,
+            _ => Self::SpoolFull,
+        }
+    }
 }
 
 /// Says that `from..=to` cannot be had any more. The only way in which the next number may jump.

@@ -191,3 +191,6 @@ fn id_of(generation: u32, index: u32) -> u64 {
 fn index_of(index: u64) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,90 @@
-//! RPC over a Unix socket that reconnects by itself and answers every call exactly once.
+//! RPC over a Unix socket that comes back by itself and answers every call exactly once.
+//!
+//! One connection carries typed calls in one direction and typed pushes in the other. When it is lost, every waiting
+//! call ends at once and says whether it may have been executed; the client dials again, lets the program replay its
+//! state on the new connection (`on_reconnect`), and only then lets calls onto it.
+//!
+//! ```
+//! use std::ops::RangeInclusive;
+//! use shellkeep_transport::{
+//!     CancellationToken, Connection, Context, Handler, Protocol, ReconnectPolicy, RpcServer, ServerOptions,
+//!     connect_unix_with_reconnect, socket,
+//! };
+//!
+//! enum Doubling {}
+//!
+//! impl Protocol for Doubling {
+//!     type Request = u64;
+//!     type Response = u64;
+//!     type Push = ();
+//!     const NAME: [u8; 4] = *b"dbl1";
+//!     const VERSIONS: RangeInclusive<u16> = 1..=1;
+//! }
+//!
+//! struct Doubler;
+//!
+//! impl Handler<Doubling> for Doubler {
+//!     type Connection = ();
+//!     fn on_connect(&self, _: &Context<Doubling>) {}
+//!     async fn call(&self, _: &Context<Doubling>, (): &(), number: u64) -> u64 {
+//!         number * 2
+//!     }
+//!     fn on_disconnect(&self, _: &Context<Doubling>, (): ()) {}
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("run");
+//! socket::create_private_dir(&dir)?;
+//! let path = dir.join("doubler.sock");
+//! let stop = CancellationToken::new();
+//! let listener = socket::bind(&path)?;
+//! let server = tokio::spawn(RpcServer::serve([listener], Doubler, ServerOptions::default(), stop.clone()));
+//!
+//! let policy = ReconnectPolicy::default();
+//! let client = connect_unix_with_reconnect(&path, policy, |connection: Connection<Doubling>| async move {
+//!     connection.call(0).await?; // what the server must know of us again after each reconnection
+//!     Ok(())
+//! });
+//! let client = client.await?;
+//! assert_eq!(client.call(21).await?.response, 42);
+//! client.close().await;
+//! stop.cancel();
+//! assert_eq!(server.await??, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! | promise | how it is kept |
+//! |---|---|
+//! | a call ends exactly once, at the latest at its deadline | one slot per call, in one state; the end of a connection empties all slots under the lock that lets calls in |
+//! | an error says whether the request may have been executed | bytes taken by the kernel are counted, a goodbye says how many requests were read ([`CallError::executed`]) |
+//! | order of [`RpcClient::start_call`] = order on the wire = order in which handlers start | one buffer, appended to under the lock; handlers are polled once on the spot |
+//! | `on_reconnect` runs once on each connection, before anybody else may call on it | the swap judges, under the connection's lock, whether it still lives |
+//! | nothing of a connection follows its [`Event::Down`] | events pass through the lock under which the connection ends |
+//! | a server that is stopped is found within 3 s, and nothing is killed for it | a ping after 1 s of silence, only while something is waited for |
+//! | an idle connection never wakes its process | timers exist only while something is due |
+//! | dropping the last handle ends all tasks and closes the socket | the reconnecting task holds the client weakly |
+//! | no byte that was read is ever lost | one buffer per connection that outlives every read; no read in a `select!` |
+//! | a hostile length allocates nothing | lengths are checked first, memory grows with bytes received, decoding is limited to the frame |
+//! | both ends talk only to their own user | `SO_PEERCRED` before the first byte |
+//! | a consumer that does not drain stalls nobody | its connection is closed with a reason instead |
+//! | a client that does not read costs bounded memory, and then its connection | its requests are not read, started or continued while 1 MiB waits |
+//!
+//! # What it is not
+//!
+//! No queue: a call that finds no connection fails at once, and what must survive an outage is the caller's to number,
+//! keep and send again. No exactly-once *execution*: that needs such numbers; here is what they can be built on. No
+//! TCP, no TLS, no streams, no other languages, and no knowledge of what the messages mean.
+//!
+//! # Runtimes
+//!
+//! Needs tokio with I/O and time enabled. A current-thread runtime on each end is fastest; every future is `Send`.
+//! [`frame`], [`encode_into`]/[`decode`], [`Envelope`] and [`socket`] work without any runtime.
+
 mod backoff;
 mod call;
 mod client;

@@ -9,6 +9,9 @@ use serde::{Serialize, de::DeserializeOwned};
 ///
 /// Implement it on an empty type. Both ends must name the same types for the same version: bincode writes no field
 /// names, so a changed type is a new version (or a new variant at the end of an enum, which old readers refuse).
+///
+/// Messages are plain data: they are written, and an unclaimed answer is dropped, under the lock of their connection.
+/// A `Serialize` or `Drop` of theirs that used the same client would wait for itself.
 pub trait Protocol: Send + Sync + 'static {
     /// What a client asks.
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;

@@ -195,10 +195,11 @@ impl<P: Protocol> Redial<P> {
 
     /// Connect, Hello, `on_reconnect`: once, each within its time.
     async fn try_once(&mut self) -> Result<Dialed<P>, DialError> {
-        self.generation += 1;
+        let generation = self.generation + 1;
         let options = &self.policy.connect;
         let uid = options.server_uid;
-        let mut dialed = dial(&self.path, uid, options.hello_wait, self.generation, &self.tasks).await?;
+        let mut dialed = dial(&self.path, uid, options.hello_wait, generation, &self.tasks).await?;
+        self.generation = generation; // a number is spent on a connection, not on a try
         let connection = Connection::new(Arc::clone(&dialed.link), options.call_wait);
         let callback = AssertUnwindSafe(async { (self.on_reconnect)(connection).await }).catch_unwind();
         let limit = self.policy.on_reconnect_wait;

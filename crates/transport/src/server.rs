@@ -180,7 +180,8 @@ struct Connections<P: Protocol> {
 }
 
 impl<P: Protocol, H: Handler<P>> RpcServer<P, H> {
-    /// A server without a listener; see [`listen`](Self::listen). It ends when `stop` is cancelled.
+    /// A server without a listener; see [`listen`](Self::listen). When `stop` is cancelled no connection is accepted any
+    /// more; those that are open end by [`stopped`](Self::stopped), which somebody must await.
     pub fn new(handler: H, options: ServerOptions, stop: CancellationToken) -> Self {
         let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let strangers = Arc::new(Semaphore::new(options.unauthenticated_max.clamp(1, Semaphore::MAX_PERMITS)));

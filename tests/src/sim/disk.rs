@@ -268,13 +268,14 @@ impl SimLog {
 }
 
 impl Known for SimLog {
-    fn position_before(&self, seq: Seq) -> Option<Position> {
+    fn chain_before(&self, seq: Seq) -> Option<Chain> {
         if seq == Seq::FIRST {
-            return Some(Position::START);
+            return Some(Chain::START);
         }
         let disk = self.disk.borrow();
         let log = disk.logs.get(&self.session)?;
-        log.stored().filter_map(|stored| stored.entry.after()).find(|after| after.next_seq == seq)
+        let mut places = log.stored().filter_map(|stored| stored.entry.after());
+        places.find(|after| after.next_seq == seq).map(|after| after.chain)
     }
 }
 

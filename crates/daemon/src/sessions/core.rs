@@ -25,9 +25,9 @@ pub struct ConnectionId(pub u64);
 
 /// Looks up what the log already holds, for comparing records that arrive again.
 pub trait Known {
-    /// Place before record `seq`, if the log holds a record that ends or begins there; `None` inside a gap, inside
+    /// Chain before record `seq`, if the log holds a record that ends or begins there; `None` inside a gap, inside
     /// damage and before the first record kept.
-    fn position_before(&self, seq: Seq) -> Option<Position>;
+    fn chain_before(&self, seq: Seq) -> Option<Chain>;
 }
 
 /// Number and checksum of a record that arrived.
@@ -238,8 +238,8 @@ impl SessionCore {
         };
         if last.seq < end.next_seq {
             // All of it lies in the past: agree only with proof.
-            return Plan::Answer(match known.position_before(last.seq.next()) {
-                Some(at) if at.chain == last.check => self.written(),
+            return Plan::Answer(match known.chain_before(last.seq.next()) {
+                Some(chain) if chain == last.check => self.written(),
                 Some(_) => SessionResponse::Conflict,
                 None => SessionResponse::Expect(end),
             });
@@ -264,7 +264,7 @@ impl SessionCore {
             return Plan::Write { skip: 0 };
         }
         if gap.to < self.end.next_seq
-            && known.position_before(gap.to.next()).is_some_and(|at| at.chain == gap.chain_after)
+            && known.chain_before(gap.to.next()) == Some(gap.chain_after)
         {
             return Plan::Answer(self.written()); // said again
         }

@@ -1,5 +1,13 @@
 //! Sessions and their logs: what may be written, by whom, and what may be said of it.
 
 pub mod adopt;
+pub mod adoption;
 pub mod core;
+pub mod journal_log;
+pub mod logs;
+pub mod manager;
 pub mod session;
+pub mod spool;
+pub mod store;
+pub mod syncer;
+pub mod watch;

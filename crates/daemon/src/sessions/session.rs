@@ -15,7 +15,7 @@ use shellkeep_protocol::session::{
 use super::core::{Arrived, ConnectionId, Grant, Known, Plan, SessionCore, SyncDue, SyncTicket, Synced};
 
 /// How long a keeper should wait after `Busy`, in milliseconds.
-const BUSY_RETRY_MS: u32 = 200;
+pub(super) const BUSY_RETRY_MS: u32 = 200;
 
 /// Why the storage did not take something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

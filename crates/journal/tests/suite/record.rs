@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use shellkeep_journal::{
-    Chain, GapInfo, POSITION_MAX, Position, RECORD_HEADER_BYTES, RECORD_PAYLOAD_BYTES_MAX, Record,
-    RecordError, RecordIter, RecordKind, Seq, encode_gap, encode_record,
+    Chain, GapInfo, POSITION_MAX, Position, RECORD_HEADER_BYTES, RECORD_PAYLOAD_BYTES_MAX, Record, RecordError,
+    RecordIter, RecordKind, Seq, encode_gap, encode_record,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -17,22 +17,8 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn the_bytes_of_a_record_never_change() {
     let mut bytes = Vec::new();
-    let after = encode_record(
-        &mut bytes,
-        Position::START,
-        RecordKind::Output,
-        0x0102_0304_0506_0708,
-        b"hi",
-    )
-    .unwrap();
-    let after = encode_record(
-        &mut bytes,
-        after,
-        RecordKind::Resize,
-        0x0102_0304_0506_0709,
-        b"",
-    )
-    .unwrap();
+    let after = encode_record(&mut bytes, Position::START, RecordKind::Output, 0x0102_0304_0506_0708, b"hi").unwrap();
+    let after = encode_record(&mut bytes, after, RecordKind::Resize, 0x0102_0304_0506_0709, b"").unwrap();
     assert_eq!(
         hex(&bytes),
         concat!(
@@ -59,17 +45,8 @@ fn the_bytes_of_a_record_never_change() {
 #[test]
 fn the_bytes_of_a_gap_never_change() {
     let mut bytes = Vec::new();
-    let gap = GapInfo {
-        to: Seq::new(9),
-        output_bytes: 100,
-        reason: 2,
-        chain_after: Chain::new(0xdead_beef),
-    };
-    let at = Position {
-        next_seq: Seq::new(4),
-        chain: Chain::new(0x0a0b_0c0d),
-        output_offset: 7,
-    };
+    let gap = GapInfo { to: Seq::new(9), output_bytes: 100, reason: 2, chain_after: Chain::new(0xdead_beef) };
+    let at = Position { next_seq: Seq::new(4), chain: Chain::new(0x0a0b_0c0d), output_offset: 7 };
     let after = encode_gap(&mut bytes, at, 5, &gap).unwrap();
     assert_eq!(
         hex(&bytes),
@@ -87,14 +64,7 @@ fn the_bytes_of_a_gap_never_change() {
             "efbeadde",
         )
     );
-    assert_eq!(
-        after,
-        Position {
-            next_seq: Seq::new(10),
-            chain: Chain::new(0xdead_beef),
-            output_offset: 107
-        }
-    );
+    assert_eq!(after, Position { next_seq: Seq::new(10), chain: Chain::new(0xdead_beef), output_offset: 107 });
     assert_eq!(Record::decode(&bytes).unwrap().gap(), Some(gap));
 }
 
@@ -107,35 +77,15 @@ fn what_announces_too_much_is_refused_before_it_is_read() {
     let long = vec![0; RECORD_PAYLOAD_BYTES_MAX as usize + 1];
     let mut out = vec![7];
     let refused = encode_record(&mut out, Position::START, RecordKind::Output, 0, &long);
-    assert_eq!(
-        (refused, out),
-        (Err(RecordError::TooLarge { len: long.len() }), vec![7])
-    );
+    assert_eq!((refused, out), (Err(RecordError::TooLarge { len: long.len() }), vec![7]));
 }
 
 #[test]
 fn a_gap_that_ends_before_it_begins_or_beyond_all_numbers_is_refused() {
-    let at = Position {
-        next_seq: Seq::new(4),
-        ..Position::START
-    };
-    for (to, output_bytes) in [
-        (3, 0),
-        (0, 0),
-        (u64::MAX, 0),
-        (9, u64::MAX),
-        (9, POSITION_MAX + 1),
-    ] {
-        let gap = GapInfo {
-            to: Seq::new(to),
-            output_bytes,
-            reason: 0,
-            chain_after: Chain::START,
-        };
-        assert_eq!(
-            encode_gap(&mut Vec::new(), at, 0, &gap),
-            Err(RecordError::BadGap { seq: Seq::new(4) })
-        );
+    let at = Position { next_seq: Seq::new(4), ..Position::START };
+    for (to, output_bytes) in [(3, 0), (0, 0), (u64::MAX, 0), (9, u64::MAX), (9, POSITION_MAX + 1)] {
+        let gap = GapInfo { to: Seq::new(to), output_bytes, reason: 0, chain_after: Chain::START };
+        assert_eq!(encode_gap(&mut Vec::new(), at, 0, &gap), Err(RecordError::BadGap { seq: Seq::new(4) }));
     }
 }
 
@@ -143,38 +93,20 @@ fn a_gap_that_ends_before_it_begins_or_beyond_all_numbers_is_refused() {
 fn a_record_that_does_not_follow_ends_the_walk_with_its_number() {
     let mut bytes = Vec::new();
     let second = encode_record(&mut bytes, Position::START, RecordKind::Output, 0, b"one").unwrap();
-    let skipped = Position {
-        next_seq: second.next_seq.next(),
-        ..second
-    };
+    let skipped = Position { next_seq: second.next_seq.next(), ..second };
     encode_record(&mut bytes, skipped, RecordKind::Output, 0, b"three").unwrap();
-    let walked: Vec<_> = RecordIter::new(&bytes, Position::START)
-        .map(|r| r.map(|r| r.header.seq))
-        .collect();
-    let refused = RecordError::NotNext {
-        seq: Seq::new(3),
-        expected: Seq::new(2),
-    };
+    let walked: Vec<_> = RecordIter::new(&bytes, Position::START).map(|r| r.map(|r| r.header.seq)).collect();
+    let refused = RecordError::NotNext { seq: Seq::new(3), expected: Seq::new(2) };
     assert_eq!(walked, [Ok(Seq::FIRST), Err(refused)]);
 }
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
     let mut bytes = Vec::new();
-    encode_record(
-        &mut bytes,
-        Position::START,
-        RecordKind::Mark,
-        77,
-        b"payload",
-    )
-    .unwrap();
+    encode_record(&mut bytes, Position::START, RecordKind::Mark, 77, b"payload").unwrap();
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            Record::decode(&bytes).is_err(),
-            "flip of bit {bit} went unseen"
-        );
+        assert!(Record::decode(&bytes).is_err(), "flip of bit {bit} went unseen");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
     for cut in 0..bytes.len() {

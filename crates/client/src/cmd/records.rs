@@ -1,0 +1,353 @@
+//! `ls`, `output`, `tail`, `verify`, `rm`: what the daemon has recorded, as people and programs read it.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shellkeep_journal::Seq;
+use shellkeep_protocol::attach::Info;
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply, SessionInfo, SessionState};
+use shellkeep_protocol::session::GapReason;
+
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::names::SessionRef;
+use crate::places::Places;
+use crate::report::{self, Failure, Outcome};
+
+/// One session as `ls --json` shows it. The names are a contract.
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: String,
+    name: Option<String>,
+    state: &'static str,
+    attached: u32,
+    connected: bool,
+    pid: Option<u32>,
+    keeper_pid: Option<u32>,
+    command: String,
+    cwd: String,
+    started_at: String,
+    ended_at: Option<String>,
+    exit_code: Option<u8>,
+    output_bytes: u64,
+    gaps: u64,
+}
+
+/// `shellkeep ls`.
+///
+/// # Errors
+/// If the daemon cannot be had.
+pub fn ls(places: &Places, all: bool, json: bool) -> Outcome {
+    let sessions = listed(places, all)?;
+    let text = if json {
+        serde_json::to_string(&sessions).map_err(|error| Failure::bug(&error))? + "\n"
+    } else {
+        table(&sessions)
+    };
+    report::result(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the daemon knows, corrected by what living keepers say of themselves.
+fn listed(places: &Places, all: bool) -> Result<Vec<Listed>, Failure> {
+    let recorded = sessions(&DaemonLink::reach(places)?, true)?;
+    let mut living: HashMap<SessionId, Info> =
+        keepers::running(places).into_iter().map(|keeper| (keeper.info.session, keeper.info)).collect();
+    let mut listed: Vec<(SessionId, Listed)> = Vec::new();
+    for info in recorded {
+        let session = info.session;
+        let row = from_record(info, living.remove(&session).as_ref());
+        if all || row.state == "running" {
+            listed.push((session, row));
+        }
+    }
+    // Keepers that no daemon has heard of yet.
+    listed.extend(living.into_values().map(|info| (info.session, from_keeper(&info))));
+    listed.sort_by_key(|(session, _)| std::cmp::Reverse(*session));
+    Ok(listed.into_iter().map(|(_, row)| row).collect())
+}
+
+fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
+    let is_running = info.state == SessionState::Running;
+    let pid = |pid: u32| (is_running && pid != 0).then_some(pid);
+    Listed {
+        id: info.session.to_string(),
+        name: info.attrs.name,
+        state: match info.state {
+            SessionState::Running => "running",
+            SessionState::Ended => "ended",
+            SessionState::Lost => "lost",
+        },
+        attached: keeper.map_or(0, |keeper| keeper.attached),
+        connected: info.connected,
+        pid: keeper.map_or_else(|| pid(info.attrs.pid), |keeper| pid(keeper.pid)),
+        keeper_pid: pid(info.attrs.keeper_pid),
+        command: command_line(&info.attrs.command),
+        cwd: keeper.map_or(info.attrs.cwd, |keeper| keeper.cwd.clone()),
+        started_at: utc(info.attrs.started_at_us),
+        ended_at: info.ended_at_us.map(utc),
+        exit_code: info.exit.map(shellkeep_protocol::session::ExitStatus::code),
+        output_bytes: keeper.map_or(info.output_bytes, |keeper| keeper.output_bytes.max(info.output_bytes)),
+        gaps: info.gaps,
+    }
+}
+
+fn from_keeper(info: &Info) -> Listed {
+    Listed {
+        id: info.session.to_string(),
+        name: info.name.clone(),
+        state: "running",
+        attached: info.attached,
+        connected: info.connected,
+        pid: (info.pid != 0).then_some(info.pid),
+        keeper_pid: Some(info.keeper_pid),
+        command: command_line(&info.command),
+        cwd: info.cwd.clone(),
+        started_at: utc(info.started_at_us),
+        ended_at: None,
+        exit_code: None,
+        output_bytes: info.output_bytes,
+        gaps: 0,
+    }
+}
+
+/// Arguments as one string, quoted where a shell would need it.
+fn command_line(command: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    let quote = |arg: &String| {
+        if !arg.is_empty() && arg.chars().all(plain) { arg.clone() } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    };
+    command.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// RFC 3339 in UTC, for programs.
+fn utc(us: u64) -> String {
+    let us = i64::try_from(us).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+/// For people: a line each, columns as wide as they must be.
+fn table(sessions: &[Listed]) -> String {
+    let mut rows = vec![["ID", "NAME", "STATE", "ATTACHED", "STARTED", "OUTPUT", "COMMAND"].map(str::to_owned)];
+    for session in sessions {
+        let state = match (session.exit_code, session.gaps) {
+            (Some(code), 0) => format!("{} {code}", session.state),
+            (Some(code), gaps) => format!("{} {code}, {gaps} gaps", session.state),
+            (None, 0) => session.state.to_owned(),
+            (None, gaps) => format!("{}, {gaps} gaps", session.state),
+        };
+        rows.push([
+            session.id.clone(),
+            report::printable(session.name.as_deref().unwrap_or("-")),
+            state,
+            session.attached.to_string(),
+            local(&session.started_at),
+            bytes(session.output_bytes),
+            report::printable(&session.command),
+        ]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; 7]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The user's own time, to the second.
+fn local(utc: &str) -> String {
+    let at = utc.parse::<jiff::Timestamp>().map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
+    at.map_or_else(|_| utc.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// A size for people.
+#[allow(clippy::cast_precision_loss)] // three digits are shown
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// All sessions that the daemon has, newest first.
+fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
+    let mut all: Vec<SessionInfo> = Vec::new();
+    loop {
+        let after = all.last().map(|info| info.session);
+        match link.ask(&Query::Sessions { ended, after })? {
+            Reply::Sessions(page) if page.is_empty() => return Ok(all),
+            Reply::Sessions(page) => all.extend(page),
+            _ => return Err(Failure::bug(&"the daemon answered another question")),
+        }
+    }
+}
+
+/// The recorded session that is meant: by id, by name (a running one first, else the newest), by prefix, or the last.
+fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+    let text = match wanted {
+        Some(SessionRef::Id(id)) => return Ok(*id),
+        None => match keepers::around_us() {
+            Some(id) => return Ok(id),
+            None => return Err(Failure::usage("which session?").with_hint("give a name or an id; \"shellkeep ls --all\" lists them")),
+        },
+        Some(SessionRef::Last) => None,
+        Some(SessionRef::NameOrPrefix(text)) => Some(text),
+    };
+    let _ = places;
+    let all = sessions(link, true)?;
+    let Some(text) = text else {
+        return all.first().map(|info| info.session).ok_or_else(|| Failure::refused("nothing is recorded yet"));
+    };
+    let named = |info: &&SessionInfo| info.attrs.name.as_deref() == Some(text);
+    let running = all.iter().filter(named).find(|info| info.state == SessionState::Running);
+    if let Some(info) = running.or_else(|| all.iter().find(named)) {
+        return Ok(info.session);
+    }
+    let mut matching = all.iter().filter(|info| info.session.to_string().starts_with(text));
+    match (matching.next(), matching.count()) {
+        (Some(info), 0) => Ok(info.session),
+        (Some(_), others) => Err(Failure::refused(format_args!("{text} is the beginning of {} sessions", others + 1))),
+        (None, _) => Err(Failure::refused(format_args!("no session is called {text}"))
+            .with_hint("\"shellkeep ls --all\" lists the recorded ones")),
+    }
+}
+
+/// How a recorded stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// To where it ends now.
+    No,
+    /// Until the session ends.
+    UntilEnd,
+}
+
+/// `shellkeep output` and `shellkeep tail`: the recorded bytes on stdout, gaps on stderr.
+///
+/// # Errors
+/// If the daemon cannot be had or does not know the session.
+pub fn output(places: &Places, wanted: Option<&SessionRef>, follow: Follow, last_bytes: Option<u64>) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = find(places, &link, wanted)?;
+    let mut out = std::io::stdout().lock();
+    let mut held: std::collections::VecDeque<u8> = std::collections::VecDeque::new();
+    let mut from = Seq::FIRST;
+    let mut at_end = false;
+    loop {
+        let wait_ms = if at_end { READ_WAIT_MS_MAX } else { 0 };
+        let Chunk { items, next, is_last } = read(&link, session, from, wait_ms)?;
+        let empty = items.is_empty();
+        for item in items {
+            match (item, last_bytes) {
+                (Item::Output { bytes, .. }, Some(max)) if !at_end => {
+                    held.extend(bytes);
+                    let over = held.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
+                    held.drain(..over);
+                }
+                (Item::Output { bytes, .. }, _) => {
+                    if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
+                        return Ok(ExitCode::SUCCESS); // the reader has gone
+                    }
+                }
+                (Item::Exit { .. }, _) => {}
+                (other, _) => report::notice(describe(&other)),
+            }
+        }
+        from = next;
+        if empty && !at_end {
+            at_end = true;
+            let (front, back) = held.as_slices();
+            if out.write_all(front).and_then(|()| out.write_all(back)).and_then(|()| out.flush()).is_err() {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        if is_last || (at_end && follow == Follow::No) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn read(link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Chunk, Failure> {
+    let query = Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms };
+    match link.ask(&query)? {
+        Reply::Chunk(chunk) => Ok(chunk),
+        _ => Err(Failure::bug(&"the daemon answered another question")),
+    }
+}
+
+/// What is missing or damaged, in a line.
+fn describe(item: &Item) -> String {
+    match item {
+        Item::Gap { from, to, output_bytes, reason } => {
+            let why = match reason {
+                GapReason::SpoolFull => "the spool was full while no daemon took records",
+                GapReason::StoreLost => "the log that had them was removed",
+                GapReason::SpoolDamaged => "the spool was damaged",
+                GapReason::Forked => "they are in the session that this one continues",
+            };
+            format!("gap: records {from} to {to} ({}) are lost: {why}", bytes(*output_bytes))
+        }
+        Item::Damage { from, to, what } => format!("damage: records {from} to {to} cannot be read: {what}"),
+        Item::Pruned { from, to } => format!("records {from} to {to} were removed by the limits on age and size"),
+        Item::Output { .. } | Item::Exit { .. } => String::new(),
+    }
+}
+
+/// `shellkeep verify`: 1 on damage or gaps, and says where.
+///
+/// # Errors
+/// If the daemon cannot be had or does not know the session.
+pub fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let chosen = match wanted {
+        Some(_) => vec![find(places, &link, wanted)?],
+        None => sessions(&link, true)?.into_iter().map(|info| info.session).collect(),
+    };
+    let mut is_whole = true;
+    for session in chosen {
+        let Reply::Verified(verified) = link.ask(&Query::Verify { session })? else {
+            return Err(Failure::bug(&"the daemon answered another question"));
+        };
+        let lost: Vec<&Item> = verified.findings.iter().filter(|item| !matches!(item, Item::Pruned { .. })).collect();
+        is_whole &= lost.is_empty();
+        let word = if lost.is_empty() { "whole" } else { "NOT whole" };
+        let mut text = format!(
+            "{session}  {word}: {} records, {} of output\n",
+            verified.records,
+            bytes(verified.output_bytes)
+        );
+        for item in &verified.findings {
+            text.push_str(&format!("  {}\n", report::printable(&describe(item))));
+        }
+        report::result(&text)?;
+    }
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `shellkeep rm`: removes the record of an ended session.
+///
+/// # Errors
+/// If it runs, or is unknown, or the daemon cannot be had.
+pub fn rm(places: &Places, wanted: &SessionRef) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = find(places, &link, Some(wanted))?;
+    match link.ask(&Query::Remove { session }) {
+        Ok(Reply::Removed { freed_bytes }) => {
+            report::notice(format_args!("removed {session}, {} freed", bytes(freed_bytes)));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(_) => Err(Failure::bug(&"the daemon answered another question")),
+        Err(failure) => Err(Failure { message: format!("cannot remove {session}: {}", failure.message), ..failure }),
+    }
+}

@@ -1,0 +1,185 @@
+//! The user's settings: flag over environment over file over default. Defaults are written once, in `default.toml`.
+//!
+//! Promise: an unknown key or a bad value is one error that names the file, the place and what was meant.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use shellkeep_daemon::Retention;
+
+use crate::places::Places;
+use crate::report::Failure;
+
+/// The shipped defaults, with a comment on each.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// Largest settings file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// All settings, as parsed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The keeper's part.
+    pub keeper: KeeperSettings,
+    /// The terminal's part.
+    pub terminal: TerminalSettings,
+    /// The daemon's part.
+    pub daemon: DaemonSettings,
+}
+
+/// What keepers read at the start of a session.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperSettings {
+    /// Bytes of spool on disk.
+    pub spool_bytes_max: Size,
+    /// `gap` or `block`.
+    pub when_full: WhenFull,
+}
+
+/// What happens to output when the spool is full and no daemon takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// The oldest records are lost, as a gap that every reader shows.
+    Gap,
+    /// The session waits.
+    Block,
+}
+
+/// What terminals read when they attach.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSettings {
+    /// The first byte of the detach key, like `ctrl-space`, or `none`.
+    pub detach_key: String,
+}
+
+/// What the daemon reads at its start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonSettings {
+    /// Bytes of log per session.
+    pub session_bytes_max: Size,
+    /// Bytes of log for all sessions.
+    pub total_bytes_max: Size,
+    /// Days after its end at which a session is removed.
+    pub age_days_max: u32,
+}
+
+/// A number of bytes, written like `256 MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = || format!("\"{text}\" is no size; write it like \"256 MiB\"");
+        let (number, unit) = text.split_once(' ').ok_or_else(bad)?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(bad()),
+        };
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}
+
+impl Settings {
+    /// The defaults, with what the user's file says instead.
+    ///
+    /// # Errors
+    /// What is wrong with the file: path, line, why, and what may have been meant.
+    pub fn load(places: &Places) -> Result<Self, Failure> {
+        let path = places.config_file();
+        let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {why}", path.display()));
+        let text = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(wrong(&error)),
+            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(wrong(&"larger than 1 MiB")),
+            Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(&error))?,
+        };
+        Self::parse(&text).map_err(|(why, hint)| Failure { hint, ..wrong(&why) })
+    }
+
+    /// Parses a settings file over the defaults. The error is what is wrong, and what may help.
+    ///
+    /// # Errors
+    /// Unknown keys and bad values.
+    pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
+        let plain = |error: toml::de::Error| (error.to_string(), None);
+        let mut merged: toml::Table = toml::from_str(DEFAULT).map_err(plain)?;
+        let own: toml::Table = toml::from_str(text).map_err(plain)?;
+        for (section, values) in own {
+            let Some(toml::Value::Table(known)) = merged.get_mut(&section) else {
+                return Err(unknown(&section, merged.keys()));
+            };
+            let toml::Value::Table(values) = values else {
+                return Err((format!("\"{section}\" is a section: write [{section}] and the keys below it"), None));
+            };
+            for (key, value) in values {
+                if !known.contains_key(&key) {
+                    return Err(unknown(&format!("{section}.{key}"), known.keys()));
+                }
+                known.insert(key, value);
+            }
+        }
+        merged.try_into().map_err(plain)
+    }
+
+    /// The daemon's limits.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            session_bytes_max: self.daemon.session_bytes_max.0,
+            total_bytes_max: self.daemon.total_bytes_max.0,
+            age_max: Duration::from_secs(u64::from(self.daemon.age_days_max) * 24 * 60 * 60),
+        }
+    }
+}
+
+fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> (String, Option<String>) {
+    let last = key.rsplit('.').next().unwrap_or(key);
+    let near = known.max_by(|one, other| strsim::jaro(one, last).total_cmp(&strsim::jaro(other, last)));
+    let hint = near.map(|near| format!("did you mean \"{near}\"? \"shellkeep config show\" lists all keys"));
+    (format!("there is no setting \"{key}\""), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_defaults_are_whole() {
+        let settings = Settings::parse("").unwrap();
+        assert_eq!(settings.keeper.spool_bytes_max, Size(1 << 30));
+        assert_eq!(settings.keeper.when_full, WhenFull::Gap);
+    }
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let settings = Settings::parse("[keeper]\nwhen_full = \"block\"\n").unwrap();
+        assert_eq!(settings.keeper.when_full, WhenFull::Block);
+        assert_eq!(settings.keeper.spool_bytes_max, Size(1 << 30));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_what_was_meant() {
+        let (why, hint) = Settings::parse("[keeper]\nspool_byte_max = \"1 GiB\"\n").unwrap_err();
+        assert!(why.contains("keeper.spool_byte_max"), "{why}");
+        assert!(hint.unwrap().contains("spool_bytes_max"));
+        assert!(Settings::parse("[keepr]\n").unwrap_err().1.unwrap().contains("keeper"));
+    }
+
+    #[test]
+    fn a_bad_value_says_what_is_expected() {
+        let (why, _) = Settings::parse("[keeper]\nspool_bytes_max = \"lots\"\n").unwrap_err();
+        assert!(why.contains("256 MiB"), "{why}");
+    }
+}

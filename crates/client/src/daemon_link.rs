@@ -1,0 +1,148 @@
+//! A command's line to the daemon: starts one if none runs, and asks it one thing after the other.
+//!
+//! Promise: no wait here is without a bound, and what cannot be had is one clear error with status 3. Knows no records.
+
+use std::time::{Duration, Instant};
+
+use shellkeep_protocol::daemon::{DaemonProtocol, Request, Response};
+use shellkeep_protocol::query::{QUERY_VERSION, Query, Reply};
+use shellkeep_transport::{ConnectOptions, ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy};
+
+use crate::launch;
+use crate::places::{Places, prepare};
+use crate::report::{Exit, Failure};
+
+/// How long a daemon may take from its start to its first answer.
+const START_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often a starting daemon is looked at, in case it has ended.
+const CHILD_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long the daemon may take to answer `status`: one that takes longer counts as hung.
+pub const STATUS_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How long the daemon may take to answer anything else.
+const QUERY_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Longest encoded query.
+const QUERY_BYTES_MAX: usize = 64 << 10;
+
+/// Asks the daemon. Blocking.
+pub struct DaemonLink {
+    runtime: tokio::runtime::Runtime,
+    client: RpcClient<DaemonProtocol>,
+}
+
+impl DaemonLink {
+    /// Connects to the daemon; starts one first if none runs, also after `daemon stop`.
+    ///
+    /// # Errors
+    /// Status 3 and why.
+    pub fn reach(places: &Places) -> Result<Self, Failure> {
+        if let Some(link) = Self::running(places)? {
+            return Ok(link);
+        }
+        if places.foreign_socket.is_some() {
+            let socket = places.daemon_socket();
+            return Err(no_daemon(format!("no daemon answers at {} (SHELLKEEP_SOCKET)", socket.display())));
+        }
+        prepare(&places.state)?;
+        prepare(&places.run)?;
+        match std::fs::remove_file(places.stopped()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let path = places.stopped();
+                return Err(no_daemon(format!("cannot remove {}: {error}", path.display())));
+            }
+            _ => {}
+        }
+        Self::start(places)
+    }
+
+    /// Connects to the daemon if one answers now.
+    ///
+    /// # Errors
+    /// If this process cannot even try.
+    pub fn running(places: &Places) -> Result<Option<Self>, Failure> {
+        let runtime = runtime()?;
+        for socket in places.daemon_sockets() {
+            let options = ConnectOptions { call_wait: QUERY_WAIT_MAX, ..ConnectOptions::default() };
+            if let Ok(client) = runtime.block_on(async { connect_unix(&socket, options).await }) {
+                return Ok(Some(Self { runtime, client }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start(places: &Places) -> Result<Self, Failure> {
+        let runtime = runtime()?;
+        let mut policy = ReconnectPolicy::default();
+        policy.connect.call_wait = QUERY_WAIT_MAX;
+        let socket = places.daemon_socket();
+        let client = runtime.block_on(async { connect_unix_lazy(&socket, policy, |_| async { Ok(()) }) });
+        let mut child = launch::daemon(places).map_err(|error| no_daemon(format!("cannot start the daemon: {error}")))?;
+        let until = Instant::now() + START_WAIT_MAX;
+        let connected = runtime.block_on(async {
+            let mut state = client.state();
+            loop {
+                if state.borrow_and_update().is_connected() {
+                    return true;
+                }
+                // Status 75: another one was faster, and will answer. Anything else is the end of it.
+                let ended = child.try_wait().ok().flatten().is_some_and(|status| status.code() != Some(75));
+                if ended || Instant::now() >= until {
+                    return false;
+                }
+                let _ = tokio::time::timeout(CHILD_LOOK_EVERY, state.changed()).await;
+            }
+        });
+        if connected {
+            return Ok(Self { runtime, client });
+        }
+        Err(no_daemon(format!("the daemon did not come up at {}", socket.display())).with_hint(format_args!(
+            "\"shellkeep daemon run\" shows why; diagnostics are in {}",
+            places.diagnostics().display()
+        )))
+    }
+
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// Status 3 if there is no answer, 1 if the answer is a refusal.
+    pub fn ask(&self, query: &Query) -> Result<Reply, Failure> {
+        self.ask_within(query, QUERY_WAIT_MAX)
+    }
+
+    /// Asks one thing that must be answered within `wait`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_within(&self, query: &Query, wait: Duration) -> Result<Reply, Failure> {
+        let mut body = Vec::new();
+        shellkeep_transport::encode_into(query, &mut body, QUERY_BYTES_MAX).map_err(|error| Failure::bug(&error))?;
+        let request = Request::Query { version: QUERY_VERSION, body };
+        let answer = self.runtime.block_on(self.client.call_with_deadline(request, wait));
+        match answer.map_err(|error| no_daemon(format!("the daemon gave no answer: {error}")))?.response {
+            Response::Reply { body } => match shellkeep_transport::decode::<Reply>(&body) {
+                Ok(Reply::Failed(failure)) => Err(Failure::refused(failure)),
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(Failure::bug(&error)),
+            },
+            Response::QueryVersion { program, .. } => Err(no_daemon(format!(
+                "the daemon is of another version ({program}, this is {})",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .with_hint("\"shellkeep daemon restart\"; sessions go on meanwhile")),
+            Response::Session(_) => Err(Failure::bug(&"the daemon answered another question")),
+        }
+    }
+}
+
+/// The daemon is needed and cannot be had.
+pub fn no_daemon(message: impl std::fmt::Display) -> Failure {
+    Failure { message: message.to_string(), hint: None, exit: Exit::NoDaemon }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| no_daemon(format!("no runtime: {error}")))
+}

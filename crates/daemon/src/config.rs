@@ -1,0 +1,41 @@
+//! What a daemon is told at its start: where things are and how much may be kept. Reads no file and no environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the daemon's things are. All are absolute.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The socket that it serves on.
+    pub socket: PathBuf,
+    /// Where it serves when the directory of `socket` is gone and cannot be made.
+    pub socket_fallback: Option<PathBuf>,
+    /// Locked for the daemon's life; holds its process id.
+    pub lock: PathBuf,
+    /// One journal per session.
+    pub logs: PathBuf,
+    /// What keepers on this machine have spooled, one journal per session.
+    pub spools: PathBuf,
+}
+
+/// How much is kept. What goes over a limit is pruned, oldest first; that is no gap.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Bytes of disk per session.
+    pub session_bytes_max: u64,
+    /// Bytes of disk for all sessions.
+    pub total_bytes_max: u64,
+    /// Age, since its end, at which a session goes as a whole.
+    pub age_max: Duration,
+}
+
+/// Everything a daemon is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where.
+    pub places: Places,
+    /// How much.
+    pub retention: Retention,
+    /// Version of the program, for `status`.
+    pub version: String,
+}

@@ -1,0 +1,197 @@
+//! Answers the queries of people's commands. Reads logs beside the store thread and never holds it up.
+
+use std::time::{Duration, Instant};
+
+use shellkeep_protocol::daemon::Response;
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{
+    CHUNK_BYTES_MAX, Chunk, Failure, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SESSIONS_PAGE_MAX, SessionInfo,
+    SessionState, Status,
+};
+use shellkeep_protocol::session::SESSION_VERSIONS;
+use shellkeep_journal::Seq;
+use tokio::sync::oneshot;
+
+use crate::Config;
+use crate::sessions::adoption::Adopter;
+use crate::sessions::logs::Logs;
+use crate::sessions::manager::SessionManager;
+use crate::sessions::spool;
+use crate::sessions::store::Store;
+use crate::sessions::watch::Watchers;
+
+/// Longest encoded reply: below what a frame takes.
+const REPLY_BYTES_MAX: usize = 3 << 20;
+
+/// What queries need to be answered.
+pub(crate) struct Queries {
+    config: Config,
+    store: Store,
+    logs: Logs,
+    watchers: Watchers,
+    adopter: Adopter,
+    since: Instant,
+}
+
+impl Queries {
+    pub(crate) fn new(config: Config, store: Store, logs: Logs, watchers: Watchers, adopter: Adopter) -> Self {
+        Self { config, store, logs, watchers, adopter, since: Instant::now() }
+    }
+
+    /// Answers one encoded query.
+    pub(crate) async fn answer(&self, version: u16, body: &[u8]) -> Response {
+        if version != QUERY_VERSION {
+            return Response::QueryVersion { speaks: QUERY_VERSION, program: self.config.version.clone() };
+        }
+        let reply = match shellkeep_transport::decode::<Query>(body) {
+            Ok(query) => self.reply(query).await,
+            Err(error) => Reply::Failed(Failure::Invalid { why: error.to_string() }),
+        };
+        let mut body = Vec::new();
+        if let Err(error) = shellkeep_transport::encode_into(&reply, &mut body, REPLY_BYTES_MAX) {
+            tracing::error!(%error, "a reply that cannot be encoded");
+        }
+        Response::Reply { body }
+    }
+
+    async fn reply(&self, query: Query) -> Reply {
+        match query {
+            Query::Status => self.status().await,
+            Query::Sessions { ended, after } => self.sessions(ended, after).await,
+            Query::Read { session, from, bytes_max, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.min(READ_WAIT_MS_MAX).into());
+                self.read(session, from, bytes_max.clamp(1, CHUNK_BYTES_MAX), wait).await
+            }
+            Query::Verify { session } => {
+                self.adopter.looked().await;
+                self.blocking(move |logs| logs.verify(session).map(Reply::Verified)).await
+            }
+            Query::Remove { session } => self.remove(session).await,
+        }
+    }
+
+    async fn status(&self) -> Reply {
+        let sessions = self.on_store(|manager| manager.connected().count()).await.unwrap_or(0);
+        let bytes = self.blocking(|logs| Ok(Reply::Removed { freed_bytes: logs.bytes_on_disk() })).await;
+        let storage_bytes = if let Reply::Removed { freed_bytes } = bytes { freed_bytes } else { 0 };
+        Reply::Status(Status {
+            pid: std::process::id(),
+            version: self.config.version.clone(),
+            protocol: *SESSION_VERSIONS.end(),
+            socket: self.config.places.socket.display().to_string(),
+            uptime_s: self.since.elapsed().as_secs(),
+            sessions: sessions as u64,
+            storage_bytes,
+        })
+    }
+
+    async fn sessions(&self, ended: bool, after: Option<SessionId>) -> Reply {
+        self.adopter.looked().await;
+        let connected = self.on_store(|manager| manager.connected().collect::<Vec<_>>()).await.unwrap_or_default();
+        let spools = self.config.places.spools.clone();
+        self.blocking(move |logs| {
+            let mut ids = logs.ids().map_err(|error| failed(logs.directory(), &error))?;
+            ids.sort_unstable_by(|one, other| other.cmp(one)); // UUIDv7: newest first
+            let mut page = Vec::new();
+            for id in ids.into_iter().filter(|id| after.is_none_or(|after| *id < after)) {
+                let is_connected = connected.contains(&id);
+                let keeper_lives = is_connected || spool::is_held(&spools, id);
+                let Some(info) = describe(logs, id, is_connected, keeper_lives) else { continue };
+                if ended || info.state == SessionState::Running {
+                    page.push(info);
+                }
+                if page.len() >= SESSIONS_PAGE_MAX {
+                    break;
+                }
+            }
+            Ok(Reply::Sessions(page))
+        })
+        .await
+    }
+
+    async fn read(&self, session: SessionId, from: Seq, bytes_max: u32, wait: Duration) -> Reply {
+        if from <= Seq::FIRST {
+            self.adopter.looked().await;
+        }
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let mut changed = self.watchers.subscribe(session);
+            let id = session;
+            let connected = self.on_store(move |manager| manager.get(id).is_some_and(|s| s.core().connection().is_some()));
+            let connected = connected.await.unwrap_or(false);
+            let spools = self.config.places.spools.clone();
+            let reply = self
+                .blocking(move |logs| {
+                    let mut chunk = logs.read(session, from, bytes_max)?;
+                    let lives = connected || spool::is_held(&spools, session);
+                    chunk.is_last = chunk.items.is_empty() && (!lives || logs.has_ended(session));
+                    Ok(Reply::Chunk(chunk))
+                })
+                .await;
+            match &reply {
+                Reply::Chunk(Chunk { items, is_last: false, .. }) if items.is_empty() => {}
+                _ => return reply,
+            }
+            if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+                return reply;
+            }
+        }
+    }
+
+    async fn remove(&self, session: SessionId) -> Reply {
+        self.adopter.looked().await;
+        let spools = self.config.places.spools.clone();
+        let removed = self.on_store(move |manager| {
+            let connected = manager.get(session).is_some_and(|open| open.core().connection().is_some());
+            if connected || spool::is_held(&spools, session) {
+                return Err(Failure::StillRunning);
+            }
+            manager.forget(session);
+            manager.logs().remove(session)
+        });
+        match removed.await {
+            Some(Ok(freed_bytes)) => Reply::Removed { freed_bytes },
+            Some(Err(failure)) => Reply::Failed(failure),
+            None => Reply::Failed(Failure::Invalid { why: "the daemon is ending".into() }),
+        }
+    }
+
+    async fn on_store<T: Send + 'static>(&self, act: impl FnOnce(&mut SessionManager) -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.store.with(move |manager| drop(answer.send(act(manager))));
+        answered.await.ok()
+    }
+
+    /// Reads files on a thread where that may take its time.
+    async fn blocking(&self, act: impl FnOnce(&Logs) -> Result<Reply, Failure> + Send + 'static) -> Reply {
+        let logs = self.logs.clone();
+        match tokio::task::spawn_blocking(move || act(&logs)).await {
+            Ok(reply) => reply.unwrap_or_else(Reply::Failed),
+            Err(error) => Reply::Failed(Failure::Invalid { why: error.to_string() }),
+        }
+    }
+}
+
+/// What is known of a session from its log; `None` when the log is gone or tells nothing.
+fn describe(logs: &Logs, id: SessionId, connected: bool, keeper_lives: bool) -> Option<SessionInfo> {
+    let summary = logs.summary(id)?;
+    let state = match summary.exit {
+        Some(_) => SessionState::Ended,
+        None if keeper_lives => SessionState::Running,
+        None => SessionState::Lost,
+    };
+    Some(SessionInfo {
+        session: id,
+        attrs: summary.attrs,
+        state,
+        connected,
+        ended_at_us: (state != SessionState::Running).then_some(summary.last_time_us),
+        exit: summary.exit,
+        output_bytes: summary.output_bytes,
+        gaps: summary.gaps,
+    })
+}
+
+pub(crate) fn failed(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::Storage { path: path.display().to_string(), why: error.to_string() }
+}

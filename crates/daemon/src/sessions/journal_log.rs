@@ -1,0 +1,197 @@
+//! A session's log on the disk: the journal, as the session wants it.
+
+use std::sync::Arc;
+
+use shellkeep_journal::{
+    Chain, GapInfo, Grant as JournalGrant, Journal, JournalError, Position, RawRun, Reader, RecordIter, Seq, Start,
+    SyncTicket, Synced,
+};
+use shellkeep_protocol::session::{ATTRS_BYTES_MAX, Attrs, Gap};
+use tracing::warn;
+
+use super::core::{Grant, Known};
+use super::session::{Log, WriteFailure};
+
+/// Most bytes that are copied into a new segment after a failed sync. What is not proved durable is far less: a sync
+/// starts every 8 MiB.
+const CARRY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes copied with one write.
+const CARRY_WRITE_BYTES: usize = 1 << 20;
+
+/// The log of one session.
+#[derive(Debug)]
+pub struct JournalLog {
+    journal: Journal,
+}
+
+/// What must be synced, on whichever thread.
+#[derive(Debug)]
+pub struct SyncJob(Option<SyncTicket>);
+
+/// How a sync ended.
+#[derive(Debug)]
+pub struct SyncResult {
+    synced: Option<Synced>,
+    /// Whether everything that the job covered is durable.
+    pub ok: bool,
+}
+
+impl SyncJob {
+    /// Syncs.
+    pub fn sync(self) -> SyncResult {
+        match self.0.map(SyncTicket::sync) {
+            None => SyncResult { synced: None, ok: true }, // nothing was left to do
+            Some(Ok(synced)) => SyncResult { synced: Some(synced), ok: true },
+            Some(Err(error)) => {
+                warn!(%error, "sync failed");
+                SyncResult { synced: None, ok: false }
+            }
+        }
+    }
+}
+
+impl JournalLog {
+    /// Over an open journal.
+    pub fn new(journal: Journal) -> Self {
+        Self { journal }
+    }
+
+    /// The journal, for what sessions have no opinion on.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The journal, to seal and prune.
+    pub fn journal_mut(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// Everything that is written now and not known to be durable.
+    pub fn sync_job(&self) -> SyncJob {
+        SyncJob(self.journal.sync_ticket())
+    }
+
+    /// Takes note of the end of a sync.
+    pub fn note(&mut self, result: &SyncResult) {
+        if let Some(synced) = &result.synced {
+            self.journal.note_synced(synced);
+        }
+    }
+
+    /// The records from `at` on that can still be read whole.
+    fn carried(&self, at: Position) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        let mut reader = Reader::open(self.journal.storage(), self.journal.dir(), Start::Seq(at.next_seq))?;
+        reader.set_end(self.journal.next_seq());
+        while bytes.len() < CARRY_BYTES_MAX {
+            match reader.read_raw(CARRY_WRITE_BYTES, &mut bytes)? {
+                RawRun::Records { .. } => {}
+                RawRun::Lost { .. } | RawRun::End => break, // from here on the keeper must send again
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn write_carried(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut records = RecordIter::new(rest, self.journal.end());
+            let mut len = 0;
+            while len < CARRY_WRITE_BYTES {
+                match records.next() {
+                    Some(record) => len += record?.header.encoded_len(),
+                    None => break,
+                }
+            }
+            self.journal.append_encoded(&rest[..len])?;
+            rest = &rest[len..];
+        }
+        Ok(())
+    }
+}
+
+impl Known for JournalLog {
+    fn chain_before(&self, seq: Seq) -> Option<Chain> {
+        match self.journal.place_before(seq) {
+            Ok(place) => place.map(|place| place.chain),
+            Err(error) => {
+                warn!(%error, "a log cannot be read");
+                None
+            }
+        }
+    }
+}
+
+impl Log for JournalLog {
+    type Records = [u8];
+
+    fn append(&mut self, records: &[u8], skip: usize) -> Result<(Position, u64), WriteFailure> {
+        let mut skipped = 0;
+        if skip > 0 {
+            // They were checked on arrival; only their lengths are needed here.
+            let known = RecordIter::from_first(records).map_err(|_| WriteFailure::Storage)?;
+            skipped = known.take(skip).flatten().map(|record| record.header.encoded_len()).sum();
+        }
+        let fresh = &records[skipped..];
+        let appended = self.journal.append_encoded(fresh).map_err(|error| failure(&error))?;
+        Ok((appended.end, fresh.len() as u64))
+    }
+
+    fn append_gap(&mut self, gap: &Gap) -> Result<(Position, u64), WriteFailure> {
+        let output_bytes = gap.output_offset_after.saturating_sub(self.journal.output_offset());
+        let reason = u32::from(gap.reason.code());
+        let info = GapInfo { to: gap.to, output_bytes, reason, chain_after: gap.chain_after };
+        let end = self.journal.append_gap(gap.time_us, &info).map_err(|error| failure(&error))?;
+        Ok((end, shellkeep_journal::RECORD_HEADER_BYTES as u64))
+    }
+
+    fn append_grant(&mut self, grant: Grant, attrs: &Attrs) -> Result<bool, WriteFailure> {
+        let identity = self.journal.identity();
+        let grant = JournalGrant {
+            store: identity.store,
+            writer: *grant.writer.as_bytes(),
+            epoch: grant.epoch,
+            attrs: encode_attrs(attrs).ok_or(WriteFailure::Storage)?,
+        };
+        self.journal.append_grant(grant).map_err(|error| failure(&error))?;
+        let result = self.sync_job().sync();
+        self.note(&result);
+        Ok(result.ok)
+    }
+
+    fn new_segment(&mut self, at: Position) -> Result<Position, WriteFailure> {
+        let carried = self.carried(at).map_err(|error| failure(&error))?;
+        self.journal.new_segment_from(at.next_seq).map_err(|error| failure(&error))?;
+        if let Err(error) = self.write_carried(&carried) {
+            // What could not be copied is with the keeper still, which is told where the log ends.
+            warn!(%error, "not all records could be copied after a failed sync");
+        }
+        Ok(self.journal.end())
+    }
+}
+
+fn failure(error: &JournalError) -> WriteFailure {
+    warn!(%error, "a log takes nothing now");
+    if matches!(error, JournalError::NoSpace { .. }) { WriteFailure::NoSpace } else { WriteFailure::Storage }
+}
+
+/// Attributes as a journal keeps them; `None` if they are too long.
+pub fn encode_attrs(attrs: &Attrs) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    shellkeep_transport::encode_into(attrs, &mut bytes, ATTRS_BYTES_MAX).ok()?;
+    Some(bytes)
+}
+
+/// Attributes from a journal; empty ones if nobody can read them.
+pub fn decode_attrs(bytes: &[u8]) -> Attrs {
+    shellkeep_transport::decode(bytes).unwrap_or_else(|error| {
+        warn!(%error, "the attributes of a session cannot be read");
+        Attrs::default()
+    })
+}
+
+/// The real disk.
+pub fn real_storage() -> Arc<dyn shellkeep_journal::storage::Storage> {
+    Arc::new(shellkeep_journal::storage::RealStorage)
+}

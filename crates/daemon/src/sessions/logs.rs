@@ -1,0 +1,300 @@
+//! The directory of all logs: opened, made, listed, read, checked, removed.
+//!
+//! Promise: what is read is read from the log itself; nothing is remembered that the log does not say, except a
+//! summary that is valid for exactly the state of the log that it was made from.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use shellkeep_journal::storage::Storage;
+use shellkeep_journal::{
+    Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start, remove_journal,
+    scan_read_only,
+};
+use shellkeep_protocol::attach::exit_from_payload;
+use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
+use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
+use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
+use tracing::warn;
+
+use super::core::SessionCore;
+use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
+use super::session::{Session, WriteFailure};
+use crate::queries::failed;
+
+/// Summaries kept in memory; beyond that all are forgotten and made anew when asked for.
+const SUMMARIES_MAX: usize = 20_000;
+
+/// The logs of one user. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    storage: Arc<dyn Storage>,
+    directory: PathBuf,
+    summaries: Arc<Mutex<HashMap<SessionId, Summary>>>,
+}
+
+/// What a log says about its session.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// What the keeper said last.
+    pub attrs: Attrs,
+    /// How the command ended.
+    pub exit: Option<ExitStatus>,
+    /// Microseconds since the Unix epoch.
+    pub last_time_us: u64,
+    /// Bytes of output so far, lost ones included.
+    pub output_bytes: u64,
+    /// Gaps and damaged places.
+    pub gaps: u64,
+    /// Where the counting has come to.
+    counted_to: Seq,
+    bytes_on_disk: u64,
+}
+
+impl Logs {
+    /// On the real disk.
+    pub fn real(directory: PathBuf) -> Self {
+        Self { storage: real_storage(), directory, summaries: Arc::default() }
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where one of them is.
+    pub fn path(&self, id: SessionId) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+
+    /// Opens the log of a session, recovering it; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it is there and cannot be used.
+    pub(super) fn open(&self, id: SessionId, now: Instant) -> Result<Option<Session<JournalLog>>, WriteFailure> {
+        let opened = Journal::open(Arc::clone(&self.storage), &self.path(id), Options::default());
+        let (journal, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(JournalError::NotFound { .. }) => return Ok(None),
+            Err(error) => {
+                warn!(session = %id, %error, "a log cannot be opened");
+                return Err(WriteFailure::Storage);
+            }
+        };
+        for finding in &recovery.findings {
+            warn!(session = %id, ?finding, "recovery found something in a log");
+        }
+        let identity = journal.identity();
+        let owner = (StoreId::from_bytes(identity.store), WriterId::from_bytes(identity.writer), identity.epoch);
+        // Before the oldest record there is nothing that a new segment would have to begin with.
+        let core = SessionCore::recovered(owner, journal.first(), journal.end(), now);
+        Ok(Some(Session::new(id, core, JournalLog::new(journal))))
+    }
+
+    /// Makes the log of a session that has none.
+    ///
+    /// # Errors
+    /// If the storage does not take it.
+    pub(super) fn create(&self, start: &SessionStart, store: StoreId) -> Result<JournalLog, WriteFailure> {
+        let identity = Identity {
+            session: *start.session.as_bytes(),
+            store: *store.as_bytes(),
+            writer: *start.writer.as_bytes(),
+            epoch: 0,
+            attrs: encode_attrs(&start.attrs).ok_or(WriteFailure::Storage)?,
+        };
+        let storage = Arc::clone(&self.storage);
+        let name = start.session.to_string();
+        match Journal::create(storage, &self.directory, &name, identity, Options::default()) {
+            Ok(journal) => Ok(JournalLog::new(journal)),
+            Err(error) => {
+                warn!(session = %name, %error, "a log cannot be made");
+                let no_space = matches!(error, JournalError::NoSpace { .. });
+                Err(if no_space { WriteFailure::NoSpace } else { WriteFailure::Storage })
+            }
+        }
+    }
+
+    /// All sessions that have a log.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn ids(&self) -> io::Result<Vec<SessionId>> {
+        let mut ids = Vec::new();
+        for entry in self.storage.list(&self.directory)? {
+            ids.extend(SessionId::from_str(&entry.name));
+        }
+        Ok(ids)
+    }
+
+    /// What a log says about its session; `None` if it is gone or says nothing.
+    pub fn summary(&self, id: SessionId) -> Option<Summary> {
+        let recovery = scan_read_only(&*self.storage, &self.path(id)).ok()?;
+        let attrs = decode_attrs(&recovery.identity?.attrs);
+        let known = self.summaries.lock().get(&id).cloned();
+        // A log that was cut back is counted anew.
+        let known = known.filter(|known| known.counted_to <= recovery.end.next_seq);
+        let mut summary = known.unwrap_or(Summary {
+            attrs: Attrs::default(),
+            exit: None,
+            last_time_us: 0,
+            output_bytes: 0,
+            gaps: 0,
+            counted_to: Seq::FIRST,
+            bytes_on_disk: 0,
+        });
+        summary.attrs = attrs;
+        summary.last_time_us = recovery.last_time_us;
+        summary.output_bytes = recovery.end.output_offset;
+        summary.bytes_on_disk = recovery.bytes_on_disk;
+        if summary.counted_to < recovery.end.next_seq {
+            self.count(id, &mut summary).ok()?;
+        }
+        let mut summaries = self.summaries.lock();
+        if summaries.len() >= SUMMARIES_MAX {
+            summaries.clear();
+        }
+        summaries.insert(id, summary.clone());
+        Some(summary)
+    }
+
+    /// Counts gaps and finds the exit in what was not counted yet.
+    fn count(&self, id: SessionId, summary: &mut Summary) -> Result<(), JournalError> {
+        let mut reader = Reader::open(Arc::clone(&self.storage), &self.path(id), Start::Seq(summary.counted_to))?;
+        while let Some(found) = reader.next()? {
+            match found {
+                Found::Record(record) => match record.header.kind {
+                    RecordKind::Gap => summary.gaps += 1,
+                    RecordKind::Exit => summary.exit = exit_from_payload(record.payload),
+                    _ => {}
+                },
+                Found::Damage(_) => summary.gaps += 1,
+                Found::Pruned { .. } => {}
+            }
+        }
+        summary.counted_to = reader.next_seq();
+        Ok(())
+    }
+
+    /// Whether the log says how the command ended.
+    pub fn has_ended(&self, id: SessionId) -> bool {
+        self.summary(id).is_some_and(|summary| summary.exit.is_some())
+    }
+
+    /// Records from `from` on, about `bytes_max` bytes of them.
+    ///
+    /// # Errors
+    /// If there is no such log, or it cannot be read.
+    pub fn read(&self, id: SessionId, from: Seq, bytes_max: u32) -> Result<Chunk, Failure> {
+        let mut reader = self.reader(id, Start::Seq(from))?;
+        let (mut items, mut bytes) = (Vec::new(), 0usize);
+        while bytes < bytes_max as usize {
+            let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? else { break };
+            if let Some(item) = item(found) {
+                bytes += if let Item::Output { bytes, .. } = &item { bytes.len() } else { 64 };
+                items.push(item);
+            }
+        }
+        Ok(Chunk { items, next: reader.next_seq(), is_last: false })
+    }
+
+    /// Reads all of a log and checks it.
+    ///
+    /// # Errors
+    /// If there is no such log, or it cannot be read.
+    pub fn verify(&self, id: SessionId) -> Result<Verified, Failure> {
+        let mut reader = self.reader(id, Start::Oldest)?;
+        let mut verified = Verified { records: 0, output_bytes: 0, findings: Vec::new() };
+        let first = reader.next_seq();
+        while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
+            if let Found::Record(record) = &found {
+                verified.records += 1;
+                if record.header.kind == RecordKind::Output {
+                    verified.output_bytes += record.payload.len() as u64;
+                }
+            }
+            let finding = item(found).filter(|item| !matches!(item, Item::Output { .. } | Item::Exit { .. }));
+            if verified.findings.len() < FINDINGS_MAX {
+                verified.findings.extend(finding);
+            }
+        }
+        if first > Seq::FIRST {
+            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev() });
+        }
+        Ok(verified)
+    }
+
+    /// Removes a log and returns the bytes that it had.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be removed.
+    pub fn remove(&self, id: SessionId) -> Result<u64, Failure> {
+        let summary = self.summary(id).ok_or(Failure::UnknownSession)?;
+        let removed = remove_journal(&*self.storage, &self.directory, &id.to_string());
+        removed.map_err(|error| self.unreadable(id, &error))?;
+        self.summaries.lock().remove(&id);
+        Ok(summary.bytes_on_disk)
+    }
+
+    /// Bytes of all logs.
+    pub fn bytes_on_disk(&self) -> u64 {
+        let ids = self.ids().unwrap_or_default();
+        ids.into_iter().map(|id| directory_bytes(&self.path(id))).sum()
+    }
+
+    /// Bytes of one log.
+    pub fn bytes_of(&self, id: SessionId) -> u64 {
+        directory_bytes(&self.path(id))
+    }
+
+    fn reader(&self, id: SessionId, start: Start) -> Result<Reader, Failure> {
+        Reader::open(Arc::clone(&self.storage), &self.path(id), start).map_err(|error| self.unreadable(id, &error))
+    }
+
+    fn unreadable(&self, id: SessionId, error: &JournalError) -> Failure {
+        if matches!(error, JournalError::NotFound { .. }) {
+            return Failure::UnknownSession;
+        }
+        failed(&self.path(id), &io::Error::other(error.to_string()))
+    }
+}
+
+fn directory_bytes(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
+}
+
+/// What readers are shown of a record; `None` for what is no output and no loss.
+fn item(found: Found<'_>) -> Option<Item> {
+    match found {
+        Found::Pruned { lost, .. } => Some(Item::Pruned { from: lost.from, to: lost.to }),
+        Found::Damage(damage) => {
+            let what = damage.place.map_or_else(
+                || "records are missing".to_owned(),
+                |place| format!("bytes {} to {} of segment {:08}", place.bytes.start, place.bytes.end, place.segment),
+            );
+            let Position { next_seq, .. } = damage.after;
+            let (from, to) = damage.lost.map_or((next_seq, next_seq.prev()), |lost| (lost.from, lost.to));
+            Some(Item::Damage { from, to, what })
+        }
+        Found::Record(record) => match record.header.kind {
+            RecordKind::Output => Some(Item::Output { time_us: record.header.time_us, bytes: record.payload.to_vec() }),
+            RecordKind::Gap => record.gap().map(|gap| Item::Gap {
+                from: record.header.seq,
+                to: gap.to,
+                output_bytes: gap.output_bytes,
+                reason: u8::try_from(gap.reason).map_or(GapReason::SpoolFull, GapReason::from_code),
+            }),
+            RecordKind::Exit => {
+                let exit = exit_from_payload(record.payload)?;
+                Some(Item::Exit { time_us: record.header.time_us, exit })
+            }
+            _ => None,
+        },
+    }
+}

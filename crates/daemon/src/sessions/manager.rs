@@ -1,0 +1,308 @@
+//! `SessionManager`: which sessions are open, who holds them, and when each is synced.
+//!
+//! Promise: `register` can be repeated at will; a session that is not open is found on disk by scanning and goes on in
+//! the same log. Lives on the store thread alone. Knows no sockets: a client is a [`Peer`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use shellkeep_journal::RecordIter;
+use shellkeep_protocol::ids::{SessionId, StoreId};
+use shellkeep_protocol::session::{
+    APPEND_BYTES_MAX, Append, Busy, BusyReason, End, Gap, Position, Refused, SessionPush, SessionRequest,
+    SessionResponse, SessionStart,
+};
+use tracing::{info, warn};
+
+use super::core::{Arrived, ConnectionId, SessionCore, SyncDue, SyncTicket};
+use super::journal_log::{JournalLog, SyncResult};
+use super::logs::Logs;
+use super::session::{Registered, Session, Told, WriteFailure};
+use super::syncer::Syncer;
+use super::watch::Watchers;
+
+/// Sessions whose logs are open at a time; beyond that the ones that nobody holds and that are durable are closed.
+pub const OPEN_MAX: usize = 4096;
+
+/// A keeper's connection. Neither call may block.
+pub trait Peer: Send {
+    /// Says something; false if the connection takes no more.
+    fn push(&self, push: SessionPush) -> bool;
+    /// Ends the connection.
+    fn close(&self);
+}
+
+/// All sessions of this daemon.
+pub struct SessionManager {
+    logs: Logs,
+    open: HashMap<SessionId, Session<JournalLog>>,
+    peers: HashMap<ConnectionId, Box<dyn Peer>>,
+    /// Sessions that each connection registered.
+    held: HashMap<ConnectionId, BTreeSet<SessionId>>,
+    /// Sessions with something to sync.
+    dirty: BTreeSet<SessionId>,
+    syncer: Syncer,
+    watchers: Watchers,
+}
+
+impl SessionManager {
+    /// Over the logs in a directory.
+    pub fn new(logs: Logs, syncer: Syncer, watchers: Watchers) -> Self {
+        Self {
+            logs,
+            open: HashMap::new(),
+            peers: HashMap::new(),
+            held: HashMap::new(),
+            dirty: BTreeSet::new(),
+            syncer,
+            watchers,
+        }
+    }
+
+    /// Executes one request of a keeper.
+    pub fn execute(&mut self, id: ConnectionId, peer: Box<dyn Peer>, request: &SessionRequest) -> SessionResponse {
+        match request {
+            SessionRequest::Start(start) => {
+                self.peers.insert(id, peer);
+                self.register(id, start)
+            }
+            SessionRequest::Append(append) => self.append(append),
+            SessionRequest::Gap(gap) => self.gap(gap),
+            SessionRequest::End(end) => self.end(end),
+        }
+    }
+
+    /// Opens or resumes a session. A second start with the same id updates the attributes and keeps every record.
+    pub fn register(&mut self, id: ConnectionId, start: &SessionStart) -> SessionResponse {
+        let now = Instant::now();
+        let session = match self.open(start, now) {
+            Ok(session) => session,
+            Err(failure) => return busy(failure),
+        };
+        let Registered { response, superseded } = session.register(id, start, now);
+        if let SessionResponse::Welcome(welcome) = &response {
+            info!(session = %start.session, epoch = welcome.epoch, next = %welcome.end.next_seq, "session registered");
+            self.held.entry(id).or_default().insert(start.session);
+        }
+        if let Some(old) = superseded {
+            warn!(session = %start.session, connection = old.0, "a newer connection has taken the session over");
+            self.close(old);
+        }
+        self.mark(start.session);
+        response
+    }
+
+    /// Writes records at their place.
+    pub fn append(&mut self, append: &Append) -> SessionResponse {
+        let Some(session) = self.open.get_mut(&append.session) else {
+            return SessionResponse::Refused(Refused::Unknown);
+        };
+        let arrived = match check(append) {
+            Ok(arrived) => arrived,
+            Err(reason) => return SessionResponse::Invalid { reason },
+        };
+        let response = session.append(append, &arrived, &append.records, Instant::now());
+        self.wrote(append.session, &response);
+        response
+    }
+
+    /// Writes a gap.
+    pub fn gap(&mut self, gap: &Gap) -> SessionResponse {
+        let Some(session) = self.open.get_mut(&gap.session) else {
+            return SessionResponse::Refused(Refused::Unknown);
+        };
+        let response = session.gap(gap, Instant::now());
+        warn!(session = %gap.session, from = %gap.from, to = %gap.to, reason = ?gap.reason, "records are lost");
+        self.wrote(gap.session, &response);
+        response
+    }
+
+    /// Agrees that a session is over, and syncs it now rather than soon.
+    pub fn end(&mut self, end: &End) -> SessionResponse {
+        let Some(session) = self.open.get_mut(&end.session) else {
+            return SessionResponse::Refused(Refused::Unknown);
+        };
+        let response = session.end(end);
+        if matches!(response, SessionResponse::Written { .. }) && session.sync_due().is_some() {
+            self.begin_sync(end.session);
+        }
+        response
+    }
+
+    /// A connection has ended; its sessions stay.
+    pub fn disconnected(&mut self, id: ConnectionId) {
+        self.peers.remove(&id);
+        for session in self.held.remove(&id).unwrap_or_default() {
+            if let Some(open) = self.open.get_mut(&session) {
+                open.disconnected(id);
+            }
+            self.watchers.changed(session);
+        }
+    }
+
+    /// A sync has ended.
+    pub fn synced(&mut self, id: SessionId, ticket: SyncTicket, result: &SyncResult) {
+        let Some(session) = self.open.get_mut(&id) else { return };
+        session.log_mut().note(result);
+        if !result.ok {
+            warn!(session = %id, "a sync failed; the log goes on in a new segment");
+        }
+        match session.sync_end(ticket, result.ok, Instant::now()) {
+            None => {}
+            Some((connection, Told::Close)) => self.close(connection),
+            Some((connection, Told::Push(push))) => {
+                let taken = self.peers.get(&connection).is_some_and(|peer| peer.push(push));
+                if !taken {
+                    self.close(connection); // it would wait for this word for ever
+                }
+            }
+        }
+        self.mark(id);
+        self.watchers.changed(id);
+    }
+
+    /// When [`Self::work`] is needed next; `None` while nothing waits for time to pass.
+    pub fn next_due(&self) -> Option<Instant> {
+        let due = |id: &SessionId| match self.open.get(id)?.sync_due()? {
+            SyncDue::Now => Some(Instant::now()),
+            SyncDue::At(at) => Some(at),
+        };
+        self.dirty.iter().filter_map(due).min()
+    }
+
+    /// Starts the syncs that are due, seals what is full, closes what nobody needs.
+    pub fn work(&mut self, now: Instant) {
+        let due = |session: &Session<JournalLog>| match session.sync_due() {
+            None => false,
+            Some(SyncDue::Now) => true,
+            Some(SyncDue::At(at)) => at <= now,
+        };
+        let ready: Vec<SessionId> =
+            self.dirty.iter().copied().filter(|id| self.open.get(id).is_some_and(due)).collect();
+        for id in ready {
+            self.begin_sync(id);
+        }
+        if self.open.len() > OPEN_MAX {
+            self.open.retain(|_, session| session.core().connection().is_some() || !session.core().is_clean());
+        }
+    }
+
+    /// Syncs everything, here and now: the daemon ends.
+    pub fn sync_all(&mut self) {
+        for (id, session) in &mut self.open {
+            if session.core().is_clean() {
+                continue;
+            }
+            let ticket = session.sync_begin();
+            let result = session.log().sync_job().sync();
+            session.log_mut().note(&result);
+            let ok = result.ok;
+            if let Some((connection, Told::Push(push))) = session.sync_end(ticket, ok, Instant::now())
+                && let Some(peer) = self.peers.get(&connection)
+            {
+                peer.push(push);
+            }
+            if !ok {
+                warn!(session = %id, "the last sync failed; its records stay with the keeper");
+            }
+        }
+    }
+
+    /// The session, if it is open.
+    pub fn get(&self, id: SessionId) -> Option<&Session<JournalLog>> {
+        self.open.get(&id)
+    }
+
+    /// The session, if it is open, to write to it.
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session<JournalLog>> {
+        self.open.get_mut(&id)
+    }
+
+    /// Sessions whose keeper is connected.
+    pub fn connected(&self) -> impl Iterator<Item = SessionId> {
+        self.open.values().filter(|session| session.core().connection().is_some()).map(Session::id)
+    }
+
+    /// Forgets an open session whose log is removed.
+    pub(crate) fn forget(&mut self, id: SessionId) -> Option<Session<JournalLog>> {
+        self.dirty.remove(&id);
+        self.open.remove(&id)
+    }
+
+    /// Where logs are.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// Finds the session in memory, else on disk, else makes its log.
+    pub(super) fn open(&mut self, start: &SessionStart, now: Instant) -> Result<&mut Session<JournalLog>, WriteFailure> {
+        let id = start.session;
+        if !self.open.contains_key(&id) {
+            let session = match self.logs.open(id, now)? {
+                Some(session) => session,
+                None => {
+                    let store = StoreId::random().map_err(|_| WriteFailure::Storage)?;
+                    let log = self.logs.create(start, store)?;
+                    Session::new(id, SessionCore::new(store, start.writer), log)
+                }
+            };
+            self.open.insert(id, session);
+        }
+        self.open.get_mut(&id).ok_or(WriteFailure::Storage)
+    }
+
+    /// Remembers a session that may have something to sync.
+    pub(super) fn mark(&mut self, id: SessionId) {
+        if self.open.get(&id).is_some_and(|session| session.sync_due().is_some()) {
+            self.dirty.insert(id);
+        } else {
+            self.dirty.remove(&id);
+        }
+    }
+
+    fn begin_sync(&mut self, id: SessionId) {
+        if let Some(session) = self.open.get_mut(&id) {
+            let ticket = session.sync_begin();
+            self.syncer.sync(id, ticket, session.log().sync_job());
+        }
+        self.mark(id);
+    }
+
+    fn wrote(&mut self, id: SessionId, response: &SessionResponse) {
+        if matches!(response, SessionResponse::Written { .. }) {
+            self.mark(id);
+            self.watchers.changed(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.peers.remove(&id) {
+            peer.close();
+        }
+    }
+}
+
+/// Checks that the records of an append are whole and follow each other from where it says that they do.
+fn check(append: &Append) -> Result<Vec<Arrived>, String> {
+    if append.records.len() > 2 * APPEND_BYTES_MAX as usize + shellkeep_journal::RECORD_BYTES_MAX {
+        return Err(format!("{} bytes of records in one append", append.records.len()));
+    }
+    let records = RecordIter::from_first(&append.records).map_err(|error| error.to_string())?;
+    let Position { next_seq, chain, .. } = records.position();
+    if (next_seq, chain) != (append.first_seq, append.prev_chain) {
+        return Err(format!("the records begin at {next_seq}, not at {}", append.first_seq));
+    }
+    let arrived = |record: shellkeep_journal::Record<'_>| match record.gap() {
+        Some(_) => Err("a gap among the records".to_owned()),
+        None => Ok(Arrived { seq: record.header.seq, check: record.header.check }),
+    };
+    records.map(|record| record.map_err(|error| error.to_string()).and_then(arrived)).collect()
+}
+
+fn busy(failure: WriteFailure) -> SessionResponse {
+    let reason = match failure {
+        WriteFailure::NoSpace => BusyReason::NoSpace,
+        WriteFailure::Storage => BusyReason::Storage,
+    };
+    SessionResponse::Busy(Busy { reason, retry_ms: super::session::BUSY_RETRY_MS })
+}

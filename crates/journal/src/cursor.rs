@@ -1,0 +1,239 @@
+//! A walk over the entries of one segment, plain or sealed, from some place to its end.
+//!
+//! Promise: every entry that it gives is whole and follows; every byte that it passes over is reported. Bounded memory: a read
+//! buffer, one record, one block; behind damage, the rest of the segment. Refuses to know other segments.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::chain::Position;
+use crate::record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_MAGIC, Record, RecordHeader};
+use crate::resync::ResyncMap;
+use crate::sealed::SealedCursor;
+use crate::segment::{GRANT_MAGIC, Grant};
+use crate::storage::{StorageFile, read_full_at};
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 128 << 10;
+
+/// Most bytes that are searched behind damage: more than a segment ever has.
+const SEARCH_BYTES_MAX: u64 = 96 << 20;
+
+/// Searches in one segment. Behind so many damaged places its rest counts as damaged, so that rot costs bounded time.
+const SEARCHES_MAX: u32 = 4096;
+
+/// What a step over a segment found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A record, to be had from `record()`.
+    Record,
+    /// Who may write from here on.
+    Grant(Grant),
+    /// These bytes of the file are nothing; what comes next is sound.
+    Damage(Range<u64>),
+    /// Nothing sound comes any more; these bytes (none, as a rule) are behind the last entry.
+    End(Range<u64>),
+}
+
+/// The walk over a segment of either kind.
+#[derive(Debug)]
+pub(crate) enum Cursor {
+    Plain(PlainCursor),
+    Sealed(SealedCursor),
+}
+
+impl Cursor {
+    /// Goes one entry on. Behind the end it may be called again: the segment may have grown.
+    pub(crate) fn step(&mut self) -> io::Result<Step> {
+        match self {
+            Self::Plain(cursor) => cursor.step(),
+            Self::Sealed(cursor) => cursor.step(),
+        }
+    }
+
+    /// The encoded bytes of the record that the last step gave.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(cursor) => cursor.bytes(),
+            Self::Sealed(cursor) => cursor.bytes(),
+        }
+    }
+
+    /// Header of the record that the last step gave, and the place after it.
+    pub(crate) fn last(&self) -> Option<(RecordHeader, Position)> {
+        match self {
+            Self::Plain(cursor) => cursor.last,
+            Self::Sealed(cursor) => cursor.last(),
+        }
+    }
+
+    /// The record that the last step gave.
+    pub(crate) fn record(&self) -> Option<Record<'_>> {
+        let (header, after) = self.last()?;
+        Some(Record { header, payload: self.bytes().get(RECORD_HEADER_BYTES..)?, after })
+    }
+
+    /// Steps back before the record that the last step gave, and forgets what was read: it may be taken back.
+    pub(crate) fn unread(&mut self) {
+        if let Self::Plain(cursor) = self {
+            cursor.unread();
+        } else if let Self::Sealed(cursor) = self {
+            cursor.unread();
+        }
+    }
+}
+
+/// The walk over a plain segment.
+pub(crate) struct PlainCursor {
+    file: Arc<dyn StorageFile>,
+    /// Bytes of the file from `buf_at` on.
+    buf: Vec<u8>,
+    buf_at: u64,
+    /// Place of the next entry.
+    at: u64,
+    /// What comes next; `None` where it is not known.
+    expected: Option<Position>,
+    last: Option<(RecordHeader, Position)>,
+    /// Of the bytes from the given place on, once damage was met.
+    map: Option<(u64, ResyncMap)>,
+    searches: u32,
+}
+
+impl std::fmt::Debug for PlainCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlainCursor").field("at", &self.at).field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+impl PlainCursor {
+    /// Over `file` from byte `at`, where `expected` comes.
+    pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, expected: Option<Position>) -> Self {
+        Self { file, buf: Vec::new(), buf_at: at, at, expected, last: None, map: None, searches: 0 }
+    }
+
+    /// Place in the file of the next entry.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn start(&self) -> usize {
+        usize::try_from(self.at - self.buf_at).unwrap_or(usize::MAX)
+    }
+
+    /// Reads until `want` bytes from the next entry on are in the buffer, or all that there are; returns how many there are.
+    fn need(&mut self, want: usize) -> io::Result<usize> {
+        let have = self.buf.len().saturating_sub(self.start());
+        if have >= want {
+            return Ok(have);
+        }
+        self.buf.drain(..self.start().min(self.buf.len()));
+        self.buf_at = self.at;
+        self.buf.resize(want.max(READ_BYTES), 0);
+        let got = read_full_at(&*self.file, &mut self.buf[have..], self.at + have as u64);
+        self.buf.truncate(have + *got.as_ref().unwrap_or(&0));
+        got?;
+        Ok(self.buf.len())
+    }
+
+    pub(crate) fn step(&mut self) -> io::Result<Step> {
+        self.last = None;
+        if let Some(step) = self.entry()? {
+            return Ok(step);
+        }
+        // A writer may be in the middle of this entry: what was read before must not be mixed with what is there now.
+        self.forget();
+        if let Some(step) = self.entry()? {
+            return Ok(step);
+        }
+        let len = self.file.stat()?.len;
+        if self.at >= len {
+            return Ok(Step::End(self.at..self.at));
+        }
+        self.behind_damage(len)
+    }
+
+    /// The entry at this place, if it is whole and follows.
+    fn entry(&mut self) -> io::Result<Option<Step>> {
+        let have = self.need(RECORD_HEADER_BYTES)?;
+        let bytes = &self.buf[self.start()..];
+        let magic = bytes.first_chunk::<2>().copied();
+        let len = match magic {
+            Some(RECORD_MAGIC) => RecordHeader::read(bytes).map(|header| header.encoded_len()),
+            Some(GRANT_MAGIC) => {
+                self.need(crate::segment::GRANT_FIXED_BYTES)?;
+                Grant::announced_len(&self.buf[self.start()..])
+            }
+            _ => None,
+        };
+        let Some(len) = len else { return Ok(None) };
+        if have < len && self.need(len)? < len {
+            return Ok(None);
+        }
+        let bytes = &self.buf[self.start()..][..len];
+        if magic == Some(GRANT_MAGIC) {
+            let grant = Grant::decode(bytes);
+            self.at += if grant.is_some() { len as u64 } else { 0 };
+            return Ok(grant.map(Step::Grant));
+        }
+        let Ok(record) = Record::decode(bytes) else { return Ok(None) };
+        if self.expected.is_some_and(|expected| !record.header.follows(expected)) {
+            return Ok(None);
+        }
+        self.last = Some((record.header, record.after));
+        self.expected = Some(record.after);
+        self.at += len as u64;
+        Ok(Some(Step::Record))
+    }
+
+    /// Finds where the segment goes on, or that it does not.
+    fn behind_damage(&mut self, len: u64) -> io::Result<Step> {
+        let end = len.min(self.at.saturating_add(SEARCH_BYTES_MAX));
+        let known = self.map.as_ref().is_some_and(|(from, map)| *from <= self.at && from + map.len() as u64 >= end);
+        if !known {
+            let mut bytes = vec![0; usize::try_from(end - self.at).unwrap_or(0)];
+            let got = read_full_at(&*self.file, &mut bytes, self.at)?;
+            bytes.truncate(got);
+            self.map = Some((self.at, ResyncMap::new(bytes)));
+        }
+        self.searches += 1;
+        let found = self.map.as_ref().filter(|_| self.searches <= SEARCHES_MAX).and_then(|(from, map)| {
+            let at = usize::try_from(self.at - from).ok()?;
+            let found = map.find(at, self.expected)?;
+            Some((from + found.at as u64, found.position))
+        });
+        let Some((at, position)) = found else {
+            self.map = None;
+            self.searches = 0;
+            return Ok(Step::End(self.at..len));
+        };
+        let damage = self.at..at;
+        self.at = at;
+        self.expected = Some(position);
+        self.forget();
+        Ok(Step::Damage(damage))
+    }
+
+    /// Drops what is buffered from the next entry on.
+    fn forget(&mut self) {
+        self.buf.clear();
+        self.buf_at = self.at;
+        if self.buf.capacity() > RECORD_BYTES_MAX {
+            self.buf = Vec::new();
+        }
+    }
+
+    fn unread(&mut self) {
+        if let Some((header, _)) = self.last.take() {
+            self.at -= header.encoded_len() as u64;
+            self.expected = Some(header.before());
+            self.forget();
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        let len = self.last.map_or(0, |(header, _)| header.encoded_len());
+        let end = self.start().min(self.buf.len());
+        &self.buf[end - len.min(end)..end]
+    }
+}

@@ -1,0 +1,7 @@
+//! The promises of a journal, one file per kind of weather. The real journal runs on `FaultyStorage` or on the real disk.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers outside of `#[test]` functions
+#![allow(clippy::cast_possible_truncation)] // sizes of tests
+
+mod journal;
+mod kit;
+mod record;

@@ -1,0 +1,226 @@
+//! The queries of people's commands: `ls`, `output`, `tail`, `verify`, `rm`, `daemon status`.
+//!
+//! Both ends must be of one version: a command asks a daemon of its own build, or is told to restart the other one.
+
+use serde::{Deserialize, Serialize};
+use shellkeep_journal::Seq;
+
+use crate::ids::SessionId;
+use crate::session::{Attrs, ExitStatus, GapReason};
+
+/// Version of [`Query`] and [`Reply`]. Raised with every change of either.
+pub const QUERY_VERSION: u16 = 1;
+
+/// Most bytes of records in one [`Chunk`].
+pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
+
+/// Longest that [`Query::Read`] may wait for more, in milliseconds.
+pub const READ_WAIT_MS_MAX: u32 = 60_000;
+
+/// Sessions in one [`Reply::Sessions`]; more come with the next page.
+pub const SESSIONS_PAGE_MAX: usize = 1_000;
+
+/// What a command asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// How the daemon is. Answered by [`Reply::Status`].
+    Status,
+    /// Which sessions there are, newest first, behind `after` if given. Spools of dead keepers are adopted first.
+    /// Answered by [`Reply::Sessions`].
+    Sessions {
+        /// Ended ones too.
+        ended: bool,
+        /// The last session of the page before.
+        after: Option<SessionId>,
+    },
+    /// Records from `from` on. Answered by [`Reply::Chunk`], at once if there is anything, else when there is or the
+    /// wait is over.
+    Read {
+        /// Whose.
+        session: SessionId,
+        /// First record wanted.
+        from: Seq,
+        /// How much at the most; at least one item is given. At most [`CHUNK_BYTES_MAX`].
+        bytes_max: u32,
+        /// How long to wait for more when there is nothing, in milliseconds. At most [`READ_WAIT_MS_MAX`].
+        wait_ms: u32,
+    },
+    /// Reads all of a session's log and checks it. Answered by [`Reply::Verified`].
+    Verify {
+        /// Whose.
+        session: SessionId,
+    },
+    /// Removes the record of an ended session. Answered by [`Reply::Removed`].
+    Remove {
+        /// Whose.
+        session: SessionId,
+    },
+}
+
+/// What the daemon answers to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// How the daemon is.
+    Status(Status),
+    /// One page of sessions; empty when there are no more.
+    Sessions(Vec<SessionInfo>),
+    /// Records.
+    Chunk(Chunk),
+    /// What is wrong with a log.
+    Verified(Verified),
+    /// The record is gone.
+    Removed {
+        /// Bytes of disk that were freed.
+        freed_bytes: u64,
+    },
+    /// It was not done.
+    Failed(Failure),
+}
+
+/// Why a query could not be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Failure {
+    /// No such session is recorded.
+    #[error("no such session is recorded")]
+    UnknownSession,
+    /// The session still runs.
+    #[error("the session is still running")]
+    StillRunning,
+    /// The storage failed.
+    #[error("{path}: {why}")]
+    Storage {
+        /// Where.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The query was not understood.
+    #[error("the daemon did not understand the query: {why}")]
+    Invalid {
+        /// Why.
+        why: String,
+    },
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its process.
+    pub pid: u32,
+    /// Version of its program.
+    pub version: String,
+    /// Newest version of the session conversation that it speaks.
+    pub protocol: u16,
+    /// Path of its socket.
+    pub socket: String,
+    /// Seconds since it began to serve.
+    pub uptime_s: u64,
+    /// Sessions whose keeper is connected.
+    pub sessions: u64,
+    /// Bytes of logs on the disk.
+    pub storage_bytes: u64,
+}
+
+/// What became of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionState {
+    /// Its keeper lives, as far as this daemon can see.
+    Running,
+    /// Its command ended and said how.
+    Ended,
+    /// Its keeper ended without saying how.
+    Lost,
+}
+
+/// One session as the daemon knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Identity.
+    pub session: SessionId,
+    /// What it is, as its keeper last said.
+    pub attrs: Attrs,
+    /// What became of it.
+    pub state: SessionState,
+    /// Whether its keeper is connected now.
+    pub connected: bool,
+    /// Microseconds since the Unix epoch of its last record, once it has ended or is lost.
+    pub ended_at_us: Option<u64>,
+    /// How the command ended.
+    pub exit: Option<ExitStatus>,
+    /// Bytes of output so far, lost ones included.
+    pub output_bytes: u64,
+    /// Gaps in the record, damaged places included.
+    pub gaps: u64,
+}
+
+/// Records of one session, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// What was found.
+    pub items: Vec<Item>,
+    /// Where to read on.
+    pub next: Seq,
+    /// Nothing will follow: the command has ended, or the session is lost, and this is the end of it.
+    pub is_last: bool,
+}
+
+/// One thing found in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// What the command printed.
+    Output {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// The bytes, as the PTY gave them.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// Records known to be lost.
+    Gap {
+        /// First.
+        from: Seq,
+        /// Last.
+        to: Seq,
+        /// Bytes of output in them.
+        output_bytes: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A place of the log that cannot be read.
+    Damage {
+        /// First record that may be meant.
+        from: Seq,
+        /// Last record that may be meant.
+        to: Seq,
+        /// Where and what.
+        what: String,
+    },
+    /// Records that were removed by the limits on age and size: no loss.
+    Pruned {
+        /// First.
+        from: Seq,
+        /// Last.
+        to: Seq,
+    },
+    /// The command ended.
+    Exit {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// How.
+        exit: ExitStatus,
+    },
+}
+
+/// The result of reading a whole log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Records that were read and found whole.
+    pub records: u64,
+    /// Bytes of output in them.
+    pub output_bytes: u64,
+    /// Damage and gaps, in order; empty if all is well. At most [`FINDINGS_MAX`].
+    pub findings: Vec<Item>,
+}
+
+/// Findings reported for one log; the rest is counted by whoever asks again after a repair.
+pub const FINDINGS_MAX: usize = 1_000;
