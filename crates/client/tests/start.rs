@@ -1,5 +1,8 @@
 //! What `shellkeep start` promises to whoever typed it.
 
+// Helpers outside of `#[test]` functions panic like the tests that they belong to.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod world;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -70,7 +73,10 @@ fn a_closed_pipe_ends_the_command_like_any_in_a_pipeline() {
 fn term_and_int_go_to_the_command_when_there_is_no_tty() {
     let world = World::new();
     for (name, sent, status) in [("TERM", Signal::TERM, 31), ("INT", Signal::INT, 32)] {
-        let script = format!("trap 'exit {status}' {name}; echo ready > {}/{name}; while :; do sleep 0.01; done", world.path().display());
+        let script = format!(
+            "trap 'exit {status}' {name}; echo ready > {}/{name}; while :; do sleep 0.01; done",
+            world.path().display()
+        );
         let mut child = world
             .command(["start", "--", "sh", "-c", &script])
             .stdin(Stdio::null())
@@ -154,7 +160,10 @@ fn only_one_of_many_at_once_gets_the_name() {
 #[test]
 fn a_session_inside_a_session_is_refused_unless_asked_for() {
     let world = World::new();
-    let inner = format!("{p} start -- true; echo first=$?; {p} start --nested -- sh -c 'exit 5'; echo second=$?", p = world::PROGRAM);
+    let inner = format!(
+        "{p} start -- true; echo first=$?; {p} start --nested -- sh -c 'exit 5'; echo second=$?",
+        p = world::PROGRAM
+    );
     let mut tty = world.terminal(["start", "--", "sh", "-c", &inner]);
     tty.expect("first=1");
     tty.expect("second=5");

@@ -1,5 +1,8 @@
 //! What an attached terminal promises to the user's tty and to the program behind it.
 
+// Helpers outside of `#[test]` functions panic like the tests that they belong to.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod world;
 
 use std::time::{Duration, Instant};
@@ -9,26 +12,26 @@ use world::{Tty, World, is_alive, is_so_within, signal, wait_until};
 
 /// Sequences that terminals between a program and the user's are known to eat or change.
 const SEQUENCES: [&[u8]; 20] = [
-    b"\x1b]52;c;aGVsbG8=\x07",                              // clipboard
-    b"\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", // hyperlink
-    b"\x1b]133;A\x1b\\$ \x1b]133;B\x1b\\",                  // prompt marks
-    b"\x1b]7;file://host/tmp\x1b\\",                        // directory
-    b"\x1b]9;done\x07",                                     // notification
-    b"\x1b]777;notify;a;b\x1b\\",                           // another one
-    b"\x1bP+q544e\x1b\\",                                   // XTGETTCAP
-    b"\x1bPq#0;2;0;0;0#0~~@@vv\x1b\\",                      // sixel
-    b"\x1b_Gf=24,s=1,v=1;AAAA\x1b\\",                       // kitty graphics
-    b"\x1b]1337;File=inline=1:AAAA\x07",                    // iTerm2 image
-    b"\x1b[?2026h\x1b[?2026l",                              // synchronised output
-    b"\x1b[38:2::1:2:3mtrue\x1b[0m",                        // colour with colons
-    b"\x1b[4:3m\x1b[58:5:1mcurly\x1b[0m",                   // underline styles
-    b"\x1b[>1u\x1b[<u",                                     // kitty keyboard
-    b"\x1b[?1004h\x1b[?1004l",                              // focus
-    b"\x1b[?1049h\x1b[?1049l",                              // alternate screen
-    b"\x1b[14t\x1b[c\x1b[>q",                               // reports
-    b"\x1b]10;?\x07\x1b]11;?\x1b\\",                        // colour queries
+    b"\x1b]52;c;aGVsbG8=\x07",                               // clipboard
+    b"\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\",  // hyperlink
+    b"\x1b]133;A\x1b\\$ \x1b]133;B\x1b\\",                   // prompt marks
+    b"\x1b]7;file://host/tmp\x1b\\",                         // directory
+    b"\x1b]9;done\x07",                                      // notification
+    b"\x1b]777;notify;a;b\x1b\\",                            // another one
+    b"\x1bP+q544e\x1b\\",                                    // XTGETTCAP
+    b"\x1bPq#0;2;0;0;0#0~~@@vv\x1b\\",                       // sixel
+    b"\x1b_Gf=24,s=1,v=1;AAAA\x1b\\",                        // kitty graphics
+    b"\x1b]1337;File=inline=1:AAAA\x07",                     // iTerm2 image
+    b"\x1b[?2026h\x1b[?2026l",                               // synchronised output
+    b"\x1b[38:2::1:2:3mtrue\x1b[0m",                         // colour with colons
+    b"\x1b[4:3m\x1b[58:5:1mcurly\x1b[0m",                    // underline styles
+    b"\x1b[>1u\x1b[<u",                                      // kitty keyboard
+    b"\x1b[?1004h\x1b[?1004l",                               // focus
+    b"\x1b[?1049h\x1b[?1049l",                               // alternate screen
+    b"\x1b[14t\x1b[c\x1b[>q",                                // reports
+    b"\x1b]10;?\x07\x1b]11;?\x1b\\",                         // colour queries
     b"\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb\xff\xfe", // joined emoji, then bytes that are no UTF-8
-    b"\x0e\x0f\x07\x08\x0b\x0c\x00\x7f\x9b31m\x85",         // controls, 8-bit ones too
+    b"\x0e\x0f\x07\x08\x0b\x0c\x00\x7f\x9b31m\x85",          // controls, 8-bit ones too
 ];
 
 #[test]
@@ -125,7 +128,8 @@ fn the_detach_key_leaves_the_session_running_and_the_terminal_as_before() {
 #[test]
 fn detach_keys_can_be_others_or_none() {
     let world = World::new();
-    let mut tty = world.terminal(["start", "--detach-key", "ctrl-a x", "--", "sh", "-c", "stty -echo; printf READY; cat"]);
+    let mut tty =
+        world.terminal(["start", "--detach-key", "ctrl-a x", "--", "sh", "-c", "stty -echo; printf READY; cat"]);
     tty.expect("READY");
     tty.keys(b"\x01x");
     assert_eq!(tty.wait().code(), Some(0));
@@ -209,7 +213,8 @@ fn the_window_size_follows_the_terminal() {
 fn a_stop_gives_the_terminal_back_and_going_on_shows_what_was_missed() {
     let world = World::new();
     let go = world.path().join("go");
-    let script = format!("printf READY; while ! test -e {}; do sleep 0.01; done; printf MISSED; sleep 600", go.display());
+    let script =
+        format!("printf READY; while ! test -e {}; do sleep 0.01; done; printf MISSED; sleep 600", go.display());
     let mut tty = world.terminal(["start", "--", "sh", "-c", &script]);
     tty.expect("READY");
     tty.is_lent();

@@ -11,16 +11,13 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use shellkeep_journal::storage::{RealStorage, Storage};
 use shellkeep_journal::{
-    Durability, GapInfo, Identity, Journal, JournalError, NewJournal, Options, Position, RawRun, Reader, RecordKind, Seq,
-    Start,
+    Durability, GapInfo, Grant, Identity, Journal, JournalError, NewJournal, Options, Position, RecordKind, Seq,
 };
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::session::GapReason;
 
 /// Size of a segment. Only whole ones are given back, so this is what an idle session costs at the most.
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// Bytes copied at once when a session is forked.
-const COPY_BYTES: usize = 1 << 20;
 
 /// How to make a spool.
 #[derive(Debug, Clone)]
@@ -104,7 +101,7 @@ impl Disk {
         let gap = GapInfo {
             to: after.next_seq.prev(),
             output_bytes: after.output_offset.saturating_sub(end.output_offset),
-            reason: reason as u32,
+            reason: u32::from(reason.code()),
             chain_after: after.chain,
         };
         let filled = self.journal.active_bytes();
@@ -138,33 +135,13 @@ impl Disk {
         let _stays = self.journal.remove();
     }
 
-    /// Goes on under another identity: a copy with that name takes this one's place.
+    /// Goes on as another session: says so in the journal, for whoever adopts it. The directory keeps its name.
     ///
     /// # Errors
-    /// Of the system; this one stays as it is.
-    pub fn fork(&mut self, plan: &Plan, time_us: u64) -> Result<(), JournalError> {
-        let mut copy = Self::create(plan)?;
-        let mut reader = Reader::open(self.journal.storage(), self.journal.dir(), Start::Oldest)?;
-        reader.set_end(self.end().next_seq);
-        let mut records = Vec::new();
-        loop {
-            records.clear();
-            match reader.read_raw(COPY_BYTES, &mut records)? {
-                RawRun::Records { before, .. } => {
-                    if before != copy.end() {
-                        copy.append_gap(time_us, before, GapReason::Forked)?;
-                    }
-                    copy.append_encoded(&records)?;
-                }
-                RawRun::Lost { after, .. } => copy.append_gap(time_us, after, GapReason::SpoolDamaged)?,
-                RawRun::End => break,
-            }
-        }
-        if copy.end() != self.end() {
-            copy.append_gap(time_us, self.end(), GapReason::Forked)?;
-        }
-        std::mem::replace(self, copy).remove();
-        Ok(())
+    /// Of the system; then it is still the old session's.
+    pub fn fork(&mut self, attrs: Vec<u8>) -> Result<(), JournalError> {
+        let Identity { store, writer, .. } = *self.journal.identity();
+        self.journal.append_grant(Grant { store, writer, epoch: 0, attrs })
     }
 
     /// Notices a new segment and keeps the bound.
@@ -187,9 +164,8 @@ impl Disk {
 }
 
 fn lock(path: &Path) -> Result<OwnedFd, JournalError> {
-    let failed = |doing| {
-        move |errno: rustix::io::Errno| JournalError::Io { path: path.to_owned(), doing, source: errno.into() }
-    };
+    let failed =
+        |doing| move |errno: rustix::io::Errno| JournalError::Io { path: path.to_owned(), doing, source: errno.into() };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let lock = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed("make"))?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(failed("lock"))?;

@@ -196,7 +196,7 @@ impl Birth {
             store: [0; 16], // a spool is no store
             writer: *WriterId::random().ok()?.as_bytes(),
             epoch: 0,
-            attrs: spool::encode_attrs(attrs),
+            attrs: spool::encode_attrs(self.launch.session, attrs),
         };
         let spools = self.places.prepare_spools().ok()?;
         Some(Plan { spools, identity, bytes_max: self.launch.spool_bytes_max })
@@ -258,6 +258,9 @@ impl Birth {
 /// Waits for the end and tells everybody.
 fn finish(session: &Arc<Session>) {
     let exit = session.wait_for_end();
+    if let Some(complaint) = session.spool.complaint() {
+        session.notify(&complaint);
+    }
     session.tell_terminals(exit);
     if let Some(shipper) = session.shipper.get() {
         shipper.finish(exit, DURABLE_WAIT_MAX);

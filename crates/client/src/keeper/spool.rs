@@ -17,7 +17,7 @@ use shellkeep_journal::{Chain, JournalError, Position, RecordKind, Seq, encode_r
 use shellkeep_protocol::attach::WhenFull;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained;
-use shellkeep_protocol::session::{ATTRS_BYTES_MAX, Attrs, GapReason};
+use shellkeep_protocol::session::{ATTRS_BYTES_MAX, Attrs, GapReason, SpoolAttrs};
 
 use super::core::{Extent, SpoolView};
 use super::disk::{Disk, Plan};
@@ -146,17 +146,17 @@ impl Spool {
 
     /// The session goes on as another one, which is `attrs`.
     pub fn fork(&self, session: SessionId, attrs: &Attrs) {
-        self.reader.lock().forget();
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let Some(plan) = &mut state.plan else { return };
-        plan.identity.session = *session.as_bytes();
-        plan.identity.attrs = encode_attrs(attrs);
+        let encoded = encode_attrs(session, attrs);
+        if let Some(plan) = &mut state.plan {
+            plan.identity.attrs.clone_from(&encoded);
+        }
         if let Some(disk) = &mut state.disk
-            && let Err(error) = disk.fork(plan, state.time_us)
+            && let Err(error) = disk.fork(encoded)
         {
-            // Stays under the old name, where adoption finds that it belongs to somebody else, and keeps it.
-            state.complaint = Some(format!("the spool of session {session} keeps its old name: {error}"));
+            // Adoption finds then that it belongs to somebody else, and forks it once more: nothing is lost.
+            state.complain(&format!("the spool does not say that this is session {session} now: {error}"));
         }
     }
 
@@ -341,13 +341,17 @@ impl History for Spool {
     }
 }
 
-/// What a session is, as bytes of the spool's header. Empty if it is too long to be kept there.
-pub fn encode_attrs(attrs: &Attrs) -> Vec<u8> {
+/// What a spool says of itself. Only an absurdly long command line does not fit, and is then left out.
+pub fn encode_attrs(session: SessionId, attrs: &Attrs) -> Vec<u8> {
+    let mut said = SpoolAttrs { session, attrs: attrs.clone() };
     let mut bytes = Vec::new();
-    match shellkeep_transport::encode_into(attrs, &mut bytes, ATTRS_BYTES_MAX) {
-        Ok(()) => bytes,
-        Err(_) => Vec::new(),
+    if shellkeep_transport::encode_into(&said, &mut bytes, ATTRS_BYTES_MAX).is_err() {
+        said.attrs.command.truncate(1);
+        bytes.clear();
+        // Fails again only if the program's name alone is too long, and no system executes such a one.
+        let _fits = shellkeep_transport::encode_into(&said, &mut bytes, ATTRS_BYTES_MAX);
     }
+    bytes
 }
 
 /// Microseconds since the Unix epoch.

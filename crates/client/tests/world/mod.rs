@@ -1,5 +1,6 @@
 //! A sealed home, real PTYs and the built program. Waits for events, never for time, and leaves no process behind.
-#![allow(dead_code)] // each test file uses its part
+// Each test file uses its part, and a test that cannot go on must panic.
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -72,12 +73,7 @@ impl World {
         self.terminal_sized(arguments, 80, 24)
     }
 
-    pub fn terminal_sized<S: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = S>,
-        cols: u16,
-        rows: u16,
-    ) -> Tty {
+    pub fn terminal_sized<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, cols: u16, rows: u16) -> Tty {
         let mut words = vec![PROGRAM.into()];
         words.extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
         self.any_on_terminal(&words, cols, rows)
@@ -173,10 +169,8 @@ impl Tty {
     /// Reads once; false if nothing comes until `deadline`.
     pub fn read_until(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).expect("seconds"),
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let timeout =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).expect("seconds"), tv_nsec: left.subsec_nanos().into() };
         let mut polled = [PollFd::from_borrowed_fd(self.master.as_fd(), PollFlags::IN)];
         if rustix::event::poll(&mut polled, Some(&timeout)).expect("poll") == 0 {
             return false;
