@@ -90,7 +90,7 @@ pub(super) fn run(args: &Start) -> Outcome {
     let master = match receiver.from_keeper().map_err(lost)? {
         FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
         FromKeeper::Attached { .. } => None,
-        FromKeeper::Refused { reason } => return plainly(&program, &reason),
+        FromKeeper::Refused { reason } => return Ok(plainly(&program, &reason)),
         other => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
     };
     let keys = args.detach_key.keys();
