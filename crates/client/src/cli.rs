@@ -79,7 +79,7 @@ pub enum Command {
     Doctor,
     /// Show what shellkeep does, in a home of its own that is removed afterwards
     #[command(after_help = "Examples:\n  shellkeep demo\n  NO_COLOR=1 shellkeep demo")]
-    Demo,
+    Demo(Demo),
     /// The process that keeps one session; started by `start`
     #[command(hide = true)]
     Keeper,
@@ -245,6 +245,20 @@ pub enum ConfigVerb {
     Show,
     /// Path of the user's file
     Path,
+}
+
+/// Show what shellkeep does.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How often the daemon is killed
+    #[arg(long, default_value_t = crate::cmd::demo::KILLS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub kills: u32,
+    /// Leave one record out of what is read back: the comparison must notice
+    #[arg(long)]
+    pub sabotage: bool,
+    /// The session of the demo, with its directory
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub chatter: Option<PathBuf>,
 }
 
 /// Print completions.

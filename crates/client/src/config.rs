@@ -98,6 +98,18 @@ impl Settings {
     /// # Errors
     /// What is wrong with the file: path, line, why, and what may have been meant.
     pub fn load(places: &Places) -> Result<Self, Failure> {
+        let table = Self::merged(places)?;
+        let wrong = |error: toml::de::Error| {
+            Failure::usage(format_args!("{}: {}", places.config_file().display(), error.message()))
+        };
+        table.try_into().map_err(wrong)
+    }
+
+    /// All keys with the values in force.
+    ///
+    /// # Errors
+    /// As [`Self::load`], for keys.
+    pub fn merged(places: &Places) -> Result<toml::Table, Failure> {
         let path = places.config_file();
         let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {why}", path.display()));
         let text = match std::fs::metadata(&path) {
@@ -106,32 +118,7 @@ impl Settings {
             Ok(found) if found.len() > FILE_BYTES_MAX => return Err(wrong(&"larger than 1 MiB")),
             Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(&error))?,
         };
-        Self::parse(&text).map_err(|(why, hint)| Failure { hint, ..wrong(&why) })
-    }
-
-    /// Parses a settings file over the defaults. The error is what is wrong, and what may help.
-    ///
-    /// # Errors
-    /// Unknown keys and bad values.
-    pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
-        let plain = |error: toml::de::Error| (error.to_string(), None);
-        let mut merged: toml::Table = toml::from_str(DEFAULT).map_err(plain)?;
-        let own: toml::Table = toml::from_str(text).map_err(plain)?;
-        for (section, values) in own {
-            let Some(toml::Value::Table(known)) = merged.get_mut(&section) else {
-                return Err(unknown(&section, merged.keys()));
-            };
-            let toml::Value::Table(values) = values else {
-                return Err((format!("\"{section}\" is a section: write [{section}] and the keys below it"), None));
-            };
-            for (key, value) in values {
-                if !known.contains_key(&key) {
-                    return Err(unknown(&format!("{section}.{key}"), known.keys()));
-                }
-                known.insert(key, value);
-            }
-        }
-        merged.try_into().map_err(plain)
+        merge(&text).map_err(|(why, hint)| Failure { hint, ..wrong(&why) })
     }
 
     /// The daemon's limits.
@@ -142,6 +129,28 @@ impl Settings {
             age_max: Duration::from_secs(u64::from(self.daemon.age_days_max) * 24 * 60 * 60),
         }
     }
+}
+
+/// Puts a settings file over the defaults. The error is what is wrong, and what may help.
+fn merge(text: &str) -> Result<toml::Table, (String, Option<String>)> {
+    let plain = |error: toml::de::Error| (error.to_string(), None);
+    let mut merged: toml::Table = toml::from_str(DEFAULT).map_err(plain)?;
+    let own: toml::Table = toml::from_str(text).map_err(plain)?;
+    for (section, values) in own {
+        let Some(toml::Value::Table(known)) = merged.get_mut(&section) else {
+            return Err(unknown(&section, merged.keys()));
+        };
+        let toml::Value::Table(values) = values else {
+            return Err((format!("\"{section}\" is a section: write [{section}] and the keys below it"), None));
+        };
+        for (key, value) in values {
+            if !known.contains_key(&key) {
+                return Err(unknown(&format!("{section}.{key}"), known.keys()));
+            }
+            known.insert(key, value);
+        }
+    }
+    Ok(merged)
 }
 
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> (String, Option<String>) {
@@ -155,31 +164,35 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> (String, O
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Settings, (String, Option<String>)> {
+        merge(text)?.try_into().map_err(|error: toml::de::Error| (error.to_string(), None))
+    }
+
     #[test]
     fn the_shipped_defaults_are_whole() {
-        let settings = Settings::parse("").unwrap();
+        let settings = parse("").unwrap();
         assert_eq!(settings.keeper.spool_bytes_max, Size(1 << 30));
         assert_eq!(settings.keeper.when_full, WhenFull::Gap);
     }
 
     #[test]
     fn a_file_changes_only_what_it_names() {
-        let settings = Settings::parse("[keeper]\nwhen_full = \"block\"\n").unwrap();
+        let settings = parse("[keeper]\nwhen_full = \"block\"\n").unwrap();
         assert_eq!(settings.keeper.when_full, WhenFull::Block);
         assert_eq!(settings.keeper.spool_bytes_max, Size(1 << 30));
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_what_was_meant() {
-        let (why, hint) = Settings::parse("[keeper]\nspool_byte_max = \"1 GiB\"\n").unwrap_err();
+        let (why, hint) = parse("[keeper]\nspool_byte_max = \"1 GiB\"\n").unwrap_err();
         assert!(why.contains("keeper.spool_byte_max"), "{why}");
         assert!(hint.unwrap().contains("spool_bytes_max"));
-        assert!(Settings::parse("[keepr]\n").unwrap_err().1.unwrap().contains("keeper"));
+        assert!(parse("[keepr]\n").unwrap_err().1.unwrap().contains("keeper"));
     }
 
     #[test]
     fn a_bad_value_says_what_is_expected() {
-        let (why, _) = Settings::parse("[keeper]\nspool_bytes_max = \"lots\"\n").unwrap_err();
+        let (why, _) = parse("[keeper]\nspool_bytes_max = \"lots\"\n").unwrap_err();
         assert!(why.contains("256 MiB"), "{why}");
     }
 }

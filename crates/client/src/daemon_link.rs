@@ -79,7 +79,8 @@ impl DaemonLink {
         policy.connect.call_wait = QUERY_WAIT_MAX;
         let socket = places.daemon_socket();
         let client = runtime.block_on(async { connect_unix_lazy(&socket, policy, |_| async { Ok(()) }) });
-        let mut child = launch::daemon(places).map_err(|error| no_daemon(format!("cannot start the daemon: {error}")))?;
+        let mut child =
+            launch::daemon(places).map_err(|error| no_daemon(format!("cannot start the daemon: {error}")))?;
         let until = Instant::now() + START_WAIT_MAX;
         let connected = runtime.block_on(async {
             let mut state = client.state();

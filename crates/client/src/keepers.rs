@@ -79,6 +79,19 @@ pub fn running(places: &Places) -> Vec<Keeper> {
     found
 }
 
+/// Tells every keeper that a daemon has come up, so that none waits for its next try.
+pub fn poke(places: &Places) {
+    for directory in places.keeper_directories() {
+        let Ok(entries) = std::fs::read_dir(directory) else { continue };
+        for socket in entries.flatten().map(|entry| entry.path()).filter(|path| session_of(path).is_some()) {
+            let poked = dial(&socket).and_then(|(sender, _)| sender.to_keeper(&FromTerminal::Poke, &[]));
+            if let Err(error) = poked {
+                tracing::debug!(socket = %socket.display(), %error, "a keeper could not be poked");
+            }
+        }
+    }
+}
+
 /// The session whose attach socket this would be.
 fn session_of(socket: &Path) -> Option<SessionId> {
     socket.file_name()?.to_str()?.strip_suffix(".sock")?.parse().ok()

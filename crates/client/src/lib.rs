@@ -2,11 +2,16 @@
 
 pub mod cli;
 pub mod cmd;
+pub mod config;
+pub mod daemon_link;
+pub mod diagnostics;
 pub mod input;
 pub mod keeper;
 pub mod keepers;
+pub mod launch;
 pub mod link;
 pub mod names;
 pub mod places;
 pub mod report;
+pub mod systemd;
 pub mod terminal;

@@ -81,8 +81,6 @@ impl PlaceError {
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// `SHELLKEEP_HOME`, made absolute.
-    home: Option<PathBuf>,
     /// Sockets only.
     pub run: PathBuf,
     /// Where sockets go when `run` has vanished under a living session; `None` under `SHELLKEEP_HOME`.
@@ -114,16 +112,7 @@ impl Places {
         let get = |name| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let foreign_socket = get("SHELLKEEP_SOCKET").map(absolute);
         if let Some(home) = get("SHELLKEEP_HOME") {
-            let home = absolute(home);
-            return Ok(Self {
-                run: home.join("run"),
-                run_fallback: None,
-                state: home.join("state"),
-                data: home.join("data"),
-                config: home.join("config"),
-                foreign_socket,
-                home: Some(home),
-            });
+            return Ok(Self { foreign_socket, ..Self::under(&absolute(home)) });
         }
         // XDG: a relative path in these variables is invalid and must be ignored.
         let xdg = |name| get(name).filter(|path| path.is_absolute());
@@ -135,7 +124,6 @@ impl Places {
         let temporary = PathBuf::from(format!("/tmp/shellkeep-{uid}"));
         let run = xdg("XDG_RUNTIME_DIR").map_or_else(|| temporary.clone(), |d| d.join("shellkeep"));
         Ok(Self {
-            home: None,
             run,
             run_fallback: Some(temporary),
             state: under_home("XDG_STATE_HOME", ".local/state")?,
@@ -145,9 +133,27 @@ impl Places {
         })
     }
 
-    /// `SHELLKEEP_HOME`, made absolute, if that is where everything is.
+    /// The places of a home of its own, as `SHELLKEEP_HOME` would name it.
+    pub fn under(home: &Path) -> Self {
+        Self {
+            run: home.join("run"),
+            run_fallback: None,
+            state: home.join("state"),
+            data: home.join("data"),
+            config: home.join("config"),
+            foreign_socket: None,
+        }
+    }
+
+    /// The directory that `SHELLKEEP_HOME` names; `None` where the XDG directories count.
     pub fn home(&self) -> Option<&Path> {
-        self.home.as_deref()
+        if self.run_fallback.is_none() { self.state.parent() } else { None }
+    }
+
+    /// Where the daemon may be found: its usual socket first.
+    pub fn daemon_sockets(&self) -> Vec<PathBuf> {
+        let fallback = self.run_fallback.as_ref().filter(|run| **run != self.run && self.foreign_socket.is_none());
+        std::iter::once(self.daemon_socket()).chain(fallback.map(|run| run.join("daemon.sock"))).collect()
     }
 
     /// The daemon's socket.

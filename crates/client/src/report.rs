@@ -45,6 +45,12 @@ impl Failure {
         Self { message: message.to_string(), hint: None, exit: Exit::Usage }
     }
 
+    /// Something happened that must not: status 70.
+    pub fn bug(what: &dyn Display) -> Self {
+        let message = format!("this is a bug in shellkeep: {what}");
+        Self { message, hint: None, exit: Exit::Bug }
+    }
+
     /// The same with advice.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Display) -> Self {
@@ -74,6 +80,12 @@ pub fn failure(failure: &Failure) -> ExitCode {
 /// Prints one line that the user should know and that stops nothing.
 pub fn notice(message: impl Display) {
     line("shellkeep", "33", &message.to_string());
+}
+
+/// Prints lines that explain a result, on stderr, as they are.
+pub fn notice_block(text: &str) {
+    let written = io::stderr().lock().write_all(text.as_bytes());
+    drop(written); // nobody is left to tell
 }
 
 /// Prints `text` on stdout as it is.

@@ -50,7 +50,8 @@ pub fn install(places: &Places) -> Result<Vec<PathBuf>, Failure> {
         Failure::refused(format_args!("cannot write {}: {error}", path.display()))
     };
     std::fs::create_dir_all(&units).map_err(|error| failed(&units, error))?;
-    let program = installed_program().map_err(|error| Failure::refused(format_args!("where is this program? {error}")))?;
+    let program =
+        installed_program().map_err(|error| Failure::refused(format_args!("where is this program? {error}")))?;
     let socket = format!(
         "[Unit]\nDescription=shellkeep: records kept shells\n\n[Socket]\nListenStream={}\nSocketMode=0600\nDirectoryMode=0700\n\n[Install]\nWantedBy=sockets.target\n",
         places.run.join("daemon.sock").display()

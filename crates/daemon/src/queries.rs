@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use shellkeep_journal::Seq;
 use shellkeep_protocol::daemon::Response;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
@@ -9,7 +10,6 @@ use shellkeep_protocol::query::{
     SessionState, Status,
 };
 use shellkeep_protocol::session::SESSION_VERSIONS;
-use shellkeep_journal::Seq;
 use tokio::sync::oneshot;
 
 use crate::Config;
@@ -117,7 +117,8 @@ impl Queries {
         loop {
             let mut changed = self.watchers.subscribe(session);
             let id = session;
-            let connected = self.on_store(move |manager| manager.get(id).is_some_and(|s| s.core().connection().is_some()));
+            let connected =
+                self.on_store(move |manager| manager.get(id).is_some_and(|s| s.core().connection().is_some()));
             let connected = connected.await.unwrap_or(false);
             let spools = self.config.places.spools.clone();
             let reply = self
@@ -156,7 +157,10 @@ impl Queries {
         }
     }
 
-    async fn on_store<T: Send + 'static>(&self, act: impl FnOnce(&mut SessionManager) -> T + Send + 'static) -> Option<T> {
+    async fn on_store<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut SessionManager) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.store.with(move |manager| drop(answer.send(act(manager))));
         answered.await.ok()

@@ -13,7 +13,7 @@ use crate::sessions::manager::Peer;
 use crate::sessions::store::Store;
 
 /// Turns requests into work of the store and of the queries.
-pub struct Server {
+pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) queries: Arc<Queries>,
     pub(crate) adopter: Adopter,
@@ -43,10 +43,11 @@ impl Handler<DaemonProtocol> for Server {
                 let connection = ConnectionId(context.connection());
                 // Handed in before the first await: appends of one connection stay in order.
                 let answered = self.store.request(connection, Box::new(Connected(context.clone())), request);
-                Response::Session(answered.await.unwrap_or(SessionResponse::Busy(Busy {
-                    reason: BusyReason::Stopping,
-                    retry_ms: 100,
-                })))
+                Response::Session(
+                    answered
+                        .await
+                        .unwrap_or(SessionResponse::Busy(Busy { reason: BusyReason::Stopping, retry_ms: 100 })),
+                )
             }
             Request::Query { version, body } => self.queries.answer(version, &body).await,
         }

@@ -41,18 +41,14 @@ pub struct Hello {
 
 impl Hello {
     /// What this build says.
-    pub const OURS: Self = Self {
-        magic: ATTACH_MAGIC,
-        oldest: *ATTACH_VERSIONS.start(),
-        newest: *ATTACH_VERSIONS.end(),
-    };
+    pub const OURS: Self =
+        Self { magic: ATTACH_MAGIC, oldest: *ATTACH_VERSIONS.start(), newest: *ATTACH_VERSIONS.end() };
 
     /// The version that both ends speak, if there is one and the other end is a keeper or a terminal at all.
     #[must_use]
     pub fn common(self) -> Option<u16> {
         let newest = self.newest.min(Self::OURS.newest);
-        (self.magic == ATTACH_MAGIC && newest >= self.oldest && newest >= Self::OURS.oldest)
-            .then_some(newest)
+        (self.magic == ATTACH_MAGIC && newest >= self.oldest && newest >= Self::OURS.oldest).then_some(newest)
     }
 }
 

@@ -368,6 +368,12 @@ impl<P: Protocol> Connection<P> {
         self.link.start_call(&request, wait).await
     }
 
+    /// Ends this connection; a reconnecting client dials again at once. For a caller that has learnt that nothing more
+    /// can be learnt here.
+    pub fn end(&self) {
+        self.link.end(DownReason::Closed);
+    }
+
     /// Enqueues a request on this connection now; see [`RpcClient::start_call`].
     pub fn start_call(&self, request: &P::Request) -> Call<P> {
         self.link.start_call(request, self.call_wait)

@@ -54,6 +54,8 @@ impl SocketWatch {
         };
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
             | WatchFlags::ATTRIB
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF

@@ -108,6 +108,32 @@ async fn a_handler_that_never_answers_is_bounded_by_the_deadline() {
     assert_eq!(number(patient("the next answer", client.call(Ask::Echo(1))).await), 1);
 }
 
+/// The client keeps the deadline by itself, too: this server says nothing at all.
+#[tokio::test]
+async fn the_client_ends_a_call_at_its_deadline_and_tells_the_server() {
+    let home = Home::new();
+    let script = scripted(&home.socket(), |listener| {
+        let mut raw = Raw::accepted(&listener);
+        let id = raw.request();
+        let cancel = raw.frame().unwrap();
+        assert_eq!(Envelope::parse(&cancel).unwrap(), Envelope::Cancel { id });
+        raw.answer(id, &Told::Number(666)); // too late for anybody
+        let id = raw.request();
+        raw.answer(id, &Told::Number(2));
+        raw.rest();
+    });
+    let client = connect(&home.socket()).await;
+    let wait = Duration::from_millis(60);
+    let begun = std::time::Instant::now();
+    let late = patient("the deadline", client.call_with_deadline(Ask::Hang, wait)).await.unwrap_err();
+    assert_eq!(late, CallError::Deadline { maybe_executed: true });
+    let took = begun.elapsed();
+    assert!(took >= wait && took < wait + Duration::from_millis(200), "{took:?}");
+    assert_eq!(number(patient("the next answer", client.call(Ask::Echo(2))).await), 2);
+    drop(client);
+    tokio::task::spawn_blocking(|| script.join().unwrap()).await.unwrap();
+}
+
 /// The server keeps the deadline by itself: this client never cancels.
 #[tokio::test]
 async fn the_server_drops_a_handler_at_its_deadline() {

@@ -69,6 +69,26 @@ async fn a_request_that_never_left_is_known_not_to_be_executed() {
     assert_eq!(last.executed(), Executed::No);
 }
 
+/// A server that goes says how far it has read: what it was sent beyond that can be sent again.
+#[tokio::test]
+async fn a_goodbye_tells_which_requests_were_not_executed() {
+    let home = Home::new();
+    let script = scripted(&home.socket(), |listener| {
+        let mut raw = Raw::accepted(&listener);
+        raw.request();
+        raw.request(); // both have left the client; this server claims to have looked at one
+        raw.say(&Envelope::Goodbye { reason: GoodbyeReason::ShuttingDown, requests_read: 1 });
+        raw.rest();
+    });
+    let client = connect(&home.socket()).await;
+    let (read, unread) = (client.start_call(&Ask::Echo(1)), client.start_call(&Ask::Echo(2)));
+    let read = patient("the first call's end", read).await.unwrap_err();
+    assert_eq!(read, CallError::ConnectionLost { maybe_executed: true });
+    let unread = patient("the second call's end", unread).await.unwrap_err();
+    assert_eq!(unread, CallError::ConnectionLost { maybe_executed: false });
+    tokio::task::spawn_blocking(|| script.join().unwrap()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_half_closed_connection_is_down() {
     let home = Home::new();

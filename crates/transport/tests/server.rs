@@ -379,6 +379,22 @@ async fn a_client_that_does_not_read_is_bounded_and_dropped() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
+/// One answer is enough: nothing else happens on the connection that could remind the server of it.
+#[tokio::test]
+async fn a_client_that_never_reads_its_only_answer_is_dropped() {
+    let home = Home::new();
+    let options = ServerOptions { write_wait: Duration::from_millis(100), ..ServerOptions::default() };
+    let server = Server::start_with(&home.socket(), options);
+    let raw = beside(&home.socket(), |path| {
+        let mut raw = Raw::greeted(path);
+        raw.ask(1, &Ask::Bytes(2 << 20));
+        raw
+    })
+    .await;
+    server.seen.until("its end", |seen| seen.disconnected() == 1).await;
+    drop(raw);
+}
+
 /// And one that reads slowly gets everything, in order.
 #[tokio::test]
 async fn a_client_that_reads_late_gets_everything() {

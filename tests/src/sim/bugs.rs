@@ -25,14 +25,8 @@ pub enum Bug {
 }
 
 /// All planted bugs.
-pub const BUGS: [Bug; 6] = [
-    Bug::TrimOnWritten,
-    Bug::DedupeInMemory,
-    Bug::NoFencing,
-    Bug::SilentGap,
-    Bug::BlindAppend,
-    Bug::OwnerInSecondFile,
-];
+pub const BUGS: [Bug; 6] =
+    [Bug::TrimOnWritten, Bug::DedupeInMemory, Bug::NoFencing, Bug::SilentGap, Bug::BlindAppend, Bug::OwnerInSecondFile];
 
 impl Bug {
     /// The name on the command line.

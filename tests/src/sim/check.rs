@@ -23,7 +23,8 @@ impl World {
                 let there = spooled || present.contains(&(rec.seq, rec.check.get()));
                 if !keeper.excused[index] && !there && !(keeper.twin && gapped.contains(&rec.seq)) {
                     let claim = if keeper.claimed[index] { "called durable" } else { "never called durable" };
-                    self.violations.push(format!("after {when}: record {} of keeper {k}, {claim}, is nowhere", rec.seq));
+                    self.violations
+                        .push(format!("after {when}: record {} of keeper {k}, {claim}, is nowhere", rec.seq));
                     return;
                 }
             }
@@ -161,7 +162,6 @@ impl World {
 }
 
 impl Keeper {
-
     fn check_of(&self, seq: Seq) -> Chain {
         let index = usize::try_from(seq.get() - 1).unwrap_or(usize::MAX);
         self.history.get(index).map_or(Chain::START, |rec| rec.check)

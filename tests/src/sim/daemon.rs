@@ -163,7 +163,9 @@ impl World {
         let keeper = &mut self.keepers[k];
         let outputs = match said {
             Said::Answer(SessionResponse::Welcome(welcome)) => keeper.core.welcomed(id.0, &welcome, &keeper.spool),
-            Said::Answer(SessionResponse::Refused(shellkeep_protocol::session::Refused::Owner(_))) => vec![Output::Fork],
+            Said::Answer(SessionResponse::Refused(shellkeep_protocol::session::Refused::Owner(_))) => {
+                vec![Output::Fork]
+            }
             Said::Answer(_) if !keeper.core.is_live() => vec![Output::Reconnect],
             Said::Answer(answer) => {
                 if let (Bug::TrimOnWritten, SessionResponse::Written { next_seq }) = (self.bug, &answer) {

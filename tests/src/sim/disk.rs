@@ -36,10 +36,19 @@ impl Rec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     Record(Rec),
-    Gap { from: Seq, after: Position, reason: GapReason },
-    Grant { epoch: u32, writer: WriterId },
+    Gap {
+        from: Seq,
+        after: Position,
+        reason: GapReason,
+    },
+    Grant {
+        epoch: u32,
+        writer: WriterId,
+    },
     /// Only with a planted bug: the number jumps and no reader can see why.
-    Skip { after: Position },
+    Skip {
+        after: Position,
+    },
 }
 
 impl Entry {
@@ -196,9 +205,11 @@ impl Disk {
 
     /// A sync begins.
     pub(super) fn covered(&self, session: SessionId) -> Covered {
-        Covered(self.logs.get(&session).map_or_else(Vec::new, |log| {
-            log.segments.iter().map(|segment| segment.entries.len()).collect()
-        }))
+        Covered(
+            self.logs
+                .get(&session)
+                .map_or_else(Vec::new, |log| log.segments.iter().map(|segment| segment.entries.len()).collect()),
+        )
     }
 
     /// A sync ends; true if the kernel says that it succeeded.
@@ -306,7 +317,8 @@ impl Log for SimLog {
     fn new_segment(&mut self, at: Position) -> Result<Position, WriteFailure> {
         self.with(|log| {
             // Grants stay behind: in the copy they would prove records durable that are not yet.
-            let carried = log.stored().filter(|stored| stored.at.next_seq >= at.next_seq && stored.entry.after().is_some());
+            let carried =
+                log.stored().filter(|stored| stored.at.next_seq >= at.next_seq && stored.entry.after().is_some());
             let entries = carried.map(|stored| Stored { durable: false, doomed: false, ..*stored }).collect();
             let header = log.grant();
             log.segments.push(Segment { first: at, header, header_durable: false, spent: false, entries });

@@ -236,7 +236,8 @@ impl World {
             }
             self.next_id += 1;
             let keeper = &self.keepers[k];
-            let start = Asked::Start(Box::new(keeper.core.start(&keeper.spool, shellkeep_protocol::session::Attrs::default())));
+            let start =
+                Asked::Start(Box::new(keeper.core.start(&keeper.spool, shellkeep_protocol::session::Attrs::default())));
             self.links.push(Link {
                 keeper: k,
                 id: ConnectionId(self.next_id),

@@ -15,6 +15,7 @@ use shellkeep_daemon::{Config, Listener};
 use shellkeep_protocol::query::{Query, Reply};
 use shellkeep_transport::CancellationToken;
 
+use crate::cli::DaemonVerb;
 use crate::config::Settings;
 use crate::daemon_link::{DaemonLink, STATUS_WAIT_MAX, no_daemon};
 use crate::places::{Places, prepare};
@@ -27,11 +28,26 @@ const TERM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a killed process may take to be gone.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// `shellkeep daemon VERB`.
+///
+/// # Errors
+/// Those of the verb.
+pub(crate) fn steer(places: &Places, verb: &DaemonVerb) -> Outcome {
+    match verb {
+        DaemonVerb::Run => run(places),
+        DaemonVerb::Start => start(places),
+        DaemonVerb::Stop => stop(places),
+        DaemonVerb::Restart => restart(places),
+        DaemonVerb::Status { json } => status(places, *json),
+        DaemonVerb::Install => install(places),
+    }
+}
+
 /// `shellkeep daemon run`: is the daemon, in the foreground.
 ///
 /// # Errors
 /// Status 75 if another daemon runs; 1 if the places cannot be used.
-pub fn run(places: &Places) -> Outcome {
+pub(crate) fn run(places: &Places) -> Outcome {
     prepare(&places.state)?;
     prepare(&places.run)?;
     let lock = match Lock::take(&places.lock()) {
@@ -42,7 +58,7 @@ pub fn run(places: &Places) -> Outcome {
         Err(error) => return Err(Failure::refused(error)),
     };
     let settings = Settings::load(places)?;
-    let _guard = diagnostics::start(places, "daemon")?;
+    diagnostics::start(places, "daemon")?;
     raise_descriptor_limit();
     let config = Config {
         places: shellkeep_daemon::Places {
@@ -97,7 +113,7 @@ fn raise_descriptor_limit() {
 ///
 /// # Errors
 /// Status 3 if it does not.
-pub fn start(places: &Places) -> Outcome {
+pub(crate) fn start(places: &Places) -> Outcome {
     if systemd::is_managed(places) {
         let _ = std::fs::remove_file(places.stopped());
         return systemd::control("start");
@@ -112,7 +128,7 @@ pub fn start(places: &Places) -> Outcome {
 ///
 /// # Errors
 /// If it cannot be remembered, or the process does not end.
-pub fn stop(places: &Places) -> Outcome {
+pub(crate) fn stop(places: &Places) -> Outcome {
     prepare(&places.state)?;
     remember_stopped(places)?;
     if systemd::is_managed(places) {
@@ -126,7 +142,7 @@ pub fn stop(places: &Places) -> Outcome {
 ///
 /// # Errors
 /// As `stop` and `start`.
-pub fn restart(places: &Places) -> Outcome {
+pub(crate) fn restart(places: &Places) -> Outcome {
     if systemd::is_managed(places) {
         return systemd::control("restart");
     }
@@ -141,7 +157,8 @@ fn remember_stopped(places: &Places) -> Result<(), Failure> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = places.stopped();
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(&path);
+    let written =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(&path);
     let written = written.and_then(|mut file| file.write_all(b"stopped on purpose\n").and_then(|()| file.sync_all()));
     written.map_err(|error| Failure::refused(format_args!("cannot write {}: {error}", path.display())))
 }
@@ -188,7 +205,7 @@ struct StatusJson {
 ///
 /// # Errors
 /// Status 3.
-pub fn status(places: &Places, json: bool) -> Outcome {
+pub(crate) fn status(places: &Places, json: bool) -> Outcome {
     let Some(link) = DaemonLink::running(places)? else {
         let holder = Lock::holder(&places.lock()).ok().flatten();
         return Err(match holder {
@@ -230,7 +247,7 @@ pub fn status(places: &Places, json: bool) -> Outcome {
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn install(places: &Places) -> Outcome {
+pub(crate) fn install(places: &Places) -> Outcome {
     let written: Vec<PathBuf> = systemd::install(places)?;
     for path in written {
         report::notice(format_args!("wrote {}", path.display()));
@@ -241,6 +258,10 @@ pub fn install(places: &Places) -> Outcome {
 
 /// Runs a program and says whether it succeeded.
 pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
-    let quiet = Command::new(program).args(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    let quiet = Command::new(program)
+        .args(args)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
     quiet.is_ok_and(|status| status.success())
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shellkeep_daemon::lock::Lock;
 use shellkeep_protocol::query::Query;
 
+use crate::cli::Demo;
 use crate::daemon_link::{DaemonLink, STATUS_WAIT_MAX};
 use crate::keepers;
 use crate::places::Places;
@@ -31,15 +32,6 @@ const LOOK_EVERY: Duration = Duration::from_micros(500);
 /// Kills come this long after the daemon serves again: while it registers, streams, syncs. Milliseconds.
 const KILL_AFTER_MS: std::ops::Range<u64> = 0..25;
 
-/// What the demo is asked to do.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How often the daemon is killed.
-    pub kills: u32,
-    /// Leave one record out of what is read back.
-    pub sabotage: bool,
-}
-
 /// What came of it.
 struct Played {
     kills: u32,
@@ -52,9 +44,13 @@ struct Played {
 ///
 /// # Errors
 /// If a step fails. Lost or doubled output is no error of the demo but its result: status 1.
-pub fn run(options: Options) -> Outcome {
-    let home = tempfile::Builder::new().prefix("shellkeep-demo-").tempdir().map_err(|error| failed("make a home", &error))?;
-    let world = Demo { places: Places::under(home.path()), home: home.path().to_owned() };
+pub(crate) fn run(options: &Demo) -> Outcome {
+    if let Some(directory) = &options.chatter {
+        return chatter(directory);
+    }
+    let home =
+        tempfile::Builder::new().prefix("shellkeep-demo-").tempdir().map_err(|error| failed("make a home", &error))?;
+    let world = World { places: Places::under(home.path()), home: home.path().to_owned() };
     let outcome = world.play(options);
     world.clean_up();
     let result = outcome?;
@@ -67,7 +63,7 @@ pub fn run(options: Options) -> Outcome {
 ///
 /// # Errors
 /// If it cannot print.
-pub fn chatter(directory: &Path) -> Outcome {
+fn chatter(directory: &Path) -> Outcome {
     let copy = File::create(directory.join("printed")).map_err(|error| failed("keep a copy", &error))?;
     let mut copy = BufWriter::new(copy);
     raw_output();
@@ -77,7 +73,9 @@ pub fn chatter(directory: &Path) -> Outcome {
         for _ in 0..64 {
             number += 1;
             let line = format!("\x1b[3{}mline {number} of a session that is kept\x1b[0m\r\n", number % 8);
-            out.write_all(line.as_bytes()).and_then(|()| copy.write_all(line.as_bytes())).map_err(|e| failed("print", &e))?;
+            out.write_all(line.as_bytes())
+                .and_then(|()| copy.write_all(line.as_bytes()))
+                .map_err(|e| failed("print", &e))?;
         }
         out.flush().map_err(|error| failed("print", &error))?;
         std::thread::sleep(Duration::from_millis(2)); // a busy program, not a flood: the kills are the point
@@ -94,14 +92,17 @@ fn raw_output() {
     }
 }
 
-struct Demo {
+struct World {
     places: Places,
     home: PathBuf,
 }
 
-impl Demo {
-    fn play(&self, options: Options) -> Result<Played, Failure> {
-        report::notice(format_args!("a session prints, and the daemon that records it is killed {} times", options.kills));
+impl World {
+    fn play(&self, options: &Demo) -> Result<Played, Failure> {
+        report::notice(format_args!(
+            "a session prints, and the daemon that records it is killed {} times",
+            options.kills
+        ));
         let home = self.home.display().to_string();
         let session = self.shellkeep(&["start", "--detached", "--", &program()?, "demo", "--chatter", &home])?;
         let session = session.trim().to_owned();
@@ -120,9 +121,10 @@ impl Demo {
         std::fs::write(self.home.join("stop"), "").map_err(|error| failed("stop the session", &error))?;
         self.until("the session ends", || Ok(keepers::running(&self.places).is_empty().then_some(())))?;
         let printed = std::fs::read(self.home.join("printed")).map_err(|error| failed("read the copy", &error))?;
-        let mut args = vec!["output", session.as_str()];
-        args.extend(options.sabotage.then_some("--leave-one-record-out"));
-        let recorded = self.output(&args)?;
+        let mut recorded = self.output(&["output", &session])?;
+        if options.sabotage {
+            leave_one_out(&mut recorded);
+        }
         Ok(Played { kills: options.kills, printed, recorded, reconnects })
     }
 
@@ -131,7 +133,8 @@ impl Demo {
         let lock = self.places.lock();
         let holder = || Ok(Lock::holder(&lock).ok().flatten());
         let old = self.until("a daemon runs", holder)?;
-        let pid = i32::try_from(old).ok().and_then(Pid::from_raw).ok_or_else(|| failed("kill the daemon", &"no process"))?;
+        let pid =
+            i32::try_from(old).ok().and_then(Pid::from_raw).ok_or_else(|| failed("kill the daemon", &"no process"))?;
         kill_process(pid, Signal::KILL).map_err(|error| failed("kill the daemon", &error))?;
         let killed = Instant::now();
         self.until("the session is recorded again", || {
@@ -162,7 +165,11 @@ impl Demo {
 
     fn output(&self, args: &[&str]) -> Result<Vec<u8>, Failure> {
         let mut command = Command::new(program()?);
-        command.args(args).env("SHELLKEEP_HOME", &self.home).env_remove("SHELLKEEP_SOCKET").env_remove("SHELLKEEP_SESSION");
+        command
+            .args(args)
+            .env("SHELLKEEP_HOME", &self.home)
+            .env_remove("SHELLKEEP_SOCKET")
+            .env_remove("SHELLKEEP_SESSION");
         let output = command.stdin(Stdio::null()).output().map_err(|error| failed("start shellkeep", &error))?;
         if output.status.success() {
             return Ok(output.stdout);
@@ -183,6 +190,17 @@ impl Demo {
     }
 }
 
+/// `--sabotage`: takes one line out of the middle of what was read back, as if its record were lost.
+fn leave_one_out(recorded: &mut Vec<u8>) {
+    let middle = recorded.len() / 2;
+    let line_end = |from: usize| recorded[from..].iter().position(|byte| *byte == b'\n').map(|at| from + at + 1);
+    if let Some(from) = line_end(middle)
+        && let Some(to) = line_end(from)
+    {
+        recorded.drain(from..to);
+    }
+}
+
 /// Counts what is missing and what is there twice, line by line.
 fn compare(printed: &[u8], recorded: &[u8]) -> (u64, u64) {
     let mut lines: BTreeMap<&[u8], i64> = BTreeMap::new();
@@ -199,7 +217,7 @@ fn compare(printed: &[u8], recorded: &[u8]) -> (u64, u64) {
     (sum(1), sum(-1))
 }
 
-fn table(result: &Played, options: Options) -> (String, bool) {
+fn table(result: &Played, options: &Demo) -> (String, bool) {
     let (lost, doubled) = compare(&result.printed, &result.recorded);
     let same = result.printed == result.recorded;
     let mut sorted = result.reconnects.clone();

@@ -6,13 +6,19 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command};
+use crate::places::Places;
 use crate::report::{self, Exit, Failure, Outcome};
 
 mod attach;
 mod completions;
+mod config;
+pub(crate) mod daemon;
+pub mod demo;
 mod detach;
+mod doctor;
 mod kill;
 mod man;
+mod records;
 mod start;
 
 /// The hidden subcommand that is the keeper.
@@ -42,7 +48,23 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Kill(args) => kill::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man => man::run(),
-        other => Err(Failure::usage(format_args!("this build has no {other:?}"))),
+        Command::Demo(args) => demo::run(&args),
+        other => recorded(other, &Places::from_env()?),
+    }
+}
+
+/// Commands that read records or steer the daemon.
+fn recorded(command: Command, places: &Places) -> Outcome {
+    match command {
+        Command::Ls(args) => records::ls(places, args.all, args.json),
+        Command::Output(args) => records::output(places, &args),
+        Command::Tail(args) => records::tail(places, &args),
+        Command::Verify(args) => records::verify(places, args.session.as_ref()),
+        Command::Rm(args) => records::rm(places, &args.session),
+        Command::Daemon(args) => daemon::steer(places, &args.verb),
+        Command::Config(args) => config::run(places, &args.verb),
+        Command::Doctor => doctor::run(places),
+        other => Err(Failure::bug(&format_args!("{other:?} has no code"))),
     }
 }
 

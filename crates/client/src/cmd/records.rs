@@ -1,6 +1,6 @@
 //! `ls`, `output`, `tail`, `verify`, `rm`: what the daemon has recorded, as people and programs read it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -8,14 +8,20 @@ use serde::Serialize;
 use shellkeep_journal::Seq;
 use shellkeep_protocol::attach::Info;
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply, SessionInfo, SessionState};
+use shellkeep_protocol::query::{
+    CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply, SessionInfo, SessionState,
+};
 use shellkeep_protocol::session::GapReason;
 
+use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::names::SessionRef;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
+
+/// Bytes of record that `tail` begins with.
+const TAIL_BYTES: usize = 16 << 10;
 
 /// One session as `ls --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -40,7 +46,7 @@ struct Listed {
 ///
 /// # Errors
 /// If the daemon cannot be had.
-pub fn ls(places: &Places, all: bool, json: bool) -> Outcome {
+pub(crate) fn ls(places: &Places, all: bool, json: bool) -> Outcome {
     let sessions = listed(places, all)?;
     let text = if json {
         serde_json::to_string(&sessions).map_err(|error| Failure::bug(&error))? + "\n"
@@ -118,7 +124,11 @@ fn from_keeper(info: &Info) -> Listed {
 fn command_line(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     let quote = |arg: &String| {
-        if !arg.is_empty() && arg.chars().all(plain) { arg.clone() } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+        if !arg.is_empty() && arg.chars().all(plain) {
+            arg.clone()
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
     };
     command.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
@@ -170,7 +180,7 @@ fn local(utc: &str) -> String {
 
 /// A size for people.
 #[allow(clippy::cast_precision_loss)] // three digits are shown
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;
@@ -195,17 +205,19 @@ fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure>
 }
 
 /// The recorded session that is meant: by id, by name (a running one first, else the newest), by prefix, or the last.
-fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+fn find(link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
     let text = match wanted {
         Some(SessionRef::Id(id)) => return Ok(*id),
         None => match keepers::around_us() {
             Some(id) => return Ok(id),
-            None => return Err(Failure::usage("which session?").with_hint("give a name or an id; \"shellkeep ls --all\" lists them")),
+            None => {
+                return Err(Failure::usage("which session?")
+                    .with_hint("give a name or an id; \"shellkeep ls --all\" lists them"));
+            }
         },
         Some(SessionRef::Last) => None,
         Some(SessionRef::NameOrPrefix(text)) => Some(text),
     };
-    let _ = places;
     let all = sessions(link, true)?;
     let Some(text) = text else {
         return all.first().map(|info| info.session).ok_or_else(|| Failure::refused("nothing is recorded yet"));
@@ -226,54 +238,98 @@ fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Resu
 
 /// How a recorded stream is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
+enum Follow {
     /// To where it ends now.
     No,
     /// Until the session ends.
     UntilEnd,
 }
 
-/// `shellkeep output` and `shellkeep tail`: the recorded bytes on stdout, gaps on stderr.
+/// `shellkeep output`: the recorded bytes on stdout, gaps on stderr.
 ///
 /// # Errors
 /// If the daemon cannot be had or does not know the session.
-pub fn output(places: &Places, wanted: Option<&SessionRef>, follow: Follow, last_bytes: Option<u64>) -> Outcome {
+pub(crate) fn output(places: &Places, args: &Output) -> Outcome {
+    if args.command.is_some() || args.plain {
+        return Err(Failure::usage("this build can print only the whole raw output")
+            .with_hint("\"--command\" and \"--plain\" come with the index of commands"));
+    }
     let link = DaemonLink::reach(places)?;
-    let session = find(places, &link, wanted)?;
-    let mut out = std::io::stdout().lock();
-    let mut held: std::collections::VecDeque<u8> = std::collections::VecDeque::new();
-    let mut from = Seq::FIRST;
-    let mut at_end = false;
-    loop {
-        let wait_ms = if at_end { READ_WAIT_MS_MAX } else { 0 };
-        let Chunk { items, next, is_last } = read(&link, session, from, wait_ms)?;
-        let empty = items.is_empty();
-        for item in items {
-            match (item, last_bytes) {
-                (Item::Output { bytes, .. }, Some(max)) if !at_end => {
-                    held.extend(bytes);
-                    let over = held.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
-                    held.drain(..over);
+    let session = find(&link, Some(&args.session))?;
+    let mut printer = Printer { out: std::io::stdout(), last_bytes: None, held: VecDeque::new() };
+    printer.print(&link, session, Follow::No)
+}
+
+/// `shellkeep tail`: the newest recorded bytes; with `-f` what comes, until the session ends.
+///
+/// # Errors
+/// As [`output`].
+pub(crate) fn tail(places: &Places, args: &Tail) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = find(&link, Some(&args.session))?;
+    let mut printer = Printer { out: std::io::stdout(), last_bytes: Some(TAIL_BYTES), held: VecDeque::new() };
+    printer.print(&link, session, if args.follow { Follow::UntilEnd } else { Follow::No })
+}
+
+/// Puts a record on stdout.
+struct Printer {
+    out: std::io::Stdout,
+    /// So many of the bytes that are there now, then all that come.
+    last_bytes: Option<usize>,
+    held: VecDeque<u8>,
+}
+
+impl Printer {
+    fn print(&mut self, link: &DaemonLink, session: SessionId, follow: Follow) -> Outcome {
+        let mut from = Seq::FIRST;
+        let mut is_new = false;
+        loop {
+            let wait_ms = if is_new { READ_WAIT_MS_MAX } else { 0 };
+            let Chunk { items, next, is_last } = read(link, session, from, wait_ms)?;
+            let nothing = items.is_empty();
+            for item in items {
+                if !self.take(item, is_new)? {
+                    return Ok(ExitCode::SUCCESS); // the reader has gone: its choice
                 }
-                (Item::Output { bytes, .. }, _) => {
-                    if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
-                        return Ok(ExitCode::SUCCESS); // the reader has gone
-                    }
-                }
-                (Item::Exit { .. }, _) => {}
-                (other, _) => report::notice(describe(&other)),
             }
-        }
-        from = next;
-        if empty && !at_end {
-            at_end = true;
-            let (front, back) = held.as_slices();
-            if out.write_all(front).and_then(|()| out.write_all(back)).and_then(|()| out.flush()).is_err() {
+            from = next;
+            if nothing && !is_new {
+                is_new = true;
+                let held = std::mem::take(&mut self.held);
+                if !self.write(&Vec::from(held))? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            if is_last || (is_new && follow == Follow::No) {
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        if is_last || (at_end && follow == Follow::No) {
-            return Ok(ExitCode::SUCCESS);
+    }
+
+    /// False when nobody reads any more.
+    fn take(&mut self, item: Item, is_new: bool) -> Result<bool, Failure> {
+        match item {
+            Item::Output { bytes, .. } => match self.last_bytes.filter(|_| !is_new) {
+                None => self.write(&bytes),
+                Some(max) => {
+                    self.held.extend(bytes);
+                    self.held.drain(..self.held.len().saturating_sub(max));
+                    Ok(true)
+                }
+            },
+            Item::Exit { .. } => Ok(true),
+            other => {
+                report::notice(describe(&other));
+                Ok(true)
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
+        match self.out.write_all(bytes).and_then(|()| self.out.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
         }
     }
 }
@@ -308,10 +364,10 @@ fn describe(item: &Item) -> String {
 ///
 /// # Errors
 /// If the daemon cannot be had or does not know the session.
-pub fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
+pub(crate) fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let chosen = match wanted {
-        Some(_) => vec![find(places, &link, wanted)?],
+        Some(_) => vec![find(&link, wanted)?],
         None => sessions(&link, true)?.into_iter().map(|info| info.session).collect(),
     };
     let mut is_whole = true;
@@ -322,11 +378,8 @@ pub fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
         let lost: Vec<&Item> = verified.findings.iter().filter(|item| !matches!(item, Item::Pruned { .. })).collect();
         is_whole &= lost.is_empty();
         let word = if lost.is_empty() { "whole" } else { "NOT whole" };
-        let mut text = format!(
-            "{session}  {word}: {} records, {} of output\n",
-            verified.records,
-            bytes(verified.output_bytes)
-        );
+        let mut text =
+            format!("{session}  {word}: {} records, {} of output\n", verified.records, bytes(verified.output_bytes));
         for item in &verified.findings {
             text.push_str(&format!("  {}\n", report::printable(&describe(item))));
         }
@@ -339,9 +392,9 @@ pub fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
 ///
 /// # Errors
 /// If it runs, or is unknown, or the daemon cannot be had.
-pub fn rm(places: &Places, wanted: &SessionRef) -> Outcome {
+pub(crate) fn rm(places: &Places, wanted: &SessionRef) -> Outcome {
     let link = DaemonLink::reach(places)?;
-    let session = find(places, &link, Some(wanted))?;
+    let session = find(&link, Some(wanted))?;
     match link.ask(&Query::Remove { session }) {
         Ok(Reply::Removed { freed_bytes }) => {
             report::notice(format_args!("removed {session}, {} freed", bytes(freed_bytes)));

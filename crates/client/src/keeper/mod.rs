@@ -17,11 +17,13 @@ use shellkeep_protocol::ids::WriterId;
 use shellkeep_protocol::session::Attrs;
 
 use self::attach::Connection;
+use self::core::KeeperCore;
 use self::disk::Plan;
 use self::pty::{Inheritance, Pty};
 use self::recorder::Recorder;
 use self::server::Server;
 use self::session::{Identity, Session};
+use self::shipper::{Shipper, ShipperConfig, StartDaemon};
 use self::sink::Sink;
 use self::spool::Spool;
 use crate::link::{self, LinkError, Receiver, Sender};
@@ -37,6 +39,7 @@ pub mod recorder;
 pub mod ring;
 pub mod server;
 pub mod session;
+pub mod shipper;
 pub mod sink;
 pub mod spool;
 pub mod spool_reader;
@@ -44,6 +47,8 @@ pub mod terminal;
 
 /// How long the record may take to become durable after the command's end. Then the spool stays for adoption.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The same where the daemon is elsewhere, and nobody here would adopt the spool: until it comes back, within reason.
+const FOREIGN_WAIT_MAX: Duration = Duration::from_hours(30 * 24);
 /// How long those who asked for the end may take to hear of it.
 const WITNESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Descriptors that every program has.
@@ -163,11 +168,19 @@ impl Birth {
 
     fn keep(self, identity: Identity, master: std::fs::File, child: pty::Child) -> Result<(), LinkError> {
         let attrs = self.attrs(&identity, child.pid());
-        let spool = Arc::new(Spool::new(self.spool_plan(&attrs), self.launch.when_full));
+        // Without randomness there is no writer that could be told from others: then nothing is shipped or adopted.
+        let writer = WriterId::random().ok();
+        let plan = writer.and_then(|writer| self.spool_plan(&attrs, writer));
+        let spool = Arc::new(Spool::new(plan, self.launch.when_full));
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
+        let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
+        let drain_wait = if self.places.foreign_socket.is_some() { FOREIGN_WAIT_MAX } else { DURABLE_WAIT_MAX };
         let (server, unreachable) = Server::bind(self.places, self.launch.session);
         let socket_file = server.file();
         let session = Session::new(identity, master, child, recorder, spool);
+        if let Some(shipper) = shipper {
+            let _only_once = session.shipper.set(Box::new(shipper));
+        }
         // The caller may be dead by now: the session lives without it.
         let _told = self.sender.to_terminal(&FromKeeper::Started, &[]);
         if let Some(error) = unreachable {
@@ -184,17 +197,17 @@ impl Birth {
         spawn("server", move || server.run(&serving))?;
         let reading = Arc::clone(&session);
         spawn("pty", move || reading.read_pty())?;
-        finish(&session);
+        finish(&session, drain_wait);
         *socket_file.lock() = None;
         Ok(())
     }
 
     /// How to make the spool; `None` if there is nowhere to.
-    fn spool_plan(&self, attrs: &Attrs) -> Option<Plan> {
+    fn spool_plan(&self, attrs: &Attrs, writer: WriterId) -> Option<Plan> {
         let identity = shellkeep_journal::Identity {
             session: *self.launch.session.as_bytes(),
             store: [0; 16], // a spool is no store
-            writer: *WriterId::random().ok()?.as_bytes(),
+            writer: *writer.as_bytes(),
             epoch: 0,
             attrs: spool::encode_attrs(self.launch.session, attrs),
         };
@@ -219,6 +232,23 @@ impl Birth {
             attached: u32::from(self.sink.is_some()),
             keeper_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// What hands the record to the daemon; without it everything stays in the spool.
+    fn shipper(&self, attrs: Attrs, writer: WriterId, spool: &Arc<Spool>) -> Option<Shipper> {
+        let places = self.places.clone();
+        let start_daemon: Option<StartDaemon> = match places.foreign_socket {
+            Some(_) => None, // another machine's or container's daemon is not ours to start
+            None => Some(Box::new(move || crate::launch::daemon_for_keeper(&places))),
+        };
+        let config = ShipperConfig {
+            socket: self.places.daemon_socket(),
+            spool: Arc::clone(spool),
+            core: KeeperCore::new(self.launch.session, writer),
+            attrs: Arc::new(parking_lot::Mutex::new(attrs)),
+            start_daemon,
+        };
+        Shipper::start(config).ok()
     }
 
     /// Variables of the command, and the agent link among them.
@@ -256,14 +286,16 @@ impl Birth {
 }
 
 /// Waits for the end and tells everybody.
-fn finish(session: &Arc<Session>) {
+fn finish(session: &Arc<Session>, drain_wait: Duration) {
     let exit = session.wait_for_end();
     if let Some(complaint) = session.spool.complaint() {
         session.notify(&complaint);
     }
     session.tell_terminals(exit);
-    if let Some(shipper) = session.shipper.get() {
-        shipper.finish(exit, DURABLE_WAIT_MAX);
+    if let Some(shipper) = session.shipper.get()
+        && shipper.finish(exit, drain_wait)
+    {
+        session.spool.remove();
     }
     session.wait_for_witnesses(WITNESS_WAIT_MAX);
     if let Some(link) = &session.identity.agent_link {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt as _;
@@ -27,8 +27,8 @@ use super::spool::Spool;
 /// Pause after sending, so that a flood of output costs a hundred wakeups a second and not one per line.
 const NAP: Duration = Duration::from_millis(10);
 
-/// How long an ended session waits for its records to be durable before it leaves its spool for adoption.
-pub const END_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Stack of the shipper's thread.
+const STACK_BYTES: usize = 256 << 10;
 
 /// Deadline of each request: after it the outcome is unknown, and everything is kept.
 const CALL_WAIT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub type StartDaemon = Box<dyn FnMut() + Send>;
 pub struct ShipperConfig {
     /// The daemon's socket.
     pub socket: PathBuf,
-    /// What is sent, and told of a fork by [`Spool::fork`].
+    /// What is sent, and told of a fork by `Spool::fork`.
     pub spool: Arc<Spool>,
     /// Whose records these are.
     pub core: KeeperCore,
@@ -57,13 +57,13 @@ pub struct ShipperConfig {
 enum Command {
     Wake,
     Poke,
-    Finish(ExitStatus, oneshot::Sender<bool>),
+    Finish(Ending),
 }
 
 /// The running shipper.
 pub struct Shipper {
     commands: mpsc::UnboundedSender<Command>,
-    thread: JoinHandle<()>,
+    is_live: Arc<AtomicBool>,
 }
 
 impl Shipper {
@@ -76,29 +76,34 @@ impl Shipper {
         let (commands, inbox) = mpsc::unbounded_channel();
         let wake = commands.clone();
         config.spool.wake_with(Box::new(move || drop(wake.send(Command::Wake))));
-        let thread = std::thread::Builder::new().name("shipper".into()).spawn(move || run(config, inbox))?;
-        Ok(Self { commands, thread })
-    }
-
-    /// A daemon has just started: connect now.
-    pub fn poke(&self) {
-        let _ = self.commands.send(Command::Poke);
-    }
-
-    /// The session has ended and its exit record is in the spool. Waits until the daemon calls everything durable, at
-    /// the most [`END_WAIT_MAX`], and ends the thread. True if the spool is needed no more.
-    pub fn finish(self, exit: ExitStatus) -> bool {
-        let (done, is_done) = oneshot::channel();
-        let _ = self.commands.send(Command::Finish(exit, done));
-        let durable = is_done.blocking_recv().unwrap_or(false);
-        let _ = self.thread.join();
-        durable
+        let is_live = Arc::new(AtomicBool::new(false));
+        let live = Arc::clone(&is_live);
+        let run = move || run(config, inbox, live);
+        std::thread::Builder::new().name("shipper".into()).stack_size(STACK_BYTES).spawn(run)?;
+        Ok(Self { commands, is_live })
     }
 }
 
-fn run(config: ShipperConfig, inbox: mpsc::UnboundedReceiver<Command>) {
+impl super::session::Shipper for Shipper {
+    fn poke(&self) {
+        let _ = self.commands.send(Command::Poke);
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_live.load(Ordering::Relaxed)
+    }
+
+    fn finish(&self, exit: ExitStatus, wait: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let until = Instant::now() + wait;
+        let _ = self.commands.send(Command::Finish(Ending { exit, done, until, end_sent: false }));
+        is_done.blocking_recv().unwrap_or(false)
+    }
+}
+
+fn run(config: ShipperConfig, inbox: mpsc::UnboundedReceiver<Command>, is_live: Arc<AtomicBool>) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(ship(config, inbox)),
+        Ok(runtime) => runtime.block_on(ship(config, inbox, is_live)),
         Err(error) => tracing::error!(%error, "records stay in the spool: no runtime for the shipper"),
     }
 }
@@ -128,7 +133,7 @@ struct Ending {
     end_sent: bool,
 }
 
-async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>) {
+async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>, is_live: Arc<AtomicBool>) {
     let ShipperConfig { socket, spool, core, attrs, start_daemon } = config;
     let in_flight = FuturesOrdered::new();
     let shared = Shared { core, connection: None, in_flight, spool: Arc::clone(&spool), attrs };
@@ -155,14 +160,14 @@ async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>
                     tokio::time::sleep(NAP).await; // not cancelled by anything: 10 ms is soon enough for all else
                 }
                 Some(Command::Poke) => ship.client.reconnect_now(),
-                Some(Command::Finish(exit, done)) => {
-                    ship.ending = Some(Ending { exit, done, until: Instant::now() + END_WAIT_MAX, end_sent: false });
-                }
+                Some(Command::Finish(ending)) => ship.ending = Some(ending),
                 None => break,
             },
             () = sleep_until(deadline) => ship.tick(),
         }
-        if ship.settle() {
+        let is_over = ship.settle();
+        is_live.store(ship.shared.lock().core.is_live(), Ordering::Relaxed);
+        if is_over {
             break;
         }
     }
@@ -220,7 +225,9 @@ impl Shared {
             let (session, epoch) = (self.core.session(), self.core.epoch());
             let request = match output {
                 Output::Append { from, prev_chain, to } => match self.spool.records(from, to) {
-                    Some(records) => SessionRequest::Append(Append { session, epoch, first_seq: from, prev_chain, records }),
+                    Some(records) => {
+                        SessionRequest::Append(Append { session, epoch, first_seq: from, prev_chain, records })
+                    }
                     None => {
                         // Dropped or damaged since the core looked: it will see a gap when it looks again.
                         self.core.unsent(from, prev_chain);

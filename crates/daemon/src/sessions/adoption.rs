@@ -137,7 +137,10 @@ fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
 }
 
 /// Runs `act` on the store thread and waits for it.
-fn on_store<T: Send + 'static>(store: &Store, act: impl FnOnce(&mut SessionManager) -> T + Send + 'static) -> Option<T> {
+fn on_store<T: Send + 'static>(
+    store: &Store,
+    act: impl FnOnce(&mut SessionManager) -> T + Send + 'static,
+) -> Option<T> {
     let (answer, answered) = oneshot::channel();
     store.with(move |manager| drop(answer.send(act(manager))));
     answered.blocking_recv().ok()

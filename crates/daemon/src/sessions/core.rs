@@ -195,11 +195,7 @@ impl SessionCore {
 
     /// The grant is durable, and with it every record before it, which were all records: grant and sync are one step.
     /// Returns the connection that lost the session by it, which must be closed, and the answer.
-    pub fn granted(
-        &mut self,
-        connection: ConnectionId,
-        grant: Grant,
-    ) -> (Option<ConnectionId>, Welcome) {
+    pub fn granted(&mut self, connection: ConnectionId, grant: Grant) -> (Option<ConnectionId>, Welcome) {
         let superseded = self.connection.replace(connection).filter(|old| *old != connection);
         self.epoch = grant.epoch;
         self.granted = true;
@@ -263,9 +259,7 @@ impl SessionCore {
             }
             return Plan::Write { skip: 0 };
         }
-        if gap.to < self.end.next_seq
-            && known.chain_before(gap.to.next()) == Some(gap.chain_after)
-        {
+        if gap.to < self.end.next_seq && known.chain_before(gap.to.next()) == Some(gap.chain_after) {
             return Plan::Answer(self.written()); // said again
         }
         Plan::Answer(SessionResponse::Expect(self.end))

@@ -235,7 +235,11 @@ impl SessionManager {
     }
 
     /// Finds the session in memory, else on disk, else makes its log.
-    pub(super) fn open(&mut self, start: &SessionStart, now: Instant) -> Result<&mut Session<JournalLog>, WriteFailure> {
+    pub(super) fn open(
+        &mut self,
+        start: &SessionStart,
+        now: Instant,
+    ) -> Result<&mut Session<JournalLog>, WriteFailure> {
         let id = start.session;
         if !self.open.contains_key(&id) {
             let session = match self.logs.open(id, now)? {

@@ -136,7 +136,13 @@ impl<L: Log> Session<L> {
     }
 
     /// Takes records that were checked to follow each other.
-    pub fn append(&mut self, request: &Append, arrived: &[Arrived], records: &L::Records, now: Instant) -> SessionResponse {
+    pub fn append(
+        &mut self,
+        request: &Append,
+        arrived: &[Arrived],
+        records: &L::Records,
+        now: Instant,
+    ) -> SessionResponse {
         match self.core.append(request, arrived, &self.log) {
             Plan::Answer(response) => response,
             Plan::Write { skip } => {

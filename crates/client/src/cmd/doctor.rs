@@ -1,0 +1,47 @@
+//! `doctor`: looks for what is wrong with this installation, and says what to do.
+
+use std::process::ExitCode;
+
+use shellkeep_daemon::lock::Lock;
+
+use crate::config::Settings;
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::places::{Places, prepare};
+use crate::report::{self, Outcome};
+
+/// Checks places, settings, the daemon and keepers; status 1 if something is wrong. Changes nothing but makes missing
+/// directories.
+///
+/// # Errors
+/// None of its own: what is wrong is the result.
+pub(crate) fn run(places: &Places) -> Outcome {
+    let mut is_well = true;
+    let mut say = |what: &str, found: Result<String, String>| {
+        let (mark, text) = match found {
+            Ok(text) => ("ok   ", text),
+            Err(text) => {
+                is_well = false;
+                ("WRONG", text)
+            }
+        };
+        report::result(&format!("{mark}  {what}: {}\n", report::printable(&text)))
+    };
+    for (what, path) in [("sockets", &places.run), ("state", &places.state)] {
+        let found = prepare(path).map_err(|error| format!("{error}; {}", error.hint()));
+        say(what, found.map(|()| path.display().to_string()))?;
+    }
+    let settings = Settings::load(places).map_err(|failure| failure.message);
+    say("settings", settings.map(|_| places.config_file().display().to_string()))?;
+    let daemon = match (DaemonLink::running(places), Lock::holder(&places.lock())) {
+        (Ok(Some(_)), Ok(Some(pid))) => Ok(format!("answers, process {pid}")),
+        (_, Ok(None)) => Ok("not running; the next command starts it".to_owned()),
+        (_, Ok(Some(pid))) => Err(format!("process {pid} does not answer; try \"shellkeep daemon restart\"")),
+        (_, Err(error)) => Err(format!("{}: {error}", places.lock().display())),
+    };
+    say("daemon", daemon)?;
+    let running = keepers::running(places);
+    let alone = running.iter().filter(|keeper| !keeper.info.connected).count();
+    say("sessions", Ok(format!("{} running, {alone} of them not connected to a daemon", running.len())))?;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
