@@ -89,6 +89,7 @@ const START_EXAMPLES: &str = "Examples:\n  shellkeep start -n build-7 -- make -j
 
 /// Start a kept session here.
 #[derive(Debug, Default, Args)]
+#[allow(clippy::struct_excessive_bools)] // one for each switch that can be typed
 pub struct Start {
     /// Name of the session, unique among running ones
     #[arg(short = 'n', long, value_name = "NAME")]

@@ -67,11 +67,12 @@ impl PlaceError {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoHome => "set SHELLKEEP_HOME to a directory of yours".to_owned(),
             Self::Symlink { path } | Self::NotADirectory { path } => {
                 format!("remove {} or set SHELLKEEP_HOME elsewhere", path.display())
             }
-            Self::ForeignOwner { .. } | Self::Io { .. } => "set SHELLKEEP_HOME to a directory of yours".to_owned(),
+            Self::NoHome | Self::ForeignOwner { .. } | Self::Io { .. } => {
+                "set SHELLKEEP_HOME to a directory of yours".to_owned()
+            }
             Self::Open { path, .. } => format!("chmod 700 {}", path.display()),
         }
     }

@@ -42,7 +42,7 @@ const STATUS_NOT_EXECUTABLE: u8 = 126;
 
 /// What to execute.
 struct Program {
-    program: OsString,
+    path: OsString,
     arg0: Option<OsString>,
     args: Vec<OsString>,
 }
@@ -52,21 +52,21 @@ pub(super) fn run(args: &Start) -> Outcome {
     let places = match Places::from_env() {
         Ok(places) => places,
         Err(error) if args.detached => return Err(error.into()),
-        Err(error) => return plainly(&program, &error),
+        Err(error) => return Ok(plainly(&program, &error)),
     };
     if !args.nested {
         refuse_inside(&places)?;
     }
     let has_tty = !args.detached && terminal::has_tty();
     if has_tty && !terminal::wait_for_foreground() {
-        return plainly(&program, &"this process cannot get into the foreground of its terminal");
+        return Ok(plainly(&program, &"this process cannot get into the foreground of its terminal"));
     }
     let directory = match places.prepare_keeper_directory() {
         Ok(directory) => directory,
         Err(error) if args.detached => return Err(error.into()),
         Err(error) => {
             report::notice(error.hint());
-            return plainly(&program, &error);
+            return Ok(plainly(&program, &error));
         }
     };
     let name_right = match &args.name {
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Start) -> Outcome {
         Err(error) if args.detached => {
             return Err(Failure::refused(format_args!("cannot have a keeper: {error}")));
         }
-        Err(error) => return plainly(&program, &error),
+        Err(error) => return Ok(plainly(&program, &error)),
     };
     let lost = |error: LinkError| Failure::refused(format_args!("the keeper of {session} has failed: {error}"));
     sender.to_keeper(&FromTerminal::Launch(Box::new(launch)), lent(has_tty)).map_err(lost)?;
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Start) -> Outcome {
     let master = match receiver.from_keeper().map_err(lost)? {
         FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
         FromKeeper::Attached { .. } => None,
-        FromKeeper::Refused { reason } => return plainly(&program, &reason),
+        FromKeeper::Refused { reason } => return Ok(plainly(&program, &reason)),
         other => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
     };
     let keys = args.detach_key.keys();
@@ -117,17 +117,17 @@ fn detached(mut receiver: Receiver, session: SessionId) -> Outcome {
 fn program(args: &Start) -> Program {
     let mut words = args.cmd.iter().cloned();
     if let Some(program) = words.next() {
-        return Program { program, arg0: None, args: words.collect() };
+        return Program { path: program, arg0: None, args: words.collect() };
     }
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-    let program = shell.unwrap_or_else(|| SHELL_DEFAULT.into());
+    let path = shell.unwrap_or_else(|| SHELL_DEFAULT.into());
     // Source: login(1): a name that begins with a dash makes a login shell.
-    let arg0 = args.login.then(|| {
+    let login_name = args.login.then(|| {
         let mut name = OsString::from("-");
-        name.push(Path::new(&program).file_name().unwrap_or(&program));
+        name.push(Path::new(&path).file_name().unwrap_or(&path));
         name
     });
-    Program { program, arg0, args: Vec::new() }
+    Program { path, arg0: login_name, args: Vec::new() }
 }
 
 fn launch(args: &Start, program: &Program, has_tty: bool) -> Launch {
@@ -137,7 +137,7 @@ fn launch(args: &Start, program: &Program, has_tty: bool) -> Launch {
     Launch {
         session: SessionId::new(),
         name: args.name.as_ref().map(|name| name.as_str().to_owned()),
-        program: bytes(&program.program),
+        program: bytes(&program.path),
         arg0: program.arg0.clone().map(|arg0| ByteBuf::from(arg0.into_vec())),
         args: program.args.iter().map(|arg| bytes(arg)).collect(),
         record_input: args.record_input,
@@ -198,16 +198,16 @@ fn birth() -> Result<(Sender, Receiver), LinkError> {
 }
 
 /// Executes the command without keeping it.
-fn plainly(program: &Program, why: &dyn std::fmt::Display) -> Outcome {
+fn plainly(program: &Program, why: &dyn std::fmt::Display) -> ExitCode {
     report::notice(format_args!("not kept: {why}"));
-    let mut command = Command::new(&program.program);
+    let mut command = Command::new(&program.path);
     command.args(&program.args);
     if let Some(arg0) = &program.arg0 {
         command.arg0(arg0);
     }
     let error = command.exec();
-    let name = program.program.to_string_lossy();
+    let name = program.path.to_string_lossy();
     report::failure(&Failure::refused(format_args!("cannot start {name}: {error}")));
     let missing = error.kind() == std::io::ErrorKind::NotFound;
-    Ok(ExitCode::from(if missing { STATUS_MISSING } else { STATUS_NOT_EXECUTABLE }))
+    ExitCode::from(if missing { STATUS_MISSING } else { STATUS_NOT_EXECUTABLE })
 }

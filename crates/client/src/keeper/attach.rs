@@ -85,7 +85,10 @@ impl Connection {
                 }
                 self.answer(&FromKeeper::Paused)
             }
-            FromTerminal::Resume(size) => self.resume(size),
+            FromTerminal::Resume(size) => {
+                self.resume(size);
+                Ok(())
+            }
             FromTerminal::Detach => self.detach(),
             FromTerminal::DetachAll => {
                 let terminals = session.detach_all();
@@ -130,7 +133,7 @@ impl Connection {
         self.receiver.set_wait(None)
     }
 
-    fn resume(&mut self, size: Size) -> Result<(), LinkError> {
+    fn resume(&mut self, size: Size) {
         let unchanged = pty::size(&self.session.master) == size;
         self.session.resize(size);
         if let Some(terminal) = &self.terminal {
@@ -139,7 +142,6 @@ impl Connection {
         if std::mem::take(&mut self.needs_redraw) && unchanged {
             self.session.redraw();
         }
-        Ok(())
     }
 
     fn detach(&mut self) -> Result<(), LinkError> {

@@ -18,6 +18,7 @@ use shellkeep_protocol::session::Attrs;
 
 use self::attach::Connection;
 use self::core::KeeperCore;
+use self::disk::Plan;
 use self::pty::{Inheritance, Pty};
 use self::recorder::Recorder;
 use self::server::Server;
@@ -31,6 +32,7 @@ use crate::places::Places;
 pub mod agent;
 pub mod attach;
 pub mod core;
+pub mod disk;
 pub mod output;
 pub mod pty;
 pub mod recorder;
@@ -40,10 +42,13 @@ pub mod session;
 pub mod shipper;
 pub mod sink;
 pub mod spool;
+pub mod spool_reader;
 pub mod terminal;
 
 /// How long the record may take to become durable after the command's end. Then the spool stays for adoption.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The same where the daemon is elsewhere, and nobody here would adopt the spool: until it comes back, within reason.
+const FOREIGN_WAIT_MAX: Duration = Duration::from_hours(30 * 24);
 /// How long those who asked for the end may take to hear of it.
 const WITNESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Descriptors that every program has.
@@ -162,9 +167,14 @@ impl Birth {
     }
 
     fn keep(self, identity: Identity, master: std::fs::File, child: pty::Child) -> Result<(), LinkError> {
-        let spool = Arc::new(Spool::in_memory(self.launch.when_full));
+        let attrs = self.attrs(&identity, child.pid());
+        // Without randomness there is no writer that could be told from others: then nothing is shipped or adopted.
+        let writer = WriterId::random().ok();
+        let plan = writer.and_then(|writer| self.spool_plan(&attrs, writer));
+        let spool = Arc::new(Spool::new(plan, self.launch.when_full));
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
-        let shipper = self.shipper(&identity, &child, &spool);
+        let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
+        let drain_wait = if self.places.foreign_socket.is_some() { FOREIGN_WAIT_MAX } else { DURABLE_WAIT_MAX };
         let (server, unreachable) = Server::bind(self.places, self.launch.session);
         let socket_file = server.file();
         let session = Session::new(identity, master, child, recorder, spool);
@@ -187,37 +197,54 @@ impl Birth {
         spawn("server", move || server.run(&serving))?;
         let reading = Arc::clone(&session);
         spawn("pty", move || reading.read_pty())?;
-        finish(&session);
+        finish(&session, drain_wait);
         *socket_file.lock() = None;
         Ok(())
     }
 
-    /// What hands the record to the daemon; without it everything stays in the spool.
-    fn shipper(&self, identity: &Identity, child: &pty::Child, spool: &Arc<Spool>) -> Option<Shipper> {
+    /// How to make the spool; `None` if there is nowhere to.
+    fn spool_plan(&self, attrs: &Attrs, writer: WriterId) -> Option<Plan> {
+        let identity = shellkeep_journal::Identity {
+            session: *self.launch.session.as_bytes(),
+            store: [0; 16], // a spool is no store
+            writer: *writer.as_bytes(),
+            epoch: 0,
+            attrs: spool::encode_attrs(self.launch.session, attrs),
+        };
+        let spools = self.places.prepare_spools().ok()?;
+        Some(Plan { spools, identity, bytes_max: self.launch.spool_bytes_max })
+    }
+
+    /// What a daemon is told about the session. The environment is not part of it: it holds secrets.
+    fn attrs(&self, identity: &Identity, pid: u32) -> Attrs {
         let size = self.launch.size.unwrap_or(pty::SIZE_DEFAULT);
-        let attrs = Attrs {
+        Attrs {
             name: identity.name.clone(),
             command: identity.command.clone(),
             cwd: identity.directory.clone(),
             started_at_us: identity.started_at_us,
-            pid: child.pid(),
+            pid,
             keeper_pid: std::process::id(),
             term: std::env::var("TERM").unwrap_or_default(),
             size: (size.cols, size.rows),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            parent: None,
+            attached: u32::from(self.sink.is_some()),
             keeper_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Attrs::default()
-        };
+        }
+    }
+
+    /// What hands the record to the daemon; without it everything stays in the spool.
+    fn shipper(&self, attrs: Attrs, writer: WriterId, spool: &Arc<Spool>) -> Option<Shipper> {
         let places = self.places.clone();
         let start_daemon: Option<StartDaemon> = match places.foreign_socket {
             Some(_) => None, // another machine's or container's daemon is not ours to start
             None => Some(Box::new(move || crate::launch::daemon_for_keeper(&places))),
         };
-        let writer = WriterId::random().ok()?;
         let config = ShipperConfig {
             socket: self.places.daemon_socket(),
             spool: Arc::clone(spool),
-            core: KeeperCore::new(identity.session, writer),
+            core: KeeperCore::new(self.launch.session, writer),
             attrs: Arc::new(parking_lot::Mutex::new(attrs)),
             start_daemon,
         };
@@ -259,11 +286,16 @@ impl Birth {
 }
 
 /// Waits for the end and tells everybody.
-fn finish(session: &Arc<Session>) {
+fn finish(session: &Arc<Session>, drain_wait: Duration) {
     let exit = session.wait_for_end();
+    if let Some(complaint) = session.spool.complaint() {
+        session.notify(&complaint);
+    }
     session.tell_terminals(exit);
-    if let Some(shipper) = session.shipper.get() {
-        shipper.finish(exit, DURABLE_WAIT_MAX);
+    if let Some(shipper) = session.shipper.get()
+        && shipper.finish(exit, drain_wait)
+    {
+        session.spool.remove();
     }
     session.wait_for_witnesses(WITNESS_WAIT_MAX);
     if let Some(link) = &session.identity.agent_link {

@@ -25,7 +25,7 @@ const IN_PLACE_BYTES_MAX: usize = 2 << 10;
 /// Most bytes that a terminal gets from the record when it returns. What is more scrolls by unread.
 pub const CATCH_UP_BYTES_MAX: u64 = 1 << 20;
 /// Bytes read from the record at a time.
-const CATCH_UP_STEP_BYTES: usize = ATTACH_CHUNK_BYTES_MAX;
+const CATCH_UP_STEP_BYTES: usize = 256 << 10;
 /// Longest wait for a write in progress to end when a terminal pauses.
 const PAUSE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Stack of a writing thread, which does nothing deep but read the record.
@@ -65,6 +65,7 @@ pub struct Output {
     terms: Terms,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts; their combinations are all legal
 struct State {
     /// `None` once the terminal has gone.
     sink: Option<Arc<Sink>>,
@@ -126,7 +127,7 @@ impl Output {
         if chunk.is_empty() {
             return;
         }
-        let shown = if chunk.len() <= IN_PLACE_BYTES_MAX { self.write_in_place(&mut state, chunk) } else { 0 };
+        let shown = if chunk.len() <= IN_PLACE_BYTES_MAX { state.write_in_place(chunk) } else { 0 };
         let rest = &chunk[shown..];
         if !rest.is_empty() && self.wait_for_room(&mut state, rest.len(), leads) {
             state.push(rest);
@@ -173,14 +174,11 @@ impl Output {
         let deadline = wait.map(|wait| Instant::now() + wait);
         let mut state = self.state.lock();
         while state.sink.is_some() && (state.behind || state.in_hand || !state.queue.is_empty()) {
-            let timed_out = match deadline {
-                Some(deadline) => self.moved.wait_until(&mut state, deadline).timed_out(),
-                None => {
-                    self.moved.wait(&mut state);
-                    false
-                }
+            let Some(deadline) = deadline else {
+                self.moved.wait(&mut state);
+                continue;
             };
-            if timed_out {
+            if self.moved.wait_until(&mut state, deadline).timed_out() {
                 return false;
             }
         }
@@ -198,26 +196,6 @@ impl Output {
         self.work.notify_all();
         self.moved.notify_all();
         sink
-    }
-
-    /// Bytes written in place; the rest must be queued.
-    fn write_in_place(&self, state: &mut MutexGuard<'_, State>, chunk: &[u8]) -> usize {
-        let Some(sink) = state.sink.clone() else { return chunk.len() };
-        let idle = state.queue.is_empty() && !state.in_hand && !state.paused;
-        if !idle || !sink.never_blocks() || sink.is_relay() {
-            return 0;
-        }
-        match sink.write(chunk) {
-            Ok(count) => {
-                state.offset += count as u64;
-                count
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                state.sink = None; // hung up; its connection will end too
-                chunk.len()
-            }
-        }
     }
 
     /// Waits until `bytes` fit into the queue; false if they must not be queued.
@@ -274,17 +252,42 @@ impl Output {
 }
 
 impl State {
+    /// Bytes written in place; the rest must be queued.
+    fn write_in_place(&mut self, chunk: &[u8]) -> usize {
+        let Some(sink) = &self.sink else { return chunk.len() };
+        let idle = self.queue.is_empty() && !self.in_hand && !self.paused;
+        if !idle || !sink.never_blocks() || sink.is_relay() {
+            return 0;
+        }
+        match sink.write(chunk) {
+            Ok(count) => {
+                self.offset += count as u64;
+                count
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.sink = None; // hung up; its connection will end too
+                chunk.len()
+            }
+        }
+    }
+
     /// Queues output in the form that the terminal expects.
     fn push(&mut self, bytes: &[u8]) {
         if self.sink.as_ref().is_some_and(|sink| sink.is_relay()) {
-            for part in bytes.chunks(ATTACH_CHUNK_BYTES_MAX) {
-                // Fails only above the frame limit, which a chunk cannot reach.
-                let _fits = link::frame(&FromKeeper::Output(part), &mut self.queue);
-            }
+            frame_output(bytes, &mut self.queue);
         } else {
             self.queue.extend_from_slice(bytes);
         }
         self.offset += bytes.len() as u64;
+    }
+}
+
+/// Appends output as messages.
+fn frame_output(bytes: &[u8], out: &mut Vec<u8>) {
+    for part in bytes.chunks(ATTACH_CHUNK_BYTES_MAX) {
+        // Fails only above the frame limit, which a chunk cannot reach.
+        let _fits = link::frame(&FromKeeper::Output(part), out);
     }
 }
 
@@ -388,8 +391,8 @@ impl Output {
         }
         let bytes = batch.len() as u64;
         if sink.is_relay() {
-            let mut framed = Vec::with_capacity(batch.len() + 32);
-            let _fits = link::frame(&FromKeeper::Output(batch), &mut framed);
+            let mut framed = Vec::with_capacity(batch.len() + 1024);
+            frame_output(batch, &mut framed);
             self.write_all(sink, &framed);
         } else {
             self.write_all(sink, batch);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::process::Signal;
-use shellkeep_protocol::attach::{CommandSignal, Info, Size};
+use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
@@ -177,6 +177,14 @@ impl Session {
         let terminals = std::mem::replace(&mut *self.terminals.lock(), Arc::new([]));
         let released = terminals.iter().filter(|terminal| terminal.release()).count();
         u32::try_from(released).unwrap_or(u32::MAX)
+    }
+
+    /// Tells all terminals something that the user should know.
+    pub fn notify(&self, notice: &str) {
+        let terminals = Arc::clone(&self.terminals.lock());
+        for terminal in terminals.iter() {
+            terminal.say(&FromKeeper::Notice(notice.to_owned()));
+        }
     }
 
     /// Tells all terminals how the command ended, those that cannot hold us up first.

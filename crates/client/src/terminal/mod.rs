@@ -117,6 +117,7 @@ pub fn wait_for_foreground() -> bool {
 }
 
 /// The state of one attachment.
+#[allow(clippy::struct_excessive_bools)] // independent facts; their combinations are all legal
 struct Loop {
     sender: Sender,
     receiver: Receiver,
@@ -280,7 +281,10 @@ impl Loop {
     }
 
     fn say(&self, message: &FromTerminal<'_>) -> Result<(), LinkError> {
-        self.sender.to_keeper(message, &[])
+        match self.sender.to_keeper(message, &[]) {
+            Err(LinkError::Closed) => Ok(()), // what it said before it went is still to be heard, its end last
+            result => result,
+        }
     }
 
     /// Reads what was typed and passes it on.

@@ -1,5 +1,6 @@
 //! A sealed home, real PTYs and the built program. Waits for events, never for time, and leaves no process behind.
-#![allow(dead_code)] // each test file uses its part
+// Each test file uses its part, and a test that cannot go on must panic.
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsStr;
 use std::fs::File;
