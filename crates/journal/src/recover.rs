@@ -77,7 +77,7 @@ pub enum TailFate {
 
 /// What a journal holds.
 ///
-/// All of it is *written*: after a restart nothing counts as durable until the next sync has succeeded.
+/// All of it is *written*: after a restart what is not in a sealed segment counts as durable only after the next sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// Whose it is; `None` if no segment has a readable header.

@@ -12,7 +12,7 @@ use crate::kit::{
     assert_is_record, create, dir, fill, identity, kind, names, open, payload, read_all, small, storage, sync,
 };
 
-const END: u64 = 48;
+const END: u64 = 43;
 
 /// A journal with several segments, a grant in the middle of each of them, and the content of its last one.
 fn sample() -> (FaultyStorage, String, Vec<u8>) {
@@ -79,7 +79,7 @@ fn every_flipped_bit_of_a_middle_segment_costs_at_most_its_record() {
     let (disk, _, _) = sample();
     let file = names(&disk)[1].clone();
     let content = disk.content(&dir().join(&file)).unwrap();
-    for bit in (0..content.len() * 8).step_by(5) {
+    for bit in (0..content.len() * 8).step_by(13) {
         check_flip(&disk, &file, &content, bit, 1);
     }
 }
@@ -128,15 +128,15 @@ fn behind_damage_appending_goes_on_in_a_new_segment() {
     content[middle] ^= 4;
     disk.set_content(&dir().join(&last), &content);
     let (mut journal, recovery) = open(&disk);
-    let [Finding::Damage { file, lost: Some(lost), .. }] = &recovery.findings[..] else { panic!("{recovery:?}") };
-    assert_eq!((file, lost.from), (&last, lost.to));
-    assert_eq!(recovery.first_hole_from(Seq::FIRST), Some(lost.from));
+    let [Finding::Damage { file, lost: Some(gone), .. }] = &recovery.findings[..] else { panic!("{recovery:?}") };
+    assert_eq!((file, gone.from), (&last, gone.to));
+    assert_eq!(recovery.first_hole_from(Seq::FIRST), Some(gone.from));
     fill(&mut journal, END + 10);
     assert_eq!(disk.content(&dir().join(&last)).unwrap(), content, "the damaged file is not touched");
     let back = read_all(&disk);
-    assert_eq!(back.lost(), [lost.from.get()]);
+    assert_eq!(back.lost(), [gone.from.get()]);
     assert_eq!(back.seqs.len() as u64, END + 8);
-    assert_eq!(journal.check_at(lost.from).unwrap(), journal.place_before(lost.from.next()).unwrap().map(|p| p.chain));
+    assert_eq!(journal.check_at(gone.from).unwrap(), journal.place_before(gone.from.next()).unwrap().map(|p| p.chain));
 }
 
 #[test]
@@ -160,25 +160,24 @@ fn bit_rot_in_a_spool_is_a_stated_loss_and_not_a_refused_append() {
     let middle = content.len() / 2;
     content[middle] ^= 4;
     disk.set_content(&dir().join(&last), &content);
-    let log = FaultyStorage::new();
-    let mut target = create(&log);
+    let mut log = create(&FaultyStorage::new());
     let mut reader = Reader::open(storage(&disk), &dir(), Start::Oldest).unwrap();
     let (mut bytes, mut lost_total) = (Vec::new(), 0);
     loop {
         bytes.clear();
         match reader.read_raw(64 << 10, &mut bytes).unwrap() {
-            RawRun::Records { .. } => drop(target.append_encoded(&bytes).unwrap()),
+            RawRun::Records { .. } => drop(log.append_encoded(&bytes).unwrap()),
             RawRun::Lost { lost, after } => {
-                assert_eq!(lost.from, target.next_seq());
-                let output_bytes = after.output_offset - target.output_offset();
+                assert_eq!(lost.from, log.next_seq());
+                let output_bytes = after.output_offset - log.output_offset();
                 let gap = GapInfo { to: lost.to, output_bytes, reason: 2, chain_after: after.chain };
-                assert_eq!(target.append_gap(0, &gap).unwrap(), after);
+                assert_eq!(log.append_gap(0, &gap).unwrap(), after);
                 lost_total += 1;
             }
             RawRun::End => break,
         }
     }
-    assert_eq!((target.next_seq(), lost_total), (Seq::new(END), 1));
+    assert_eq!((log.next_seq(), lost_total), (Seq::new(END), 1));
 }
 
 #[test]
@@ -259,8 +258,8 @@ fn seqs(disk: &FaultyStorage) -> Vec<u64> {
 #[test]
 fn look_alikes_inside_a_record_are_never_taken_for_records() {
     let mut hostile = b"some text".to_vec();
-    for from in [4, 5, 6, 7, 100] {
-        hostile.extend(forged(from, 4, 0));
+    for from in [4, 5, 100] {
+        hostile.extend(forged(from, 3, 0));
         hostile.extend(forged(from, 1, 1 << 40));
     }
     let (disk, name, content, at) = with_hostile(&hostile, 12);

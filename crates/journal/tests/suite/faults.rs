@@ -55,6 +55,8 @@ impl Owner {
             }
             opened => opened.map(|(journal, recovery)| {
                 assert!(recovery.first_hole_from(Seq::FIRST).is_none(), "{recovery:?}");
+                let mut journal = journal;
+                journal.assume_durable(Seq::new(self.durable)); // a keeper no longer has these
                 journal
             }),
         };
@@ -80,18 +82,15 @@ impl Owner {
             self.fill(end);
             let Some(journal) = &mut self.journal else { continue };
             let Some(ticket) = journal.sync_ticket() else { return };
-            match ticket.sync() {
-                Ok(synced) => {
-                    if let Some(durable) = journal.note_synced(&synced) {
-                        self.durable = durable.get();
-                        return;
-                    }
+            if let Ok(synced) = ticket.sync() {
+                if let Some(durable) = journal.note_synced(&synced) {
+                    self.durable = durable.get();
+                    return;
                 }
-                Err(_) => {
-                    self.errors += 1;
-                    let from = journal.durable().next();
-                    let _ = journal.new_segment_from(from);
-                }
+            } else {
+                self.errors += 1;
+                let from = journal.durable().next();
+                let _ = journal.new_segment_from(from);
             }
         }
         panic!("never durable");
@@ -100,7 +99,7 @@ impl Owner {
     /// Everything that a journal can be asked, over several segments.
     fn long_scenario(&mut self) {
         for round in 1..=5 {
-            self.fill(round * 25);
+            self.fill(round * 9);
             if round != 3 {
                 self.sync();
             }
@@ -116,22 +115,22 @@ impl Owner {
             let durable = Seq::new(self.durable);
             self.insist(|journal| journal.seal_oldest_full(durable).map(|_| ()));
             if round == 4 {
-                self.insist(|journal| journal.drop_front(Seq::new(20)).map(|_| ()));
+                self.insist(|journal| journal.drop_front(Seq::new(12)).map(|_| ()));
                 self.first = self.insist(|journal| Ok(journal.first_retained().get()));
                 self.journal = None; // started again
             }
         }
-        self.fill(140);
+        self.fill(70);
         self.sync();
     }
 
     fn check(&mut self) {
         self.disk.heal();
         self.journal = None;
-        self.fill(150);
+        self.fill(80);
         let back = read_all(&self.disk);
-        assert_eq!((back.damage.len(), back.seqs), (0, (self.first..150).collect::<Vec<_>>()));
-        let bad = names(&self.disk).into_iter().filter(|name| name.ends_with(".tmp")).count();
+        assert_eq!((back.damage.len(), back.seqs), (0, (self.first..80).collect::<Vec<_>>()));
+        let bad = names(&self.disk).into_iter().filter(|name| name.contains(".tmp")).count();
         assert_eq!(bad, 0, "unfinished files stay");
     }
 }
@@ -149,7 +148,7 @@ fn calls_of_the_scenario() -> u64 {
 #[test]
 fn any_one_failing_call_loses_nothing_that_was_acknowledged() {
     let calls = calls_of_the_scenario();
-    assert!(calls > 250, "{calls} calls are no long scenario");
+    assert!(calls > 200, "{calls} calls are no long scenario");
     for fault in [Fault::NoSpace, Fault::Io, Fault::Interrupted, Fault::Short(3), Fault::ShortThenNoSpace(7)] {
         for k in 0..calls {
             let disk = FaultyStorage::new();
@@ -250,7 +249,7 @@ fn power_loss_between_any_two_calls_of_sealing_and_dropping_keeps_everything() {
         assert_eq!(read_all(&killed).seqs, (1..60).collect::<Vec<_>>(), "killed at call {k}");
         let (_, recovery) = open(&killed);
         assert_eq!(recovery.findings, vec![], "killed at call {k}");
-        assert!(!names(&killed).iter().any(|name| name.ends_with(".tmp")));
+        assert!(!names(&killed).iter().any(|name| name.contains(".tmp")));
         let both = names(&killed).iter().filter(|name| name.starts_with("00000001.")).count();
         assert_eq!(both, 1, "one of the two stays: killed at call {k}");
         for seed in 0..20 {
@@ -406,9 +405,9 @@ fn a_file_that_was_cut_or_deleted_under_us_is_found_by_the_next_sync() {
         fill(&mut journal, 12);
         let path = dir().join(&names(&disk)[0]);
         if delete {
-            disk.remove(&path).unwrap()
+            disk.remove(&path).unwrap();
         } else {
-            assert!(disk.set_content(&path, b"short"))
+            assert!(disk.set_content(&path, b"short"));
         }
         match journal.sync_ticket().unwrap().sync() {
             Err(SyncError::Deleted { .. }) => assert!(delete),

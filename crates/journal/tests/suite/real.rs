@@ -39,7 +39,7 @@ fn files_and_directories_are_private_from_their_first_moment() {
         let target = std::fs::read_link(entry.path()).unwrap_or_default();
         let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.file_name().to_str().unwrap()));
         let flags = flags.unwrap_or_default();
-        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim).unwrap_or("0").to_owned();
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).map_or("0", str::trim).to_owned();
         target.starts_with(home.path()) && u32::from_str_radix(&flags, 8).unwrap() & 0o200_0000 == 0
     });
     assert_eq!(inherited.count(), 0, "no descriptor goes to a child");
@@ -47,7 +47,8 @@ fn files_and_directories_are_private_from_their_first_moment() {
 
 #[test]
 fn what_is_planted_at_a_segments_name_is_named_and_never_touched() {
-    let plant: [(&str, fn(&Path, &Path)); 4] = [
+    type Plant = fn(&Path, &Path);
+    let plants: [(&str, Plant); 4] = [
         ("link", |path, secret| symlink(secret, path).unwrap()),
         ("dangling link", |path, _| symlink("/nonexistent/target", path).unwrap()),
         ("pipe", |path, _| {
@@ -55,7 +56,7 @@ fn what_is_planted_at_a_segments_name_is_named_and_never_touched() {
         }),
         ("directory", |path, _| std::fs::create_dir(path).unwrap()),
     ];
-    for (what, plant) in plant {
+    for (what, plant) in plants {
         for name in ["00000000.seg", "00000009.seg", "00000009.zseg"] {
             let home = tempfile::tempdir().unwrap();
             let secret = home.path().join("secret");
@@ -129,7 +130,7 @@ fn a_reader_beside_a_busy_writer_gets_every_record_once() {
     let home = tempfile::tempdir().unwrap();
     let mut journal = create(home.path());
     let dir = journal.dir().to_owned();
-    let end = 3_000_u64;
+    let end = 1_500_u64;
     let written = AtomicU64::new(1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -137,7 +138,7 @@ fn a_reader_beside_a_busy_writer_gets_every_record_once() {
                 let next = (journal.next_seq().get() + 7).min(end);
                 fill(&mut journal, next);
                 written.store(next, Ordering::Release);
-                if next % 5 == 0 {
+                if next.is_multiple_of(5) {
                     sync(&mut journal);
                     while journal.seal_oldest_full(journal.durable()).unwrap().is_some() {}
                 }
