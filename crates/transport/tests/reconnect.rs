@@ -380,15 +380,14 @@ async fn the_watch_survives_the_disappearance_of_its_directory() {
 async fn a_watch_tells_of_its_socket_and_of_nothing_else() {
     let home = Home::new();
     let mut watch = SocketWatch::new(&home.socket());
-    let mut changed = std::pin::pin!(watch.changed());
     std::fs::write(home.run().join("other"), b"").unwrap();
     tokio::select! {
         biased;
-        () = &mut changed => panic!("another file is none of its business"),
+        () = watch.changed() => panic!("another file is none of its business"),
         () = tokio::time::sleep(Duration::from_millis(20)) => {}
     }
     std::fs::write(home.socket(), b"").unwrap();
-    patient("the appearance", changed).await;
+    patient("the appearance", watch.changed()).await;
     std::fs::remove_file(home.socket()).unwrap();
     patient("the disappearance", watch.changed()).await;
 }
