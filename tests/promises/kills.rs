@@ -12,7 +12,8 @@ const KILLS: usize = 60;
 fn chatter(world: &World) -> String {
     let (copy, stop) = (world.outside().join("copy"), world.outside().join("stop"));
     format!(
-        "stty -opost; i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo \"line $i of the session\"; done | tee {copy}",
+        "stty -opost; i=0; while [ ! -e {stop} ]; do for n in 1 2 3 4 5 6 7 8 9; do i=$((i+1)); \
+         echo \"line $i of the session\"; done; sleep 0.001; done | tee {copy}",
         copy = copy.display(),
         stop = stop.display()
     )
@@ -45,9 +46,7 @@ fn what_a_killed_keeper_had_shown_is_adopted_and_the_session_is_lost() -> Result
     for with_daemon in [false, true] {
         let world = World::new()?;
         let session = world.session("stty -opost; echo before the end; exec sleep 1000")?;
-        eventually("the output is recorded", || {
-            Ok((world.output(&session)? == b"before the end\n").then_some(()))
-        })?;
+        eventually("the output is recorded", || Ok((world.output(&session)? == b"before the end\n").then_some(())))?;
         let keeper = world.keeper_pid(&session)?;
         if with_daemon {
             world.kill_daemon()?;
