@@ -12,8 +12,9 @@ use crate::cursor::Step;
 use crate::record::{RECORD_PAYLOAD_BYTES_MAX, Record, RecordHeader, RecordKind, encode_with_flags, u32_at, u64_at};
 use crate::storage::{StorageFile, read_full_at, uninterrupted};
 
-/// Unpacked content at which a block is closed: large enough to compress well, small enough to be read for one record.
-const BLOCK_CONTENT_BYTES: usize = 256 << 10;
+/// Unpacked content at which a block is closed: small enough to be unpacked for one record, large enough to compress well.
+/// Half of it costs 7 % more disk (at 256 KiB and below zstd takes other parameters), twice as much saves nothing.
+const BLOCK_CONTENT_BYTES: usize = 512 << 10;
 
 /// Largest unpacked content: a block that was not full, and the largest record.
 const BLOCK_CONTENT_BYTES_MAX: usize = 1_310_720;

@@ -110,7 +110,7 @@ fn blocks() -> (FaultyStorage, u64) {
         Journal::create(storage(&disk), std::path::Path::new(""), crate::kit::NAME, identity(), options).unwrap();
     let mut noise = fastrand::Rng::with_seed(7);
     for n in 0..40 {
-        let mut payload = vec![0; 30_000];
+        let mut payload = vec![0; 60_000];
         noise.fill(&mut payload[..200]);
         journal.append(RecordKind::Output, n, &payload).unwrap();
     }
