@@ -3,5 +3,6 @@
 mod contracts;
 mod house;
 mod kills;
+mod places;
 mod simulation;
 mod world;
