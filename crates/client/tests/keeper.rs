@@ -226,7 +226,7 @@ fn resident_kib(pid: u32) -> u64 {
 
 #[test]
 fn an_idle_session_wakes_neither_keeper_nor_terminal() {
-    let world = World::new();
+    let world = World::with_daemon();
     let tty = world.terminal(["start", "--", "sleep", "600"]);
     tty.is_lent();
     wait_until("it can be found", || world.socket_list().len() == 1);
@@ -312,10 +312,10 @@ fn a_full_disk_under_the_spool_stops_neither_shell_nor_record() {
             .status()
             .is_ok_and(|status| status.success())
     };
-    std::fs::create_dir(&state).expect("made");
     if !rustix::process::getuid().is_root() || !mount("size=64k,mode=0700") {
         return; // only root has a disk that can be made full
     }
+    world.stop_daemons();
     let again = world.path().join("again");
     let script = format!(
         "seq 100000; printf FULL; while ! test -e {}; do sleep 0.01; done; sleep 1.1; printf LAST; exit 5",
@@ -328,10 +328,11 @@ fn a_full_disk_under_the_spool_stops_neither_shell_nor_record() {
     assert_eq!(tty.wait().code(), Some(5));
     shown.extend_from_slice(&tty.seen);
     let recorded = output(&records(&world));
-    let unmounted = std::process::Command::new("umount").arg(&state).status();
+    world.no_session_is_left();
+    let umount = || std::process::Command::new("umount").arg("-q").arg(&state).status();
+    wait_until("the keeper has let go", || umount().is_ok_and(|status| status.success()));
     let end = recorded.windows(4).rposition(|window| window == b"LAST").expect("recorded to the end") + 4;
     assert_eq!(end, recorded.len());
     assert!(shown.starts_with(&recorded), "what was in memory was written when space came back");
     assert!(String::from_utf8_lossy(&shown).contains("in memory for now"), "and the user was told");
-    assert!(unmounted.is_ok_and(|status| status.success()));
 }

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -27,8 +28,24 @@ pub struct World {
 }
 
 impl World {
+    /// Without a daemon, which was stopped on purpose: what is promised here holds without one.
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a temporary directory") }
+        let world = Self { home: tempfile::tempdir().expect("a temporary directory") };
+        std::fs::DirBuilder::new().mode(0o700).create(world.path().join("state")).expect("made");
+        world.stop_daemons();
+        world
+    }
+
+    /// With a daemon as soon as a session wants one; it is stopped when the world goes.
+    pub fn with_daemon() -> Self {
+        let world = Self::new();
+        std::fs::remove_file(world.path().join("state/stopped")).expect("removed");
+        world
+    }
+
+    /// Says that no daemon shall run.
+    pub fn stop_daemons(&self) {
+        std::fs::write(self.path().join("state/stopped"), "").expect("written");
     }
 
     pub fn path(&self) -> &Path {
@@ -123,11 +140,16 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if !self.path().join("state/stopped").exists() {
+            let _none_runs = self.command(["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
         for socket in self.socket_list() {
             if let Ok(info) = shellkeep::keepers::info(&socket) {
                 for pid in [info.pid, info.keeper_pid] {
                     signal(pid, Signal::KILL);
                 }
+                // It may still be writing, and the directory could not be removed then.
+                is_so_within(WAIT, || !is_alive(info.keeper_pid));
             }
         }
     }
