@@ -147,7 +147,7 @@ fn a_foreign_object_at_the_socket_is_left_alone() {
     symlink("/etc/passwd", &socket).ok();
     // Whoever was first has the path: a link planted there is never followed, replaced or removed.
     if std::fs::symlink_metadata(&socket).is_ok_and(|meta| meta.is_symlink()) {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50)); // gives what must not happen its time
         assert!(std::fs::symlink_metadata(&socket).is_ok_and(|meta| meta.is_symlink()));
         std::fs::remove_file(&socket).expect("removed");
     }
@@ -210,7 +210,7 @@ fn a_stuck_first_terminal_bounds_memory() {
     // Nobody reads the terminal: the command waits for it, and so does its output.
     let mut before = world.info().output_bytes;
     wait_until("the session waits for its terminal", || {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20)); // gives what must not happen its time
         let now = world.info().output_bytes;
         std::mem::replace(&mut before, now) == now
     });
@@ -235,7 +235,7 @@ fn an_idle_session_wakes_neither_keeper_nor_terminal() {
     // The connection that asked is closed a moment later; then nothing may happen for a whole second.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1)); // the time over which wakeups are counted
         let now = pids.map(switches);
         if now == before {
             break;

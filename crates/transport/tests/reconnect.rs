@@ -384,7 +384,7 @@ async fn a_watch_tells_of_its_socket_and_of_nothing_else() {
     tokio::select! {
         biased;
         () = watch.changed() => panic!("another file is none of its business"),
-        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        () = tokio::time::sleep(Duration::from_millis(20)) => {} // bounds the wait for what must not come
     }
     std::fs::write(home.socket(), b"").unwrap();
     patient("the appearance", watch.changed()).await;

@@ -303,7 +303,7 @@ pub fn is_so_within(wait: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         if Instant::now() > deadline {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2)); // between two looks at a state that sends no event
     }
     true
 }

@@ -311,7 +311,7 @@ pub fn open_sockets() -> usize {
 pub async fn eventually(what: &str, done: impl Fn() -> bool) {
     let wait = async {
         while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await; // between two looks at a state that sends no event
         }
     };
     patient(what, wait).await;
