@@ -262,8 +262,22 @@ fn a_torn_tail_is_set_aside_and_only_so_many_are_kept() {
     assert_eq!(read_all(&disk).seqs, (1..journal.next_seq().get()).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_sealed_segment_can_be_voided_too() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 40);
+    sync(&mut journal);
+    journal.seal_oldest_full(Seq::new(39)).unwrap().unwrap();
+    journal.new_segment_from(Seq::new(2)).unwrap();
+    let (mut journal, recovery) = open(&disk);
+    assert_eq!((recovery.findings.len(), recovery.end.next_seq, recovery.last_time_us), (0, Seq::new(2), 1001));
+    fill(&mut journal, 50);
+    assert_eq!(read_all(&disk).seqs, (1..50).collect::<Vec<_>>());
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever is done in whatever order, what is read is what was appended and not dropped.
     #[test]

@@ -115,6 +115,8 @@ fn every_flipped_bit_and_every_cut_is_found() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_encoded_is_decoded(
         records in prop::collection::vec((any::<u8>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..200)), 0..20)
