@@ -278,13 +278,12 @@ impl Walk<'_> {
             // What a whole index says was proved when it was written, and each block proves itself when it is read.
             scanned.empty = trailer.after == first;
             scanned.good_end = segment.len;
-            match self.limit.filter(|limit| limit.next_seq < trailer.after.next_seq) {
+            if let Some(limit) = self.limit.filter(|limit| limit.next_seq < trailer.after.next_seq) {
                 // The time of the last record that counts stands in the header of the segment that takes over.
-                Some(limit) => self.scan.recovery.end = limit,
-                None => {
-                    self.scan.recovery.end = trailer.after;
-                    self.scan.recovery.last_time_us = trailer.last_time.max(header.time_before);
-                }
+                self.scan.recovery.end = limit;
+            } else {
+                self.scan.recovery.end = trailer.after;
+                self.scan.recovery.last_time_us = trailer.last_time.max(header.time_before);
             }
             return Ok(scanned);
         }

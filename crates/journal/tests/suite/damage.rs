@@ -259,7 +259,7 @@ fn seqs(disk: &FaultyStorage) -> Vec<u64> {
 fn look_alikes_inside_a_record_are_never_taken_for_records() {
     let mut hostile = b"some text".to_vec();
     for from in [4, 5, 100] {
-        hostile.extend(forged(from, 3, 0));
+        hostile.extend(forged(from, 3, 300));
         hostile.extend(forged(from, 1, 1 << 40));
     }
     let (disk, name, content, at) = with_hostile(&hostile, 12);
@@ -280,7 +280,7 @@ fn look_alikes_inside_a_record_are_never_taken_for_records() {
 
 #[test]
 fn look_alikes_in_a_torn_record_are_never_taken_for_records() {
-    let hostile = forged(5, 30, 0);
+    let hostile = [forged(5, 15, 1_000), forged(4, 15, 1_000)].concat();
     let (disk, name, content, at) = with_hostile(&hostile, 5);
     for cut in at..content.len() {
         disk.set_content(&dir().join(&name), &content[..cut]);
@@ -307,6 +307,74 @@ fn look_alikes_in_the_first_record_are_never_taken_for_records() {
         disk.set_content(&dir().join(&name), &flipped);
         assert_eq!(seqs(&disk), [2, 3, 4, 5], "bit {} of byte {}", bit % 8, bit / 8 - at);
     }
+}
+
+/// A damaged grant is proved by the record behind it, even when another damage is full of look-alikes that reach the end.
+#[test]
+fn behind_a_damaged_grant_nothing_is_lost() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 4);
+    let at = journal.active_bytes() as usize;
+    journal.append_grant(Grant { store: [2; 16], writer: [3; 16], epoch: 2, attrs: Vec::new() }).unwrap();
+    fill(&mut journal, 6);
+    let last = journal.active_bytes() as usize;
+    journal.append(RecordKind::Output, 2_000, &forged(100, 10, 1_000)).unwrap();
+    let name = names(&disk)[0].clone();
+    let mut content = disk.content(&dir().join(&name)).unwrap();
+    content[at + 20] ^= 1;
+    content[last..last + 40].fill(0);
+    disk.set_content(&dir().join(&name), &content);
+    let mut reader = Reader::open(storage(&disk), &dir(), Start::Oldest).unwrap();
+    let mut seqs = Vec::new();
+    while seqs.len() < 5 {
+        if let shellkeep_journal::Item::Record(record) = reader.next().unwrap().unwrap() {
+            seqs.push(record.header.seq.get());
+        }
+    }
+    assert_eq!(seqs, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_grant_behind_a_damaged_record_counts() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 4);
+    let at = journal.active_bytes() as usize;
+    fill(&mut journal, 5);
+    let end = journal.active_bytes() as usize;
+    journal.append_grant(Grant { store: [2; 16], writer: [3; 16], epoch: 2, attrs: vec![1; 20] }).unwrap();
+    fill(&mut journal, 9);
+    let name = names(&disk)[0].clone();
+    let content = disk.content(&dir().join(&name)).unwrap();
+    let length = (at + 4) * 8..(at + 8) * 8; // where the record ends is not known then, nor that it was no part of it
+    for bit in (at * 8..end * 8).filter(|bit| !length.contains(bit)) {
+        let mut flipped = content.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        disk.set_content(&dir().join(&name), &flipped);
+        let recovery = scan_read_only(&disk, &dir()).unwrap();
+        assert_eq!(recovery.identity.unwrap().epoch, 2, "bit {} of byte {}", bit % 8, bit / 8 - at);
+        assert_eq!(recovery.end, journal.end());
+    }
+}
+
+#[test]
+fn a_sound_record_that_does_not_follow_is_reported() {
+    let (one, other) = (FaultyStorage::new(), FaultyStorage::new());
+    let mut journals = [create(&one), create(&other)];
+    journals[1].append(RecordKind::Output, 1, b"other").unwrap();
+    fill(&mut journals[0], 3);
+    fill(&mut journals[1], 3);
+    let ends = journals.each_ref().map(|journal| journal.active_bytes() as usize);
+    fill(&mut journals[1], 5);
+    let path = dir().join(&names(&one)[0]);
+    let spliced = [&one.content(&path).unwrap()[..], &other.content(&path).unwrap()[ends[1]..]].concat();
+    one.set_content(&path, &spliced);
+    let recovery = scan_read_only(&one, &dir()).unwrap();
+    assert!(matches!(recovery.findings[..], [Finding::Damage { .. }]), "{recovery:?}");
+    let (mut bytes, mut reader) = (Vec::new(), Reader::open(storage(&one), &dir(), Start::Oldest).unwrap());
+    reader.read_raw(1 << 20, &mut bytes).unwrap();
+    assert_eq!(bytes.len(), ends[0] - 113, "what does not follow is not in one run with what is before");
 }
 
 /// Megabytes of look-alikes, each of which claims a large payload that begins inside the others.

@@ -338,10 +338,30 @@ fn what_a_failed_write_left_behind_never_becomes_a_record() {
     disk.fail_call(disk.calls(), Fault::ShortThenNoSpace(43 * 2 + 5));
     disk.fail_call(disk.calls() + 2, Fault::Io);
     assert!(journal.append_all(batch).is_err());
-    // What comes instead is as long as the first of them.
-    fill(&mut journal, 6);
-    assert_eq!(open(&disk).1.end, journal.end());
-    assert_eq!(read_all(&disk).seqs, (1..6).collect::<Vec<_>>());
+    // What comes instead is as long as the first of them: without the cut the second would stand right behind it.
+    journal.append(RecordKind::Output, 2, b"new").unwrap();
+    let recovery = open(&disk.snapshot()).1;
+    assert_eq!((recovery.end, recovery.findings), (journal.end(), vec![]));
+}
+
+#[test]
+fn a_writer_that_is_never_synced_waits_for_the_disk_at_the_bound() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 20);
+    let syncs = disk.syncs();
+    for _ in 0..40 {
+        journal.rotate().unwrap();
+        let next = journal.next_seq().get() + 2;
+        fill(&mut journal, next);
+    }
+    assert!(disk.syncs() - syncs >= 40 - 16, "the oldest files were synced one by one");
+    let end = journal.end();
+    disk.fail_sync(disk.syncs(), Fault::Io);
+    assert!(journal.rotate().is_err());
+    assert!(matches!(journal.rotate(), Err(JournalError::Distrusted)), "the kernel would say that all is well");
+    assert_eq!((journal.end(), journal.is_distrusted()), (end, true));
+    assert!(journal.sync_ticket().unwrap().sync().is_err());
 }
 
 #[test]

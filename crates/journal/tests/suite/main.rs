@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod journal;
 mod kit;
+mod reader;
 mod real;
 mod record;
 mod sealed;

@@ -232,6 +232,11 @@ fn a_void_tail_is_not_sealed() {
     sync(&mut journal);
     let end: Position = journal.end();
     while journal.seal_oldest_full(Seq::new(29)).unwrap().is_some() {}
+    let alone = FaultyStorage::new();
+    alone.create_dir(&dir()).unwrap();
+    let sealed = dir().join("00000001.zseg");
+    alone.set_content(&sealed, &disk.content(&sealed).unwrap());
+    assert_eq!(read_all(&alone).seqs, (1..8).collect::<Vec<_>>());
     let back = read_all(&disk);
     assert_eq!((back.damage.len(), back.end), (0, Some(end)));
     assert_eq!(back.seqs, (1..30).collect::<Vec<_>>());
