@@ -191,12 +191,11 @@ fn wait_with_output(child: Child) -> Result<Output> {
     let pid = i32::try_from(child.id())?;
     let (done, is_done) = std::sync::mpsc::channel();
     let waiter = std::thread::spawn(move || drop(done.send(child.wait_with_output())));
-    let output = match is_done.recv_timeout(SOON * 3) {
-        Ok(output) => output?,
-        Err(_) => {
-            signal(pid, Signal::KILL)?;
-            bail!("still running after {:?}", SOON * 3);
-        }
+    let output = if let Ok(output) = is_done.recv_timeout(SOON * 3) {
+        output?
+    } else {
+        signal(pid, Signal::KILL)?;
+        bail!("still running after {:?}", SOON * 3);
     };
     let _ = waiter.join();
     Ok(output)

@@ -58,7 +58,7 @@ fn everything_printed_is_recorded_with_sizes_and_the_end() {
     assert_eq!(output(&records).len(), shown.len());
     assert_eq!(output(&records), shown);
     let resized = records.iter().filter(|(kind, _)| *kind == RecordKind::Resize).map(|(_, bytes)| bytes);
-    let size = resized.filter_map(|bytes| Size::from_payload(bytes)).last().expect("a resize record");
+    let size = resized.filter_map(|bytes| Size::from_payload(bytes)).next_back().expect("a resize record");
     assert_eq!((size.cols, size.rows), (100, 40));
     let (kind, payload) = records.last().expect("an end");
     assert_eq!((*kind, exit_from_payload(payload)), (RecordKind::Exit, Some(ExitStatus::Code(6))));

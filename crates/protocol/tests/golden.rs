@@ -9,10 +9,11 @@ use shellkeep_protocol::session::*;
 const SESSION: SessionId = SessionId::from_bytes([0x11; 16]);
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Encodes as the wire does, compares, and decodes back.
+#[allow(clippy::unwrap_used)] // a helper of tests: what fails here is the test
 fn check<T>(message: &T, golden: &str)
 where
     T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
@@ -131,5 +132,7 @@ const GOLDEN_CONFLICT: &str = "0000000005000000";
 const GOLDEN_INVALID: &str = "0000000006000000010000000000000072";
 const GOLDEN_REPLY: &str = "01000000010000000000000009";
 const GOLDEN_QUERY_VERSION: &str = "020000000100010000000000000070";
-const GOLDEN_DURABLE: &str = "00000000000000001111111111111111111111111111111133333333333333333333333333333333080000000400000000000000";
-const GOLDEN_PUSH_EXPECT: &str = "000000000100000011111111111111111111111111111111080000000500000000000000efbeadde4d00000000000000";
+const GOLDEN_DURABLE: &str =
+    "00000000000000001111111111111111111111111111111133333333333333333333333333333333080000000400000000000000";
+const GOLDEN_PUSH_EXPECT: &str =
+    "000000000100000011111111111111111111111111111111080000000500000000000000efbeadde4d00000000000000";

@@ -33,7 +33,7 @@ impl World {
 
     fn gapped(&self) -> BTreeSet<Seq> {
         let disk = self.disk.borrow();
-        let entries = disk.logs.values().flat_map(|log| log.view());
+        let entries = disk.logs.values().flat_map(super::disk::StoredLog::view);
         let gaps = entries.filter_map(|entry| match entry {
             Entry::Gap { from, after, .. } => Some(from.get()..after.next_seq.get()),
             _ => None,
@@ -43,7 +43,7 @@ impl World {
 
     fn present(&self) -> BTreeSet<(Seq, u32)> {
         let disk = self.disk.borrow();
-        let entries = disk.logs.values().flat_map(|log| log.view());
+        let entries = disk.logs.values().flat_map(super::disk::StoredLog::view);
         entries
             .filter_map(|entry| match entry {
                 Entry::Record(rec) => Some((rec.seq, rec.check.get())),

@@ -459,7 +459,9 @@ pub(crate) fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
         let mut text =
             format!("{session}  {word}: {} records, {} of output\n", verified.records, bytes(verified.output_bytes));
         for item in &verified.findings {
-            text.push_str(&format!("  {}\n", report::printable(&describe(item))));
+            text.push_str("  ");
+            text.push_str(&report::printable(&describe(item)));
+            text.push('\n');
         }
         report::result(&text)?;
     }

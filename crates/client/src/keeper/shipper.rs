@@ -225,16 +225,15 @@ impl Shared {
         for output in outputs {
             let (session, epoch) = (self.core.session(), self.core.epoch());
             let request = match output {
-                Output::Append { from, prev_chain, to } => match self.spool.records(from, to) {
-                    Some(records) => {
+                Output::Append { from, prev_chain, to } => {
+                    if let Some(records) = self.spool.records(from, to) {
                         SessionRequest::Append(Append { session, epoch, first_seq: from, prev_chain, records })
-                    }
-                    None => {
+                    } else {
                         // Dropped or damaged since the core looked: it will see a gap when it looks again.
                         self.core.unsent(from, prev_chain);
                         break;
                     }
-                },
+                }
                 Output::Gap { from, to_before, reason } => SessionRequest::Gap(Gap {
                     session,
                     epoch,
