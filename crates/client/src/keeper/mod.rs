@@ -174,7 +174,7 @@ impl Birth {
         let spool = Arc::new(Spool::new(plan, self.launch.when_full));
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
-        let drain_wait = if self.places.foreign_socket.is_some() { FOREIGN_WAIT_MAX } else { DURABLE_WAIT_MAX };
+        let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
         let (server, unreachable) = Server::bind(self.places, self.launch.session);
         let socket_file = server.file();
         let session = Session::new(identity, master, child, recorder, spool);
@@ -197,7 +197,7 @@ impl Birth {
         spawn("server", move || server.run(&serving))?;
         let reading = Arc::clone(&session);
         spawn("pty", move || reading.read_pty())?;
-        finish(&session, drain_wait);
+        finish(&session, &drain);
         *socket_file.lock() = None;
         Ok(())
     }
@@ -285,15 +285,33 @@ impl Birth {
     }
 }
 
+/// How long the record may take to get out of here.
+struct Drain {
+    /// The daemon is elsewhere, and nobody here would adopt the spool.
+    is_foreign: bool,
+    /// The file that says that no daemon shall run.
+    stopped: PathBuf,
+}
+
+impl Drain {
+    fn wait(&self, is_connected: bool) -> Duration {
+        match (self.is_foreign, is_connected) {
+            (true, _) => FOREIGN_WAIT_MAX,
+            (false, false) if self.stopped.exists() => Duration::ZERO, // stopped on purpose: adopted when it is back
+            (false, _) => DURABLE_WAIT_MAX,
+        }
+    }
+}
+
 /// Waits for the end and tells everybody.
-fn finish(session: &Arc<Session>, drain_wait: Duration) {
+fn finish(session: &Arc<Session>, drain: &Drain) {
     let exit = session.wait_for_end();
     if let Some(complaint) = session.spool.complaint() {
         session.notify(&complaint);
     }
     session.tell_terminals(exit);
     if let Some(shipper) = session.shipper.get()
-        && shipper.finish(exit, drain_wait)
+        && shipper.finish(exit, drain.wait(shipper.is_connected()))
     {
         session.spool.remove();
     }
