@@ -80,7 +80,7 @@ fn a_stopped_daemon_does_not_stop_the_session_and_catches_up() -> Result<()> {
     std::fs::write(&go, "")?;
     eventually("the session went on under a stopped daemon", || Ok(done.exists().then_some(())))?;
     signal(daemon, Signal::CONT)?;
-    let expected = "ready\n".to_owned() + &(1..=20_000).map(|n| format!("{n}\n")).collect::<String>();
+    let expected = "ready\n".to_owned() + &(1..=20_000).fold(String::new(), |text, n| text + &format!("{n}\n"));
     eventually("the daemon has caught up", || Ok((world.output(&session)? == expected.as_bytes()).then_some(())))?;
     ensure!(world.daemon_pid() == Some(daemon), "it was stopped, nobody may replace it");
     Ok(())

@@ -89,7 +89,8 @@ fn everything_that_is_made_is_private_under_any_umask() -> Result<()> {
     let mut all = vec![world.home().to_owned()];
     while let Some(path) = all.pop() {
         let found = std::fs::symlink_metadata(&path)?;
-        ensure!(found.permissions().mode() & 0o077 == 0, "{}: {:o}", path.display(), found.permissions().mode());
+        let for_others = found.permissions().mode() & 0o077;
+        ensure!(for_others == 0, "{}: {:o}", path.display(), found.permissions().mode());
         if found.is_dir() {
             all.extend(std::fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
         }

@@ -143,7 +143,9 @@ impl Drop for World {
             if left.is_empty() {
                 return;
             }
-            left.into_iter().for_each(|pid| drop(signal(pid, Signal::KILL)));
+            for pid in left {
+                let _ = signal(pid, Signal::KILL);
+            }
             std::thread::sleep(LOOK_EVERY); // between two looks: a killed process is gone soon
         }
     }

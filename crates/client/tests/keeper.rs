@@ -5,6 +5,7 @@
 
 mod world;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -196,7 +197,7 @@ fn a_second_terminal_that_is_stuck_holds_nobody_up_and_gets_what_it_missed() {
     let missed = second.expect("DONE");
     let mut expected = String::new();
     for number in 1..=50000 {
-        expected.push_str(&format!("{number}\r\n"));
+        expected = expected + &number.to_string() + "\r\n";
     }
     let missed = String::from_utf8_lossy(&missed).into_owned();
     assert!(missed.ends_with(&format!("{expected}DONE")), "{} of {} bytes", missed.len(), expected.len());
@@ -264,7 +265,6 @@ fn another_user_is_closed_before_a_byte_is_read() {
     if !rustix::process::getuid().is_root() {
         return; // only root can be another user for a moment
     }
-    use std::os::unix::fs::PermissionsExt as _;
     let world = World::new();
     world.detached("mine", "sleep 600");
     let socket = world.socket_list().remove(0);

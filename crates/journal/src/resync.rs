@@ -175,7 +175,7 @@ impl ResyncMap {
         let proved = candidates().find(|(candidate, header)| {
             damaged.is_some_and(|damaged| self.is_proved(at, damaged, candidate.at, header))
         });
-        let next = || None;
+        let next = || candidates().find(|(_, header)| expected.is_some_and(|expected| header.follows(expected)));
         let gap = || candidates().find(|(candidate, header)| self.is_behind_gap(at, damaged, candidate.at, header));
         // `next` comes after `proved`: where a session begins, everybody knows the chain.
         let chosen = proved.or_else(next).or_else(gap).or_else(|| self.likeliest(at, damaged, expected, candidates()));

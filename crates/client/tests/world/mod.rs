@@ -197,7 +197,7 @@ impl Tty {
         if rustix::event::poll(&mut polled, Some(&timeout)).expect("poll") == 0 {
             return false;
         }
-        let mut chunk = [0; 65536];
+        let mut chunk = vec![0; 65536];
         match self.master.read(&mut chunk) {
             Ok(count) => {
                 self.seen.extend_from_slice(&chunk[..count]);
