@@ -113,7 +113,6 @@ impl Journal {
         });
         self.syncs.refuse_distrusted()?;
         if full && !self.buf.is_empty() {
-            
             self.begin_segment(self.end, self.last_time_us)?;
         }
         let Some(active) = &mut self.active else { return Ok(Appended { first_seq, end: self.end }) };
