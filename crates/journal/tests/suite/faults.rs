@@ -469,6 +469,38 @@ fn a_journal_is_durable_when_it_was_created() {
     }
 }
 
+/// Else a power loss would take the new front, and what was in it would pass for pruned.
+#[test]
+fn nothing_is_dropped_before_a_segment_that_was_never_synced() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 10);
+    sync(&mut journal);
+    journal.rotate().unwrap();
+    fill(&mut journal, 20);
+    assert_eq!(journal.drop_front(Seq::new(9)).unwrap(), 0);
+    sync(&mut journal);
+    assert!(journal.drop_front(Seq::new(9)).unwrap() > 0);
+}
+
+#[test]
+fn a_void_segment_in_front_is_not_where_the_journal_begins() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 10);
+    journal.rotate().unwrap();
+    fill(&mut journal, 20);
+    journal.new_segment_from(Seq::new(5)).unwrap();
+    fill(&mut journal, 30);
+    sync(&mut journal);
+    disk.fail_sync(disk.syncs(), Fault::Io); // between the first segment and the void one
+    assert!(journal.drop_front(Seq::new(4)).is_err());
+    assert_eq!(journal.first_retained(), Seq::new(5));
+    let (reopened, recovery) = open(&disk);
+    assert_eq!((reopened.first(), recovery.findings), (journal.first(), vec![]));
+    assert_eq!(read_all(&disk).seqs, (5..30).collect::<Vec<_>>());
+}
+
 /// Its maker died, or failed, between the name and the sync of the name.
 #[test]
 fn a_journal_that_was_found_is_durable_with_its_name_after_the_first_sync() {
