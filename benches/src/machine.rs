@@ -7,6 +7,9 @@ use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+/// Unit of `/proc/stat`: `USER_HZ`, which is 100 on all machines that Linux runs on today.
+const TICK: Duration = Duration::from_millis(10);
+
 /// What a number means nothing without.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
@@ -60,6 +63,31 @@ pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
 pub(crate) fn cpu_time() -> Duration {
     let taken = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(taken.tv_sec.unsigned_abs(), u32::try_from(taken.tv_nsec).unwrap_or(0))
+}
+
+/// Time of all cores together since the machine's start, in steps of 10 ms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CoresTime {
+    /// Given to anybody.
+    pub(crate) busy: Duration,
+    /// Given, or idle.
+    pub(crate) whole: Duration,
+}
+
+/// What the cores have done until now.
+pub(crate) fn cores_time() -> anyhow::Result<CoresTime> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks = line.split_whitespace().skip(1).map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+    // user nice system idle iowait irq softirq steal guest guest_nice; guests are also counted as user (proc_stat(5)).
+    let (mut busy, mut whole) = (Duration::ZERO, Duration::ZERO);
+    for (field, ticks) in ticks.into_iter().take(8).enumerate() {
+        whole += TICK * ticks;
+        if field != 3 && field != 4 {
+            busy += TICK * ticks;
+        }
+    }
+    Ok(CoresTime { busy, whole })
 }
 
 fn allowed() -> anyhow::Result<CpuSet> {

@@ -128,6 +128,8 @@ struct Results {
     rounds: u32,
     cell_ms: u64,
     cells: Vec<Cell>,
+    /// Of all cores' time during the run, what went to others: the noise in the numbers.
+    others_percent: Vec<(Pin, u64)>,
 }
 
 /// Measures and prints.
@@ -135,18 +137,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::here()?;
     let pins = if args.pin.is_empty() { vec![Pin::Same, Pin::Split] } else { args.pin.clone() };
     let cores = machine::cores(if pins.contains(&Pin::Split) { 2 } else { 1 })?;
-    let mut results = Results { machine, rounds: args.rounds, cell_ms: args.cell_ms, cells: Vec::new() };
+    let (rounds, cell_ms) = (args.rounds, args.cell_ms);
+    let mut results = Results { machine, rounds, cell_ms, cells: Vec::new(), others_percent: Vec::new() };
     for pin in pins {
         let server_core = if pin == Pin::Split { cores[1] } else { cores[0] };
         machine::pin(cores[0])?;
-        let cells = measure(pin, server_core, args)?;
-        print(&results.machine, pin, args, &cells);
+        let (cells, others) = measure(pin, server_core, args)?;
+        print(&results.machine, pin, args, &cells, others);
         results.cells.extend(cells);
+        results.others_percent.push((pin, others));
     }
     args.json.as_ref().map_or(Ok(()), |path| report::json(path, &results))
 }
 
-fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<Vec<Cell>> {
+/// The cells, and what of all cores' time went to others, in percent.
+fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<(Vec<Cell>, u64)> {
     let mut servers = Vec::new();
     for contestant in CONTESTANTS {
         servers.push(Server::start(contestant, server_core)?);
@@ -158,6 +163,7 @@ fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<Vec<Cell
             cells.push(Cell { pin, load, contestant, calls_per_round, samples: Vec::new() });
         }
     }
+    let (all_before, own_before) = (machine::cores_time()?, own_time(&mut servers)?);
     for round in 0..args.rounds as usize {
         for load in 0..LOADS.len() {
             for turn in 0..CONTESTANTS.len() {
@@ -168,7 +174,15 @@ fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<Vec<Cell
             }
         }
     }
-    Ok(cells)
+    let (all, own) = (machine::cores_time()?, own_time(&mut servers)?.saturating_sub(own_before));
+    let others = all.busy.saturating_sub(all_before.busy).saturating_sub(own);
+    let whole = all.whole.saturating_sub(all_before.whole);
+    Ok((cells, nanos(others) * 100 / nanos(whole).max(1)))
+}
+
+/// CPU time of this process and its servers.
+fn own_time(servers: &mut [Server]) -> anyhow::Result<Duration> {
+    servers.iter_mut().try_fold(machine::cpu_time(), |sum, server| Ok(sum + server.cpu_time()?))
 }
 
 /// How many calls take about so long, from a first run that warms everything up.
@@ -204,7 +218,7 @@ fn drive(contestant: Contestant, server: &Server, load: Load, calls: u64) -> any
     .with_context(|| format!("{contestant:?} failed under the load \"{}\"", load.name))
 }
 
-fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell]) {
+fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell], others: u64) {
     let headings =
         ["load", "contestant", "µs/call", "× raw blocking", "× raw tokio", "p50 µs", "p99 µs", "CPU µs/call"];
     let mut rows = Vec::new();
@@ -226,12 +240,15 @@ fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell]) {
         }
     }
     let place = if pin == Pin::Same { "both processes on one core" } else { "one core each" };
-    let title = format!("transport, {place}: medians of {} rounds of {} ms; {machine}", args.rounds, args.cell_ms);
+    let rounds = format!("medians of {} rounds of {} ms", args.rounds, args.cell_ms);
+    let title = format!("transport, {place}: {rounds}; {machine}; others took {others} % of the cores");
     report::table(&title, &headings, 2, &rows);
 }
 
-/// How many times the floor's time a call takes: formed in each round, then the middle.
+/// How many times the floor's time a call takes: formed in each round, then the middle. Of single calls the p50 counts,
+/// because one of them that was preempted takes as long as a thousand that were not.
 fn ratio(cell: &Cell, floor: &Cell) -> f64 {
+    let time = |sample: &Sample| if sample.p50_ns > 0 { float(sample.p50_ns) } else { sample.ns_per_call };
     let rounds = cell.samples.iter().zip(&floor.samples);
-    median(rounds.map(|(ours, floor)| ours.ns_per_call / floor.ns_per_call))
+    median(rounds.map(|(ours, floor)| time(ours) / time(floor)))
 }

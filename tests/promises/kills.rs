@@ -12,7 +12,8 @@ const KILLS: usize = 60;
 fn chatter(world: &World) -> String {
     let (copy, stop) = (world.outside().join("copy"), world.outside().join("stop"));
     format!(
-        "stty -opost; i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo \"line $i of the session\"; done | tee {copy}",
+        "stty -opost; i=0; while [ ! -e {stop} ]; do for n in 1 2 3 4 5 6 7 8 9; do i=$((i+1)); \
+         echo \"line $i of the session\"; done; sleep 0.001; done | tee {copy}",
         copy = copy.display(),
         stop = stop.display()
     )
@@ -45,9 +46,7 @@ fn what_a_killed_keeper_had_shown_is_adopted_and_the_session_is_lost() -> Result
     for with_daemon in [false, true] {
         let world = World::new()?;
         let session = world.session("stty -opost; echo before the end; exec sleep 1000")?;
-        eventually("the output is recorded", || {
-            Ok((world.output(&session)? == b"before the end\n").then_some(()))
-        })?;
+        eventually("the output is recorded", || Ok((world.output(&session)? == b"before the end\n").then_some(())))?;
         let keeper = world.keeper_pid(&session)?;
         if with_daemon {
             world.kill_daemon()?;
@@ -81,7 +80,7 @@ fn a_stopped_daemon_does_not_stop_the_session_and_catches_up() -> Result<()> {
     std::fs::write(&go, "")?;
     eventually("the session went on under a stopped daemon", || Ok(done.exists().then_some(())))?;
     signal(daemon, Signal::CONT)?;
-    let expected = "ready\n".to_owned() + &(1..=20_000).map(|n| format!("{n}\n")).collect::<String>();
+    let expected = "ready\n".to_owned() + &(1..=20_000).fold(String::new(), |text, n| text + &format!("{n}\n"));
     eventually("the daemon has caught up", || Ok((world.output(&session)? == expected.as_bytes()).then_some(())))?;
     ensure!(world.daemon_pid() == Some(daemon), "it was stopped, nobody may replace it");
     Ok(())

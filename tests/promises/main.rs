@@ -1,4 +1,8 @@
 //! What shellkeep promises, one file per promise.
 
+mod contracts;
 mod house;
+mod kills;
+mod places;
 mod simulation;
+mod world;

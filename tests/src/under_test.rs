@@ -1,4 +1,4 @@
-//! The program under test: the released one, with pause points compiled in.
+//! The program under test, built with this package, so that its tests can name its file.
 
 fn main() -> std::process::ExitCode {
     shellkeep::cmd::main()

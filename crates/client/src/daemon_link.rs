@@ -22,7 +22,7 @@ const CHILD_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub const STATUS_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// How long the daemon may take to answer anything else.
-const QUERY_WAIT_MAX: Duration = Duration::from_secs(120);
+const QUERY_WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// Longest encoded query.
 const QUERY_BYTES_MAX: usize = 64 << 10;

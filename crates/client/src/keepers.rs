@@ -58,8 +58,15 @@ pub fn info(socket: &Path) -> Result<Info, LinkError> {
     }
 }
 
-/// All keepers that answer, newest first. A command that has ended is left out.
+/// Keepers of commands that run, newest first.
 pub fn running(places: &Places) -> Vec<Keeper> {
+    let mut found = all(places);
+    found.retain(|keeper| keeper.info.exit.is_none());
+    found
+}
+
+/// All keepers that answer, newest first: also those whose command has just ended.
+pub fn all(places: &Places) -> Vec<Keeper> {
     let mut found: Vec<Keeper> = places
         .keeper_directories()
         .iter()
@@ -71,12 +78,17 @@ pub fn running(places: &Places) -> Vec<Keeper> {
             let socket = entry.path();
             info(&socket).ok().map(|info| Keeper { socket, info })
         })
-        .filter(|keeper| keeper.info.exit.is_none())
         .collect();
     // Ids begin with the time of birth.
     found.sort_by_key(|keeper| std::cmp::Reverse(keeper.info.session));
     found.dedup_by_key(|keeper| keeper.info.session);
     found
+}
+
+/// What the keeper of `session` says, if there is one that answers.
+pub fn of(places: &Places, session: SessionId) -> Option<Info> {
+    let name = keeper_socket_name(session);
+    places.keeper_directories().iter().find_map(|directory| info(&directory.join(&name)).ok())
 }
 
 /// Tells every keeper that a daemon has come up, so that none waits for its next try.

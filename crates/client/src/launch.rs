@@ -13,6 +13,9 @@ use crate::places::Places;
 const REAPER_STACK_BYTES: usize = 64 << 10;
 
 /// The installed program: not the file that a running process was started from, which an upgrade may have removed.
+///
+/// # Errors
+/// If the system does not say what runs here.
 pub fn installed_program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     // The kernel marks a file that was replaced while it ran.

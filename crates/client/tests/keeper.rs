@@ -5,6 +5,7 @@
 
 mod world;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn everything_printed_is_recorded_with_sizes_and_the_end() {
     assert_eq!(output(&records).len(), shown.len());
     assert_eq!(output(&records), shown);
     let resized = records.iter().filter(|(kind, _)| *kind == RecordKind::Resize).map(|(_, bytes)| bytes);
-    let size = resized.filter_map(|bytes| Size::from_payload(bytes)).last().expect("a resize record");
+    let size = resized.filter_map(|bytes| Size::from_payload(bytes)).next_back().expect("a resize record");
     assert_eq!((size.cols, size.rows), (100, 40));
     let (kind, payload) = records.last().expect("an end");
     assert_eq!((*kind, exit_from_payload(payload)), (RecordKind::Exit, Some(ExitStatus::Code(6))));
@@ -149,7 +150,7 @@ fn a_foreign_object_at_the_socket_is_left_alone() {
     symlink("/etc/passwd", &socket).ok();
     // Whoever was first has the path: a link planted there is never followed, replaced or removed.
     if std::fs::symlink_metadata(&socket).is_ok_and(|meta| meta.is_symlink()) {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50)); // gives what must not happen its time
         assert!(std::fs::symlink_metadata(&socket).is_ok_and(|meta| meta.is_symlink()));
         std::fs::remove_file(&socket).expect("removed");
     }
@@ -196,7 +197,7 @@ fn a_second_terminal_that_is_stuck_holds_nobody_up_and_gets_what_it_missed() {
     let missed = second.expect("DONE");
     let mut expected = String::new();
     for number in 1..=50000 {
-        expected.push_str(&format!("{number}\r\n"));
+        expected = expected + &number.to_string() + "\r\n";
     }
     let missed = String::from_utf8_lossy(&missed).into_owned();
     assert!(missed.ends_with(&format!("{expected}DONE")), "{} of {} bytes", missed.len(), expected.len());
@@ -212,7 +213,7 @@ fn a_stuck_first_terminal_bounds_memory() {
     // Nobody reads the terminal: the command waits for it, and so does its output.
     let mut before = world.info().output_bytes;
     wait_until("the session waits for its terminal", || {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20)); // gives what must not happen its time
         let now = world.info().output_bytes;
         std::mem::replace(&mut before, now) == now
     });
@@ -237,7 +238,7 @@ fn an_idle_session_wakes_neither_keeper_nor_terminal() {
     // The connection that asked is closed a moment later; then nothing may happen for a whole second.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1)); // the time over which wakeups are counted
         let now = pids.map(switches);
         if now == before {
             break;
@@ -264,7 +265,6 @@ fn another_user_is_closed_before_a_byte_is_read() {
     if !rustix::process::getuid().is_root() {
         return; // only root can be another user for a moment
     }
-    use std::os::unix::fs::PermissionsExt as _;
     let world = World::new();
     world.detached("mine", "sleep 600");
     let socket = world.socket_list().remove(0);

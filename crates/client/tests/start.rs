@@ -152,7 +152,11 @@ fn only_one_of_many_at_once_gets_the_name() {
                 .expect("starts")
         })
         .collect();
-    let won = children.into_iter().map(|mut child| child.wait().expect("ends")).filter(|s| s.success()).count();
+    let won = children
+        .into_iter()
+        .map(|mut child| child.wait().expect("ends"))
+        .filter(std::process::ExitStatus::success)
+        .count();
     assert_eq!(won, 1);
     assert_eq!(world.socket_list().len(), 1);
 }

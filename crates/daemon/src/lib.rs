@@ -12,6 +12,7 @@ mod server;
 pub mod sessions;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,15 +109,29 @@ pub async fn run(
 /// A listener at the path, and the means to end just that one.
 struct Bound {
     stop: CancellationToken,
-    inode: Option<u64>,
+    path: PathBuf,
+    inode: u64,
 }
 
+/// Binds the usual path, else the fallback: the runtime directory may be gone while sessions live.
 fn listen_at(config: &Config, server: &RpcServer<DaemonProtocol, Server>) -> Result<Bound, RunError> {
-    let socket = socket::bind(&config.places.socket)?;
-    let inode = socket.file().map(socket::SocketFile::inode);
+    let usual = bind_in(&config.places.socket);
+    let socket = match (usual, &config.places.socket_fallback) {
+        (Err(error), Some(fallback)) if *fallback != config.places.socket => bind_in(fallback).map_err(|_| error)?,
+        (bound, _) => bound?,
+    };
+    // Of a socket that was bound here there is always a file.
+    let (path, inode) = socket.file().map_or((PathBuf::new(), 0), |file| (file.path().to_owned(), file.inode()));
     let stop = server.listen(socket).map_err(|source| RunError::System { action: "listen", source })?;
-    info!(socket = %config.places.socket.display(), "serving");
-    Ok(Bound { stop, inode })
+    info!(socket = %path.display(), "serving");
+    Ok(Bound { stop, path, inode })
+}
+
+fn bind_in(path: &Path) -> Result<BoundSocket, BindError> {
+    if let Some(directory) = path.parent() {
+        socket::create_private_dir(directory)?;
+    }
+    socket::bind(path)
 }
 
 /// Binds again whenever the path is gone or another's. Wakes only when something happens in its directory.
@@ -126,20 +141,16 @@ async fn keep_bound(
     mut bound: Bound,
     stop: &CancellationToken,
 ) {
-    let path = &config.places.socket;
     loop {
-        let mut watch = SocketWatch::new(path);
-        while still_bound(path, &bound) {
+        let mut watch = SocketWatch::new(&bound.path);
+        while still_bound(&bound) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = watch.changed() => {}
             }
         }
-        warn!(socket = %path.display(), "the socket is gone from its path; binding it again");
+        warn!(socket = %bound.path.display(), "the socket is gone from its path; binding it again");
         bound.stop.cancel();
-        if let Some(directory) = path.parent() {
-            let _ = socket::create_private_dir(directory);
-        }
         match listen_at(config, server) {
             Ok(again) => bound = again,
             Err(error) => {
@@ -153,9 +164,9 @@ async fn keep_bound(
     }
 }
 
-fn still_bound(path: &std::path::Path, bound: &Bound) -> bool {
+fn still_bound(bound: &Bound) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::symlink_metadata(path).is_ok_and(|found| Some(found.ino()) == bound.inode)
+    std::fs::symlink_metadata(&bound.path).is_ok_and(|found| found.ino() == bound.inode)
 }
 
 /// Monotonic time with the wall clock's beginning, for what is written with a time.

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+/// Looks at a lock file whose holder has not written its id yet, and the pause between two.
+const PID_LOOKS_MAX: u32 = 100;
+const PID_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Why this process may not be the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -43,7 +47,7 @@ impl Lock {
         let mut file = open(path).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: read_pid(&mut file) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: holder_pid(&mut file) }),
             Err(errno) => return Err(failed(errno.into())),
         }
         file.set_len(0).map_err(failed)?;
@@ -63,7 +67,7 @@ impl Lock {
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(read_pid(&mut file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(holder_pid(&mut file)),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -79,6 +83,17 @@ fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// Whoever holds the lock writes its id right after taking it.
+fn holder_pid(file: &mut File) -> Option<u32> {
+    for _ in 0..PID_LOOKS_MAX {
+        if let Some(pid) = read_pid(file) {
+            return Some(pid);
+        }
+        std::thread::sleep(PID_LOOK_EVERY);
+    }
+    None
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {

@@ -23,6 +23,12 @@ use crate::sessions::watch::Watchers;
 /// Longest encoded reply: below what a frame takes.
 const REPLY_BYTES_MAX: usize = 3 << 20;
 
+/// How long the keeper of an ended session may take to go.
+const KEEPER_GONE_WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// Pause between two looks at its lock, whose release sends no event.
+const KEEPER_LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// What queries need to be answered.
 pub(crate) struct Queries {
     config: Config,
@@ -141,6 +147,7 @@ impl Queries {
 
     async fn remove(&self, session: SessionId) -> Reply {
         self.adopter.looked().await;
+        self.keeper_gone(session).await;
         let spools = self.config.places.spools.clone();
         let removed = self.on_store(move |manager| {
             let connected = manager.get(session).is_some_and(|open| open.core().connection().is_some());
@@ -154,6 +161,26 @@ impl Queries {
             Some(Ok(freed_bytes)) => Reply::Removed { freed_bytes },
             Some(Err(failure)) => Reply::Failed(failure),
             None => Reply::Failed(Failure::Invalid { why: "the daemon is ending".into() }),
+        }
+    }
+
+    /// The keeper of an ended session is about to go: waits for that, so that `rm` right after the end works.
+    async fn keeper_gone(&self, session: SessionId) {
+        let until = tokio::time::Instant::now() + KEEPER_GONE_WAIT_MAX;
+        loop {
+            let mut changed = self.watchers.subscribe(session);
+            let spools = self.config.places.spools.clone();
+            let lives = self.on_store(move |manager| {
+                let connected = manager.get(session).is_some_and(|open| open.core().connection().is_some());
+                (connected || spool::is_held(&spools, session)) && manager.logs().has_ended(session)
+            });
+            if lives.await != Some(true) {
+                return;
+            }
+            let step = (tokio::time::Instant::now() + KEEPER_LOOK_EVERY).min(until);
+            if tokio::time::timeout_at(step, changed.changed()).await.is_err() && step == until {
+                return;
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use crate::sessions::manager::SessionManager;
 use crate::sessions::store::Store;
 
 /// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 
 /// Prunes until told to stop.
 pub(crate) struct Pruner {

@@ -8,14 +8,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::chain::Position;
-use crate::record::{RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_MAGIC, Record, RecordHeader};
+use crate::record::{RECORD_HEADER_BYTES, RECORD_MAGIC, Record, RecordHeader};
 use crate::resync::ResyncMap;
 use crate::sealed::SealedCursor;
 use crate::segment::{GRANT_MAGIC, Grant};
-use crate::storage::{StorageFile, read_full_at};
+use crate::storage::{StorageFile, read_full_at, uninterrupted};
 
 /// Bytes that are read at once.
-const READ_BYTES: usize = 128 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// Most bytes that are searched behind damage: more than a segment ever has.
 const SEARCH_BYTES_MAX: u64 = 96 << 20;
@@ -87,8 +87,9 @@ impl Cursor {
 /// The walk over a plain segment.
 pub(crate) struct PlainCursor {
     file: Arc<dyn StorageFile>,
-    /// Bytes of the file from `buf_at` on.
+    /// Its first `filled` bytes are those of the file from `buf_at` on.
     buf: Vec<u8>,
+    filled: usize,
     buf_at: u64,
     /// Place of the next entry.
     at: u64,
@@ -109,7 +110,7 @@ impl std::fmt::Debug for PlainCursor {
 impl PlainCursor {
     /// Over `file` from byte `at`, where `expected` comes.
     pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, expected: Option<Position>) -> Self {
-        Self { file, buf: Vec::new(), buf_at: at, at, expected, last: None, map: None, searches: 0 }
+        Self { file, buf: Vec::new(), filled: 0, buf_at: at, at, expected, last: None, map: None, searches: 0 }
     }
 
     /// Place in the file of the next entry.
@@ -117,23 +118,33 @@ impl PlainCursor {
         self.at
     }
 
+    /// Where the next entry begins in the buffer.
     fn start(&self) -> usize {
-        usize::try_from(self.at - self.buf_at).unwrap_or(usize::MAX)
+        usize::try_from(self.at - self.buf_at).unwrap_or(usize::MAX).min(self.filled)
+    }
+
+    /// What is buffered from the next entry on.
+    fn ahead(&self) -> &[u8] {
+        &self.buf[self.start()..self.filled]
     }
 
     /// Reads until `want` bytes from the next entry on are in the buffer, or all that there are; returns how many there are.
     fn need(&mut self, want: usize) -> io::Result<usize> {
-        let have = self.buf.len().saturating_sub(self.start());
+        let have = self.ahead().len();
         if have >= want {
             return Ok(have);
         }
-        self.buf.drain(..self.start().min(self.buf.len()));
-        self.buf_at = self.at;
-        self.buf.resize(want.max(READ_BYTES), 0);
-        let got = read_full_at(&*self.file, &mut self.buf[have..], self.at + have as u64);
-        self.buf.truncate(have + *got.as_ref().unwrap_or(&0));
-        got?;
-        Ok(self.buf.len())
+        let start = self.start();
+        if self.buf.len() < want.max(READ_BYTES) {
+            let mut larger = vec![0; want.max(READ_BYTES)];
+            larger[..have].copy_from_slice(self.ahead());
+            self.buf = larger;
+        } else {
+            self.buf.copy_within(start..self.filled, 0);
+        }
+        (self.buf_at, self.filled) = (self.at, have);
+        self.filled += read_full_at(&*self.file, &mut self.buf[have..], self.at + have as u64)?;
+        Ok(self.filled)
     }
 
     pub(crate) fn step(&mut self) -> io::Result<Step> {
@@ -146,7 +157,7 @@ impl PlainCursor {
         if let Some(step) = self.entry()? {
             return Ok(step);
         }
-        let len = self.file.stat()?.len;
+        let len = uninterrupted(|| self.file.stat())?.len;
         if self.at >= len {
             return Ok(Step::End(self.at..self.at));
         }
@@ -156,13 +167,13 @@ impl PlainCursor {
     /// The entry at this place, if it is whole and follows.
     fn entry(&mut self) -> io::Result<Option<Step>> {
         let have = self.need(RECORD_HEADER_BYTES)?;
-        let bytes = &self.buf[self.start()..];
+        let bytes = self.ahead();
         let magic = bytes.first_chunk::<2>().copied();
         let len = match magic {
             Some(RECORD_MAGIC) => RecordHeader::read(bytes).map(|header| header.encoded_len()),
             Some(GRANT_MAGIC) => {
                 self.need(crate::segment::GRANT_FIXED_BYTES)?;
-                Grant::announced_len(&self.buf[self.start()..])
+                Grant::announced_len(self.ahead())
             }
             _ => None,
         };
@@ -170,18 +181,18 @@ impl PlainCursor {
         if have < len && self.need(len)? < len {
             return Ok(None);
         }
-        let bytes = &self.buf[self.start()..][..len];
+        let bytes = &self.ahead()[..len];
         if magic == Some(GRANT_MAGIC) {
             let grant = Grant::decode(bytes);
             self.at += if grant.is_some() { len as u64 } else { 0 };
             return Ok(grant.map(Step::Grant));
         }
-        let Ok(record) = Record::decode(bytes) else { return Ok(None) };
-        if self.expected.is_some_and(|expected| !record.header.follows(expected)) {
+        let Ok(Record { header, after, .. }) = Record::decode(bytes) else { return Ok(None) };
+        if self.expected.is_some_and(|expected| !header.follows(expected)) {
             return Ok(None);
         }
-        self.last = Some((record.header, record.after));
-        self.expected = Some(record.after);
+        self.last = Some((header, after));
+        self.expected = Some(after);
         self.at += len as u64;
         Ok(Some(Step::Record))
     }
@@ -214,13 +225,9 @@ impl PlainCursor {
         Ok(Step::Damage(damage))
     }
 
-    /// Drops what is buffered from the next entry on.
+    /// Drops what is buffered, so that it is read again.
     fn forget(&mut self) {
-        self.buf.clear();
-        self.buf_at = self.at;
-        if self.buf.capacity() > RECORD_BYTES_MAX {
-            self.buf = Vec::new();
-        }
+        (self.buf_at, self.filled) = (self.at, 0);
     }
 
     fn unread(&mut self) {
@@ -233,7 +240,7 @@ impl PlainCursor {
 
     fn bytes(&self) -> &[u8] {
         let len = self.last.map_or(0, |(header, _)| header.encoded_len());
-        let end = self.start().min(self.buf.len());
+        let end = self.start();
         &self.buf[end - len.min(end)..end]
     }
 }

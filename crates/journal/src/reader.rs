@@ -118,8 +118,8 @@ enum Found {
 
 /// A walk over the records of a journal that may be growing.
 ///
-/// What is not durable may be taken back by its writer (`new_segment_from`) or replaced; a reader of a living journal
-/// should be given the durable point, or for a spool the written one, with [`Self::set_end`].
+/// What is not durable may be taken back by its writer (`new_segment_from`, or a write that fails halfway) and replaced by
+/// other records: a reader of a living log is told the durable point, one of a spool the written one, with [`Self::set_end`].
 #[derive(Debug)]
 pub struct Reader {
     storage: Arc<dyn Storage>,
@@ -131,6 +131,8 @@ pub struct Reader {
     skip_output: u64,
     /// Only records below this number are given.
     end: Option<Seq>,
+    /// The end was moved: what lies behind the old one may have been replaced since the last look.
+    end_moved: bool,
     current: Option<Current>,
 }
 
@@ -147,6 +149,7 @@ impl Reader {
             next: Seq::FIRST,
             skip_output: 0,
             end: None,
+            end_moved: false,
             current: None,
         };
         reader.look()?;
@@ -166,6 +169,7 @@ impl Reader {
 
     /// From now on only records below `end` are given, as if the journal ended there. May be raised at any time.
     pub fn set_end(&mut self, end: Seq) {
+        self.end_moved |= self.end != Some(end);
         self.end = Some(end);
     }
 
@@ -260,6 +264,23 @@ impl Reader {
         above.filter(|first| first.next_seq >= self.next).min_by_key(|first| first.next_seq)
     }
 
+    /// After the end was moved: a segment that was begun meanwhile may have voided what the current one holds from here on.
+    fn look_behind_end(&mut self) -> Result<(), JournalError> {
+        self.look()?;
+        let owner = self.owner();
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if owner.is_some_and(|owner| owner > current.ordinal) && current.damage.is_none() {
+            self.current = None;
+            return Ok(());
+        }
+        let ordinal = current.ordinal;
+        let limit = self.first_above(ordinal);
+        if let Some(current) = &mut self.current {
+            current.limit = limit;
+        }
+        Ok(())
+    }
+
     /// Opens the segment that holds what comes next; a record range if that was pruned.
     fn enter(&mut self) -> Result<Option<Found>, JournalError> {
         for _ in 0..RELOOKS_MAX {
@@ -300,6 +321,9 @@ impl Reader {
         loop {
             if self.end.is_some_and(|end| self.next >= end) {
                 return Ok(None);
+            }
+            if std::mem::take(&mut self.end_moved) && self.current.is_some() {
+                self.look_behind_end()?;
             }
             let Some(current) = &mut self.current else {
                 if let Some(found) = self.enter()? {
@@ -402,6 +426,11 @@ impl Reader {
         let after = next?;
         let lost = if self.skip_output > 0 { None } else { SeqRange::between(self.next, after.next_seq) };
         self.next = after.next_seq;
+        // Nothing older is there any more: it was dropped while its file was still open here.
+        let oldest = self.known.values().map(|known| known.first.next_seq).min();
+        if let Some(lost) = lost.filter(|_| oldest == Some(after.next_seq)) {
+            return Some(Found::Pruned { lost, after });
+        }
         (lost.is_some() || place.is_some()).then_some(Found::Damage(Damage { place, lost, after }))
     }
 }

@@ -77,7 +77,7 @@ pub enum TailFate {
 
 /// What a journal holds.
 ///
-/// All of it is *written*: after a restart nothing counts as durable until the next sync has succeeded.
+/// All of it is *written*: after a restart what is not in a sealed segment counts as durable only after the next sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// Whose it is; `None` if no segment has a readable header.
@@ -276,10 +276,15 @@ impl Walk<'_> {
         self.enter(first);
         if let (Some(trailer), Some(header)) = (segment.trailer, &segment.header) {
             // What a whole index says was proved when it was written, and each block proves itself when it is read.
-            self.scan.recovery.end = trailer.after;
-            self.scan.recovery.last_time_us = trailer.last_time.max(header.time_before);
             scanned.empty = trailer.after == first;
             scanned.good_end = segment.len;
+            if let Some(limit) = self.limit.filter(|limit| limit.next_seq < trailer.after.next_seq) {
+                // The time of the last record that counts stands in the header of the segment that takes over.
+                self.scan.recovery.end = limit;
+            } else {
+                self.scan.recovery.end = trailer.after;
+                self.scan.recovery.last_time_us = trailer.last_time.max(header.time_before);
+            }
             return Ok(scanned);
         }
         let mut cursor = segment.cursor()?;

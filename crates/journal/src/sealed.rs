@@ -10,10 +10,11 @@ use std::sync::Arc;
 use crate::chain::{Chain, Position, Seq};
 use crate::cursor::Step;
 use crate::record::{RECORD_PAYLOAD_BYTES_MAX, Record, RecordHeader, RecordKind, encode_with_flags, u32_at, u64_at};
-use crate::storage::{StorageFile, read_full_at};
+use crate::storage::{StorageFile, read_full_at, uninterrupted};
 
-/// Unpacked content at which a block is closed: large enough to compress well, small enough to be read for one record.
-const BLOCK_CONTENT_BYTES: usize = 256 << 10;
+/// Unpacked content at which a block is closed: small enough to be unpacked for one record, large enough to compress well.
+/// Half of it costs 7 % more disk (at 256 KiB and below zstd takes other parameters), twice as much saves nothing.
+const BLOCK_CONTENT_BYTES: usize = 512 << 10;
 
 /// Largest unpacked content: a block that was not full, and the largest record.
 const BLOCK_CONTENT_BYTES_MAX: usize = 1_310_720;
@@ -298,7 +299,7 @@ impl fmt::Debug for SealedCursor {
 impl SealedCursor {
     /// Over `file`, whose blocks begin at byte `start`, where `first` comes.
     pub(crate) fn new(file: Arc<dyn StorageFile>, start: u64, first: Position) -> io::Result<Self> {
-        let len = file.stat()?.len;
+        let len = uninterrupted(|| file.stat())?.len;
         let indexed = read_index(&*file, start, len)?;
         let trailer = indexed.as_ref().map(|(trailer, _)| *trailer);
         let (blocks, blocks_end) = match indexed {

@@ -368,10 +368,10 @@ impl<P: Protocol> Connection<P> {
         self.link.start_call(&request, wait).await
     }
 
-    /// Ends this connection; a reconnecting client dials again at once. For a caller that has learnt that nothing more
-    /// can be learnt here.
+    /// Gives this connection up, and no more than it: its calls end with [`CallError::ConnectionLost`], and a
+    /// reconnecting client dials again, at once if a call was answered on it since it came into use.
     pub fn end(&self) {
-        self.link.end(DownReason::Closed);
+        self.link.end(DownReason::GivenUp);
     }
 
     /// Enqueues a request on this connection now; see [`RpcClient::start_call`].

@@ -37,6 +37,9 @@ pub enum DownReason {
     /// This side closed it: `close`, the last handle dropped, or its runtime ended.
     #[error("closed by this side")]
     Closed,
+    /// This side gave up this one connection; see [`Connection::end`](crate::Connection::end).
+    #[error("given up by this side")]
+    GivenUp,
     /// The peer closed it, or died.
     #[error("the peer has closed the connection")]
     PeerClosed,

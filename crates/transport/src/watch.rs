@@ -1,4 +1,5 @@
-//! Tells when a socket may have appeared at a path, so that a waiting client need not sleep its whole delay.
+//! Tells when a socket may have appeared at a path, or gone from it, so that whoever waits for one need not sleep its
+//! whole delay, and whoever owns one learns that it was taken away.
 //!
 //! Promises only speed: without inotify (the system allows few instances), or without the directory, `changed` never
 //! ends and the caller's own delays remain. Knows nothing of connections.

@@ -31,7 +31,7 @@ fn an_idle_connection_never_wakes_either_end() {
     // Timers that were set for the burst run out; each fires once and none is set again.
     std::thread::sleep(Duration::from_millis(2700));
     let before = parks();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(1500)); // the time over which wakeups are counted
     assert_eq!(parks() - before, 0, "wakeups while idle");
     runtime.block_on(async {
         assert_eq!(number(patient("an answer", client.call(Ask::Echo(1))).await), 1);

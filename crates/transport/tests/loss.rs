@@ -174,7 +174,7 @@ async fn a_slow_answer_of_a_living_server_is_waited_for() {
     let server = Server::start(&home.socket());
     let client = connect(&home.socket()).await;
     let call = client.start_call(&Ask::Gate(1));
-    tokio::time::sleep(PING_AFTER + PONG_WAIT_MAX + Duration::from_millis(250)).await;
+    tokio::time::sleep(PING_AFTER + PONG_WAIT_MAX + Duration::from_millis(250)).await; // longer than any heartbeat: silence must stay silence
     server.seen.open_gate(1);
     assert_eq!(number(patient("the answer", call).await), 1);
     assert_eq!(server.seen.connected(), 1);

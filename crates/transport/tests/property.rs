@@ -97,7 +97,7 @@ async fn run(steps: Vec<Step>) {
                 server = start(&home);
             }
             Step::ReconnectNow => client.reconnect_now(),
-            Step::Breathe => tokio::time::sleep(Duration::from_millis(1)).await,
+            Step::Breathe => tokio::time::sleep(Duration::from_millis(1)).await, // lets the other side run: one step of the history
             _ => {}
         }
     }
@@ -110,7 +110,7 @@ async fn run(steps: Vec<Step>) {
     let opening = async {
         loop {
             server.seen.open_gate(0);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await; // lets the other side run: one step of the history
         }
     };
     tokio::select! {
@@ -129,13 +129,14 @@ async fn judge(kept: Kept) {
     match (outcome, kept.step) {
         (Ok(answer), step) => {
             assert_eq!(Some(answer.generation), kept.generation);
-            let expected = match step {
-                Step::Call => kept.number,
-                Step::Gated => 0,
-                Step::Pushes => 3,
+            let Told::Number(number) = answer.response else { panic!("{:?}", answer.response) };
+            match step {
+                Step::Call => assert_eq!(number, kept.number),
+                Step::Gated => assert_eq!(number, 0),
+                // Closed on another thread while its handler pushes, a connection takes only some of them.
+                Step::Pushes => assert!(number <= 3, "{number}"),
                 other => panic!("{other:?} was answered"),
-            };
-            assert_eq!(answer.response, Told::Number(expected));
+            }
         }
         (Err(CallError::Disconnected | CallError::ConnectionLost { .. } | CallError::ShuttingDown), _)
         | (Err(CallError::Deadline { .. }), Step::Hopeless)

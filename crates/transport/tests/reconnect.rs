@@ -204,6 +204,31 @@ async fn a_clone_kept_by_on_reconnect_is_harmless() {
     assert!(matches!(second.call(Ask::Echo(1)).await.unwrap_err(), CallError::Closed { .. }));
 }
 
+/// Giving up one connection is not closing the client: nothing may take it for that.
+#[tokio::test]
+async fn a_connection_that_is_given_up_is_replaced() {
+    let home = Home::new();
+    let _server = Server::start(&home.socket());
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let client = connect_unix_lazy(home.socket(), ReconnectPolicy::default(), {
+        let kept = Arc::clone(&kept);
+        move |connection: Connection<Echo>| {
+            kept.lock().unwrap().push(connection);
+            async { Ok(()) }
+        }
+    });
+    let mut events = client.events();
+    assert!(matches!(next(&mut events).await, Event::Up { generation: 1 }));
+    let waiting = client.start_call(&Ask::Hang);
+    kept.lock().unwrap()[0].end();
+    let late = client.call(Ask::Echo(1)).await.unwrap_err();
+    assert_eq!(late, CallError::Disconnected);
+    let lost = patient("the call's end", waiting).await.unwrap_err();
+    assert!(matches!(lost, CallError::ConnectionLost { .. }), "{lost:?}");
+    assert!(matches!(next(&mut events).await, Event::Down { generation: 1, reason: DownReason::GivenUp }));
+    assert!(matches!(next(&mut events).await, Event::Up { generation: 2 }));
+}
+
 #[tokio::test]
 async fn an_answer_on_a_new_connection_never_reaches_a_call_of_the_old_one() {
     let home = Home::new();
@@ -355,15 +380,16 @@ async fn the_watch_survives_the_disappearance_of_its_directory() {
 async fn a_watch_tells_of_its_socket_and_of_nothing_else() {
     let home = Home::new();
     let mut watch = SocketWatch::new(&home.socket());
-    let mut changed = std::pin::pin!(watch.changed());
     std::fs::write(home.run().join("other"), b"").unwrap();
     tokio::select! {
         biased;
-        () = &mut changed => panic!("another file is none of its business"),
-        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        () = watch.changed() => panic!("another file is none of its business"),
+        () = tokio::time::sleep(Duration::from_millis(20)) => {} // bounds the wait for what must not come
     }
     std::fs::write(home.socket(), b"").unwrap();
-    patient("the change", changed).await;
+    patient("the appearance", watch.changed()).await;
+    std::fs::remove_file(home.socket()).unwrap();
+    patient("the disappearance", watch.changed()).await;
 }
 
 /// Reset on connect, a server that takes connections and drops them would be dialled in a tight loop.

@@ -41,7 +41,7 @@ impl World {
         let response = match request {
             Asked::Start(start) => self.execute_start(id, &start),
             Asked::Append(request, records) => self.execute_append(id, request, &records),
-            Asked::Gap(gap) => self.execute_gap(id, gap),
+            Asked::Gap(gap) => self.execute_gap(id, &gap),
         };
         self.note(|| format!("{id:?} keeper {}: {what} -> {response:?}", self.links[l].keeper));
         if let Some(id) = started {
@@ -126,13 +126,13 @@ impl World {
         response
     }
 
-    fn execute_gap(&mut self, id: ConnectionId, gap: Gap) -> SessionResponse {
+    fn execute_gap(&mut self, id: ConnectionId, gap: &Gap) -> SessionResponse {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(&gap.session) else {
             return SessionResponse::Refused(shellkeep_protocol::session::Refused::Unknown);
         };
         let before = session.core().end_position();
-        let response = session.gap(&gap, now);
+        let response = session.gap(gap, now);
         self.check_holder(id, gap.session, before);
         if matches!(response, SessionResponse::Written { .. }) {
             self.tally.gaps += 1;
@@ -217,11 +217,15 @@ impl World {
                     continue;
                 }
                 Output::Reconnect => {
-                    link.into_iter().for_each(|l| self.keeper_hangs_up(l));
+                    if let Some(l) = link {
+                        self.keeper_hangs_up(l);
+                    }
                     continue;
                 }
                 Output::Fork => {
-                    link.into_iter().for_each(|l| self.keeper_hangs_up(l));
+                    if let Some(l) = link {
+                        self.keeper_hangs_up(l);
+                    }
                     self.fork(k);
                     continue;
                 }

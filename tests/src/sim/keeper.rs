@@ -132,6 +132,7 @@ impl AbandonedSpool<[Rec]> for Abandoned<'_> {
 
 /// One keeper, alive or dead.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // facts of the world that are independent of each other
 pub(super) struct Keeper {
     pub(super) core: KeeperCore,
     pub(super) writer: WriterId,

@@ -421,16 +421,15 @@ impl World {
         if !self.sessions.contains_key(&id) {
             let log = SimLog { disk: Rc::clone(&self.disk), session: id, silent_gaps: self.bug == Bug::SilentGap };
             let found = self.disk.borrow().logs.get(&id).map(|log| log.recover(self.now));
-            let core = match found {
-                Some(core) => core,
-                None => {
-                    let store = StoreId::from_bytes(self.id());
-                    let made = self.disk.borrow_mut().create(id, store, writer);
-                    if made.is_err() {
-                        return Err(super::daemon::no_space());
-                    }
-                    SessionCore::new(store, writer)
+            let core = if let Some(core) = found {
+                core
+            } else {
+                let store = StoreId::from_bytes(self.id());
+                let made = self.disk.borrow_mut().create(id, store, writer);
+                if made.is_err() {
+                    return Err(super::daemon::no_space());
                 }
+                SessionCore::new(store, writer)
             };
             self.sessions.insert(id, Session::new(id, core, log));
         }

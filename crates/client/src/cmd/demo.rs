@@ -119,7 +119,7 @@ impl World {
         }
         bar.finish_and_clear();
         std::fs::write(self.home.join("stop"), "").map_err(|error| failed("stop the session", &error))?;
-        self.until("the session ends", || Ok(keepers::running(&self.places).is_empty().then_some(())))?;
+        self.until("the session ends", || Ok(keepers::all(&self.places).is_empty().then_some(())))?;
         let printed = std::fs::read(self.home.join("printed")).map_err(|error| failed("read the copy", &error))?;
         let mut recorded = self.output(&["output", &session])?;
         if options.sabotage {
@@ -181,11 +181,12 @@ impl World {
         Ok(String::from_utf8_lossy(&self.output(args)?).into_owned())
     }
 
-    /// Ends whatever is left: sessions first, then the daemon.
+    /// Ends whatever is left: sessions first, then the daemon, which a keeper would start again.
     fn clean_up(&self) {
-        for keeper in keepers::running(&self.places) {
+        for keeper in keepers::all(&self.places) {
             let _ = self.shellkeep(&["kill", &keeper.info.session.to_string()]);
         }
+        let _ = self.until("all keepers are gone", || Ok(keepers::all(&self.places).is_empty().then_some(())));
         let _ = super::daemon::stop(&self.places);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use shellkeep_journal::Seq;
@@ -11,14 +12,20 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
     CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply, SessionInfo, SessionState,
 };
-use shellkeep_protocol::session::GapReason;
+use shellkeep_protocol::session::{ExitStatus, GapReason};
 
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::names::SessionRef;
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome};
+use crate::report::{self, Exit, Failure, Outcome};
+
+/// How long the daemon may take to have what the keeper had when we were asked.
+const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
+
+/// How long one look for it may wait, in milliseconds.
+const CATCH_UP_STEP_MS: u32 = 20;
 
 /// Bytes of record that `tail` begins with.
 const TAIL_BYTES: usize = 16 << 10;
@@ -61,7 +68,7 @@ pub(crate) fn ls(places: &Places, all: bool, json: bool) -> Outcome {
 fn listed(places: &Places, all: bool) -> Result<Vec<Listed>, Failure> {
     let recorded = sessions(&DaemonLink::reach(places)?, true)?;
     let mut living: HashMap<SessionId, Info> =
-        keepers::running(places).into_iter().map(|keeper| (keeper.info.session, keeper.info)).collect();
+        keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info)).collect();
     let mut listed: Vec<(SessionId, Listed)> = Vec::new();
     for info in recorded {
         let session = info.session;
@@ -71,53 +78,64 @@ fn listed(places: &Places, all: bool) -> Result<Vec<Listed>, Failure> {
         }
     }
     // Keepers that no daemon has heard of yet.
-    listed.extend(living.into_values().map(|info| (info.session, from_keeper(&info))));
+    let unheard = living.into_values().filter(|info| all || info.exit.is_none());
+    listed.extend(unheard.map(|info| (info.session, from_keeper(&info))));
     listed.sort_by_key(|(session, _)| std::cmp::Reverse(*session));
     Ok(listed.into_iter().map(|(_, row)| row).collect())
 }
 
 fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
-    let is_running = info.state == SessionState::Running;
-    let pid = |pid: u32| (is_running && pid != 0).then_some(pid);
+    // The keeper knows of the end before the daemon does.
+    let exit = info.exit.or(keeper.and_then(|keeper| keeper.exit));
+    let state = match (exit, info.state) {
+        (Some(_), _) => "ended",
+        (None, _) if keeper.is_some() => "running",
+        (None, SessionState::Lost) => "lost",
+        (None, _) => "running",
+    };
+    let pid = |pid: u32| (state == "running" && pid != 0).then_some(pid);
+    let is_over = state != "running";
     Listed {
         id: info.session.to_string(),
         name: info.attrs.name,
-        state: match info.state {
-            SessionState::Running => "running",
-            SessionState::Ended => "ended",
-            SessionState::Lost => "lost",
-        },
+        state,
         attached: keeper.map_or(0, |keeper| keeper.attached),
         connected: info.connected,
-        pid: keeper.map_or_else(|| pid(info.attrs.pid), |keeper| pid(keeper.pid)),
+        pid: pid(keeper.map_or(info.attrs.pid, |keeper| keeper.pid)),
         keeper_pid: pid(info.attrs.keeper_pid),
         command: command_line(&info.attrs.command),
         cwd: keeper.map_or(info.attrs.cwd, |keeper| keeper.cwd.clone()),
         started_at: utc(info.attrs.started_at_us),
-        ended_at: info.ended_at_us.map(utc),
-        exit_code: info.exit.map(shellkeep_protocol::session::ExitStatus::code),
+        ended_at: info.ended_at_us.or(is_over.then(now_us)).map(utc),
+        exit_code: exit.map(ExitStatus::code),
         output_bytes: keeper.map_or(info.output_bytes, |keeper| keeper.output_bytes.max(info.output_bytes)),
         gaps: info.gaps,
     }
 }
 
 fn from_keeper(info: &Info) -> Listed {
+    let is_over = info.exit.is_some();
     Listed {
         id: info.session.to_string(),
         name: info.name.clone(),
-        state: "running",
+        state: if is_over { "ended" } else { "running" },
         attached: info.attached,
         connected: info.connected,
-        pid: (info.pid != 0).then_some(info.pid),
-        keeper_pid: Some(info.keeper_pid),
+        pid: (!is_over && info.pid != 0).then_some(info.pid),
+        keeper_pid: (!is_over).then_some(info.keeper_pid),
         command: command_line(&info.command),
         cwd: info.cwd.clone(),
         started_at: utc(info.started_at_us),
-        ended_at: None,
-        exit_code: None,
+        ended_at: is_over.then(|| utc(now_us())),
+        exit_code: info.exit.map(ExitStatus::code),
         output_bytes: info.output_bytes,
         gaps: 0,
     }
+}
+
+fn now_us() -> u64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Arguments as one string, quoted where a shell would need it.
@@ -205,7 +223,7 @@ fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure>
 }
 
 /// The recorded session that is meant: by id, by name (a running one first, else the newest), by prefix, or the last.
-fn find(link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
     let text = match wanted {
         Some(SessionRef::Id(id)) => return Ok(*id),
         None => match keepers::around_us() {
@@ -218,22 +236,47 @@ fn find(link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Fai
         Some(SessionRef::Last) => None,
         Some(SessionRef::NameOrPrefix(text)) => Some(text),
     };
-    let all = sessions(link, true)?;
+    let all = known(places, link)?;
     let Some(text) = text else {
-        return all.first().map(|info| info.session).ok_or_else(|| Failure::refused("nothing is recorded yet"));
+        return all.first().map(|known| known.session).ok_or_else(|| Failure::refused("nothing is recorded yet"));
     };
-    let named = |info: &&SessionInfo| info.attrs.name.as_deref() == Some(text);
-    let running = all.iter().filter(named).find(|info| info.state == SessionState::Running);
-    if let Some(info) = running.or_else(|| all.iter().find(named)) {
-        return Ok(info.session);
+    let named = |known: &&Known| known.name.as_deref() == Some(text);
+    let running = all.iter().filter(named).find(|known| known.is_running);
+    if let Some(known) = running.or_else(|| all.iter().find(named)) {
+        return Ok(known.session);
     }
-    let mut matching = all.iter().filter(|info| info.session.to_string().starts_with(text));
+    let mut matching = all.iter().filter(|known| known.session.to_string().starts_with(text));
     match (matching.next(), matching.count()) {
-        (Some(info), 0) => Ok(info.session),
+        (Some(known), 0) => Ok(known.session),
         (Some(_), others) => Err(Failure::refused(format_args!("{text} is the beginning of {} sessions", others + 1))),
         (None, _) => Err(Failure::refused(format_args!("no session is called {text}"))
             .with_hint("\"shellkeep ls --all\" lists the recorded ones")),
     }
+}
+
+/// A session that somebody knows of.
+struct Known {
+    session: SessionId,
+    name: Option<String>,
+    is_running: bool,
+}
+
+/// What the daemon has recorded and what keepers keep, newest first.
+fn known(places: &Places, link: &DaemonLink) -> Result<Vec<Known>, Failure> {
+    let kept = keepers::all(places).into_iter().map(|keeper| Known {
+        session: keeper.info.session,
+        name: keeper.info.name,
+        is_running: keeper.info.exit.is_none(),
+    });
+    let mut all: Vec<Known> = kept.collect();
+    for info in sessions(link, true)? {
+        if !all.iter().any(|known| known.session == info.session) {
+            let is_running = info.state == SessionState::Running;
+            all.push(Known { session: info.session, name: info.attrs.name, is_running });
+        }
+    }
+    all.sort_by_key(|known| std::cmp::Reverse(known.session));
+    Ok(all)
 }
 
 /// How a recorded stream is read.
@@ -255,9 +298,8 @@ pub(crate) fn output(places: &Places, args: &Output) -> Outcome {
             .with_hint("\"--command\" and \"--plain\" come with the index of commands"));
     }
     let link = DaemonLink::reach(places)?;
-    let session = find(&link, Some(&args.session))?;
-    let mut printer = Printer { out: std::io::stdout(), last_bytes: None, held: VecDeque::new() };
-    printer.print(&link, session, Follow::No)
+    let session = find(places, &link, Some(&args.session))?;
+    Printer::new(places, session, None).print(&link, session, Follow::No)
 }
 
 /// `shellkeep tail`: the newest recorded bytes; with `-f` what comes, until the session ends.
@@ -266,9 +308,9 @@ pub(crate) fn output(places: &Places, args: &Output) -> Outcome {
 /// As [`output`].
 pub(crate) fn tail(places: &Places, args: &Tail) -> Outcome {
     let link = DaemonLink::reach(places)?;
-    let session = find(&link, Some(&args.session))?;
-    let mut printer = Printer { out: std::io::stdout(), last_bytes: Some(TAIL_BYTES), held: VecDeque::new() };
-    printer.print(&link, session, if args.follow { Follow::UntilEnd } else { Follow::No })
+    let session = find(places, &link, Some(&args.session))?;
+    let follow = if args.follow { Follow::UntilEnd } else { Follow::No };
+    Printer::new(places, session, Some(TAIL_BYTES)).print(&link, session, follow)
 }
 
 /// Puts a record on stdout.
@@ -277,15 +319,39 @@ struct Printer {
     /// So many of the bytes that are there now, then all that come.
     last_bytes: Option<usize>,
     held: VecDeque<u8>,
+    /// Bytes of output up to here, lost ones included.
+    reached: u64,
+    /// Bytes of output that the keeper had when we were asked: the daemon has them soon.
+    goal: u64,
+    is_kept: bool,
+    until: Instant,
 }
 
 impl Printer {
+    fn new(places: &Places, session: SessionId, last_bytes: Option<usize>) -> Self {
+        let keeper = keepers::of(places, session);
+        Self {
+            out: std::io::stdout(),
+            last_bytes,
+            held: VecDeque::new(),
+            reached: 0,
+            goal: keeper.as_ref().map_or(0, |keeper| keeper.output_bytes),
+            is_kept: keeper.is_some(),
+            until: Instant::now() + CATCH_UP_WAIT_MAX,
+        }
+    }
+
     fn print(&mut self, link: &DaemonLink, session: SessionId, follow: Follow) -> Outcome {
         let mut from = Seq::FIRST;
         let mut is_new = false;
         loop {
-            let wait_ms = if is_new { READ_WAIT_MS_MAX } else { 0 };
-            let Chunk { items, next, is_last } = read(link, session, from, wait_ms)?;
+            let behind = self.reached < self.goal && Instant::now() < self.until;
+            let wait_ms = match (is_new, behind) {
+                (true, _) => READ_WAIT_MS_MAX,
+                (false, true) => CATCH_UP_STEP_MS,
+                (false, false) => 0,
+            };
+            let Some(Chunk { items, next, is_last }) = self.read(link, session, from, wait_ms)? else { continue };
             let nothing = items.is_empty();
             for item in items {
                 if !self.take(item, is_new)? {
@@ -293,21 +359,41 @@ impl Printer {
                 }
             }
             from = next;
-            if nothing && !is_new {
+            let behind = self.reached < self.goal && Instant::now() < self.until;
+            if nothing && !is_new && !behind {
                 is_new = true;
                 let held = std::mem::take(&mut self.held);
                 if !self.write(&Vec::from(held))? {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            if is_last || (is_new && follow == Follow::No) {
+            if (is_last && !behind) || (is_new && follow == Follow::No) {
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
 
+    /// `None` when the daemon has not heard of the session yet and its keeper is about to tell it.
+    fn read(&self, link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Option<Chunk>, Failure> {
+        let query = Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms };
+        match link.ask(&query) {
+            Ok(Reply::Chunk(chunk)) => Ok(Some(chunk)),
+            Ok(_) => Err(Failure::bug(&"the daemon answered another question")),
+            Err(failure) if failure.exit == Exit::Refused && self.is_kept && Instant::now() < self.until => {
+                std::thread::sleep(Duration::from_millis(CATCH_UP_STEP_MS.into()));
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// False when nobody reads any more.
     fn take(&mut self, item: Item, is_new: bool) -> Result<bool, Failure> {
+        self.reached += match &item {
+            Item::Output { bytes, .. } => bytes.len() as u64,
+            Item::Gap { output_bytes, .. } => *output_bytes,
+            _ => 0,
+        };
         match item {
             Item::Output { bytes, .. } => match self.last_bytes.filter(|_| !is_new) {
                 None => self.write(&bytes),
@@ -331,14 +417,6 @@ impl Printer {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
         }
-    }
-}
-
-fn read(link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Chunk, Failure> {
-    let query = Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms };
-    match link.ask(&query)? {
-        Reply::Chunk(chunk) => Ok(chunk),
-        _ => Err(Failure::bug(&"the daemon answered another question")),
     }
 }
 
@@ -367,7 +445,7 @@ fn describe(item: &Item) -> String {
 pub(crate) fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let chosen = match wanted {
-        Some(_) => vec![find(&link, wanted)?],
+        Some(_) => vec![find(places, &link, wanted)?],
         None => sessions(&link, true)?.into_iter().map(|info| info.session).collect(),
     };
     let mut is_whole = true;
@@ -381,7 +459,9 @@ pub(crate) fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
         let mut text =
             format!("{session}  {word}: {} records, {} of output\n", verified.records, bytes(verified.output_bytes));
         for item in &verified.findings {
-            text.push_str(&format!("  {}\n", report::printable(&describe(item))));
+            text.push_str("  ");
+            text.push_str(&report::printable(&describe(item)));
+            text.push('\n');
         }
         report::result(&text)?;
     }
@@ -394,7 +474,7 @@ pub(crate) fn verify(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
 /// If it runs, or is unknown, or the daemon cannot be had.
 pub(crate) fn rm(places: &Places, wanted: &SessionRef) -> Outcome {
     let link = DaemonLink::reach(places)?;
-    let session = find(&link, Some(wanted))?;
+    let session = find(places, &link, Some(wanted))?;
     match link.ask(&Query::Remove { session }) {
         Ok(Reply::Removed { freed_bytes }) => {
             report::notice(format_args!("removed {session}, {} freed", bytes(freed_bytes)));

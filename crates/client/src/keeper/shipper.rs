@@ -149,6 +149,8 @@ async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>
         let deadline = ship.next_deadline();
         tokio::select! {
             biased;
+            // First: a session that never stops printing must not keep a daemon from being started.
+            () = sleep_until(deadline) => ship.tick(),
             event = events.next() => match event {
                 Some(event) => ship.event(&event),
                 None => break,
@@ -163,7 +165,6 @@ async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>
                 Some(Command::Finish(ending)) => ship.ending = Some(ending),
                 None => break,
             },
-            () = sleep_until(deadline) => ship.tick(),
         }
         let is_over = ship.settle();
         is_live.store(ship.shared.lock().core.is_live(), Ordering::Relaxed);
@@ -224,16 +225,15 @@ impl Shared {
         for output in outputs {
             let (session, epoch) = (self.core.session(), self.core.epoch());
             let request = match output {
-                Output::Append { from, prev_chain, to } => match self.spool.records(from, to) {
-                    Some(records) => {
+                Output::Append { from, prev_chain, to } => {
+                    if let Some(records) = self.spool.records(from, to) {
                         SessionRequest::Append(Append { session, epoch, first_seq: from, prev_chain, records })
-                    }
-                    None => {
+                    } else {
                         // Dropped or damaged since the core looked: it will see a gap when it looks again.
                         self.core.unsent(from, prev_chain);
                         break;
                     }
-                },
+                }
                 Output::Gap { from, to_before, reason } => SessionRequest::Gap(Gap {
                     session,
                     epoch,

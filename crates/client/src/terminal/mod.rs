@@ -238,13 +238,12 @@ impl Loop {
         if !self.input_open || self.released_by.is_some() {
             return false;
         }
-        match &self.input {
-            Some(input) => input.accepts(),
-            None => {
-                let mut polled = [PollFd::new(self.sender.socket(), PollFlags::OUT)];
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
-            }
+        if let Some(input) = &self.input {
+            input.accepts()
+        } else {
+            let mut polled = [PollFd::new(self.sender.socket(), PollFlags::OUT)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
         }
     }
 

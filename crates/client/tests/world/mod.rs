@@ -197,7 +197,7 @@ impl Tty {
         if rustix::event::poll(&mut polled, Some(&timeout)).expect("poll") == 0 {
             return false;
         }
-        let mut chunk = [0; 65536];
+        let mut chunk = vec![0; 65536];
         match self.master.read(&mut chunk) {
             Ok(count) => {
                 self.seen.extend_from_slice(&chunk[..count]);
@@ -303,7 +303,7 @@ pub fn is_so_within(wait: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         if Instant::now() > deadline {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2)); // between two looks at a state that sends no event
     }
     true
 }

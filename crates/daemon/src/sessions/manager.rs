@@ -242,13 +242,12 @@ impl SessionManager {
     ) -> Result<&mut Session<JournalLog>, WriteFailure> {
         let id = start.session;
         if !self.open.contains_key(&id) {
-            let session = match self.logs.open(id, now)? {
-                Some(session) => session,
-                None => {
-                    let store = StoreId::random().map_err(|_| WriteFailure::Storage)?;
-                    let log = self.logs.create(start, store)?;
-                    Session::new(id, SessionCore::new(store, start.writer), log)
-                }
+            let session = if let Some(session) = self.logs.open(id, now)? {
+                session
+            } else {
+                let store = StoreId::random().map_err(|_| WriteFailure::Storage)?;
+                let log = self.logs.create(start, store)?;
+                Session::new(id, SessionCore::new(store, start.writer), log)
             };
             self.open.insert(id, session);
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::chain::Position;
+use crate::chain::{Position, Seq};
 use crate::error::JournalError;
 use crate::recover::{Finding, Recovery, Scan, TailFate, scan};
 use crate::segment::{FileKind, Identity, SegmentHeader};
@@ -114,7 +114,7 @@ impl NewJournal {
         }
         let path = dir.join(FileKind::Plain.name(FIRST_ORDINAL));
         let file = Arc::new(WrittenFile::new(self.file.into(), path));
-        let mut syncs = SyncState::new();
+        let mut syncs = SyncState::new(Seq::NONE);
         if synced {
             syncs.published(FIRST_ORDINAL, &file, self.len);
         }
@@ -170,7 +170,7 @@ impl Journal {
 
     /// Opens a journal to go on with it: recovers, sets a torn tail aside, clears what unfinished work left behind.
     ///
-    /// Needs no free space. Nothing counts as durable until a ticket has synced; make one at once.
+    /// Needs no free space. Only sealed segments count as durable until a ticket has synced; make one at once.
     ///
     /// # Errors
     /// `NotFound`; `NoIdentity` if no segment has a readable header; `Version`; `Io` if a file cannot be read.
@@ -181,7 +181,9 @@ impl Journal {
         };
         tidy(&*storage, dir, &scan);
         let options = options.within_bounds();
-        let mut syncs = SyncState::new();
+        // Sealed segments were synced before they got their names.
+        let first_plain = scan.segments.iter().find(|segment| !segment.sealed).map(|segment| segment.first);
+        let mut syncs = SyncState::new(first_plain.unwrap_or(scan.recovery.end).next_seq.prev());
         if options.durability == Durability::Synced {
             for segment in scan.segments.iter().filter(|segment| !segment.sealed) {
                 syncs.found_file(segment.ordinal, segment.first.next_seq, segment.len);

@@ -41,7 +41,7 @@ impl Journal {
     /// Goes on in a new segment with record `seq`; whatever was held from there on is void. The files of a failed sync are
     /// never used again, and tickets made before acknowledge nothing.
     ///
-    /// After a failed sync `seq` is at most one beyond the last durable record. Returns the place where the journal ends now.
+    /// After a failed sync `seq` is at most one beyond [`Self::durable`]; what else its writer knows to be durable, `assume_durable` says. Returns the place where the journal ends now.
     ///
     /// # Errors
     /// `NoSuchPlace` if no record here begins or ends there; `NotDurable`; `NoSpace` and `Io`: nothing has changed.

@@ -97,8 +97,8 @@ pub(super) struct SyncState {
 }
 
 impl SyncState {
-    pub(super) fn new() -> Self {
-        Self { files: Vec::new(), names: 0, names_synced: 0, generation: 0, durable: Seq::NONE }
+    pub(super) fn new(durable: Seq) -> Self {
+        Self { files: Vec::new(), names: 0, names_synced: 0, generation: 0, durable }
     }
 
     /// A file that recovery found and that may hold what was never synced.
@@ -337,7 +337,15 @@ impl Journal {
         Some(syncs.durable)
     }
 
-    /// The last record that is known to be durable; 0 after `open`, until a ticket has synced.
+    /// Takes the writer's word that records up to `up_to` were acknowledged as durable in an earlier life of this journal:
+    /// it no longer has them. They stay where they are, even in a file that may not be written to any more.
+    pub fn assume_durable(&mut self, up_to: Seq) {
+        let known = up_to.min(self.end.next_seq.prev());
+        self.syncs.durable = self.syncs.durable.max(known);
+    }
+
+    /// The last record that is known to be durable. After `open` only what is in sealed segments, until a ticket has
+    /// synced or [`Self::assume_durable`] was called.
     pub fn durable(&self) -> Seq {
         self.syncs.durable
     }

@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers outside of `#[test]` functions
 #![allow(clippy::cast_possible_truncation)] // sizes of tests
 
+mod damage;
+mod faults;
 mod journal;
 mod kit;
+mod reader;
+mod real;
 mod record;
+mod sealed;

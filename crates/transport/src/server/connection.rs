@@ -126,7 +126,6 @@ struct Driver<P: Protocol> {
     /// Ids of one batch whose callers have gone.
     cancelled: Vec<u64>,
     draining: Option<GoodbyeReason>,
-    said_goodbye: bool,
     handler_wait: Duration,
     write_wait: Duration,
 }
@@ -143,7 +142,6 @@ impl<P: Protocol> Driver<P> {
             requests_read: 0,
             cancelled: Vec::new(),
             draining: None,
-            said_goodbye: false,
             handler_wait: options.handler_wait,
             write_wait: options.write_wait,
         }
@@ -186,9 +184,10 @@ impl<P: Protocol> Driver<P> {
         }
     }
 
-    /// Whether the client has taken enough of its answers to be worked for.
+    /// Whether the client has taken enough of its answers to be worked for, and was not taken leave of.
     fn is_open(&self) -> bool {
-        self.wire.lock().out.pending() < OUT_BYTES_HIGH
+        let state = self.wire.lock();
+        state.out.pending() < OUT_BYTES_HIGH && !state.said_goodbye
     }
 
     /// Whether there may be more to read at once.
@@ -352,9 +351,8 @@ impl<P: Protocol> Driver<P> {
         let was_open = state.out.pending() < OUT_BYTES_HIGH;
         let was_blocked = state.out.blocked_since.is_some();
         let drained = self.draining.filter(|_| handlers_done && was_open);
-        if let Some(reason) = drained.filter(|_| !std::mem::replace(&mut self.said_goodbye, true)) {
-            let requests_read = self.requests_read;
-            state.append(&Envelope::Goodbye { reason, requests_read });
+        if let Some(reason) = drained {
+            state.say_goodbye(reason, self.requests_read);
         }
         state.out.flush(cx)?;
         if let Some(reason) = drained.filter(|_| state.out.pending() == 0) {
@@ -370,8 +368,7 @@ impl<P: Protocol> Driver<P> {
     /// Tells the client why, if that is possible without waiting.
     fn say_goodbye(&mut self, reason: GoodbyeReason) -> End {
         let state = &mut *self.wire.lock();
-        let requests_read = self.requests_read;
-        state.append(&Envelope::Goodbye { reason, requests_read });
+        state.say_goodbye(reason, self.requests_read);
         let mut nobody = TaskContext::from_waker(std::task::Waker::noop());
         match state.out.flush(&mut nobody) {
             Ok(()) => End::Closed(reason),

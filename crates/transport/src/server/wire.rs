@@ -38,6 +38,8 @@ pub(crate) struct Wire<P> {
 pub(crate) struct State {
     pub(crate) out: Outbound,
     pub(crate) close: Option<(GoodbyeReason, Manner)>,
+    /// Nothing may follow a goodbye. Until it is said, handlers that still run may push as well as answer.
+    pub(crate) said_goodbye: bool,
     ended: bool,
 }
 
@@ -53,7 +55,7 @@ pub(crate) enum Manner {
 impl<P: Protocol> Wire<P> {
     pub(crate) fn new(stream: Arc<UnixStream>, client_frame_bytes_max: u32) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { out: Outbound::new(stream), close: None, ended: false }),
+            state: Mutex::new(State { out: Outbound::new(stream), close: None, said_goodbye: false, ended: false }),
             closed: AtomicBool::new(false),
             frame_bytes_max: FRAME_BYTES_MAX.min(client_frame_bytes_max),
             protocol: std::marker::PhantomData,
@@ -117,7 +119,7 @@ impl<P: Protocol> Wire<P> {
     fn push(&self, message: &P::Push) -> Result<(), PushError> {
         let waker = {
             let state = &mut *self.lock();
-            if state.ended || state.close.is_some() {
+            if state.ended || state.said_goodbye || matches!(state.close, Some((_, Manner::AtOnce))) {
                 return Err(PushError::Closed);
             }
             if state.out.pending() >= PUSH_BYTES_MAX {
@@ -134,6 +136,13 @@ impl<P: Protocol> Wire<P> {
 }
 
 impl State {
+    /// Appends the last frame; a second time it does nothing.
+    pub(crate) fn say_goodbye(&mut self, reason: GoodbyeReason, requests_read: u64) {
+        if !std::mem::replace(&mut self.said_goodbye, true) {
+            self.append(&Envelope::Goodbye { reason, requests_read });
+        }
+    }
+
     /// Appends a frame without a payload. Its room is bounded by what was read: one such frame answers one of theirs.
     pub(crate) fn append(&mut self, envelope: &Envelope<'_>) {
         let appended = envelope.append_to(self.out.bytes(), FRAME_BYTES_MAX);

@@ -311,8 +311,15 @@ pub fn open_sockets() -> usize {
 pub async fn eventually(what: &str, done: impl Fn() -> bool) {
     let wait = async {
         while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await; // between two looks at a state that sends no event
         }
     };
     patient(what, wait).await;
+}
+
+/// Runs a blocking client beside the server of this test.
+pub async fn beside<T: Send + 'static>(path: &Path, script: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+    let path = path.to_owned();
+    let script = tokio::task::spawn_blocking(move || script(&path));
+    patient("the raw client's end", script).await.unwrap()
 }
