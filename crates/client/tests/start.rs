@@ -47,7 +47,7 @@ fn without_a_tty_there_is_still_a_pty_and_its_raw_bytes_go_to_stdout() {
 fn the_end_of_piped_input_is_one_end_of_file() {
     let world = World::new();
     // The second `cat` would see an end too if there were two; the first may see one line before echo is off.
-    let script = "stty -echo; cat; echo then; timeout 0.2 cat; echo second=$?";
+    let script = "stty -echo; cat; echo then; timeout --foreground 0.2 cat; echo second=$?";
     let output = world.run_with_input(["start", "--", "sh", "-c", script], b"one\ntwo\n");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("one\r\ntwo\r\nthen\r\nsecond=124"), "{text:?}");
