@@ -123,6 +123,21 @@ fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
 }
 
 #[test]
+fn nothing_is_open_to_others_whatever_the_umask() {
+    let world = World::new();
+    let script = format!("umask 000; exec {} start --detached --record-input -- sleep 600", world::PROGRAM);
+    let words = ["sh", "-c", &script].map(Into::into);
+    let status = world.any_on_terminal(&words, 80, 24).wait();
+    assert!(status.success());
+    let listed = std::process::Command::new("find")
+        .arg(world.path())
+        .args(["-mindepth", "1", "-perm", "/077", "!", "-name", "stopped", "!", "-type", "l"])
+        .output()
+        .expect("find");
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
+}
+
+#[test]
 fn names_are_unique_among_running_sessions_and_hostile_ones_are_usage_errors() {
     let world = World::new();
     world.detached("build-7", "sleep 600");

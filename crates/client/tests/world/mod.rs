@@ -104,7 +104,7 @@ impl World {
         self.seal(&mut command);
         command.arg("--ctty").args(words).stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("setsid starts");
-        Tty { master, slave: Some(slave), child, seen: Vec::new() }
+        Tty { master, slave: Some(slave), child: Some(child), seen: Vec::new() }
     }
 
     /// Starts a session without a terminal; returns its id.
@@ -160,11 +160,20 @@ pub struct Tty {
     pub master: File,
     /// Held so that the modes can be read after the program has ended.
     slave: Option<OwnedFd>,
-    child: Child,
+    child: Option<Child>,
     pub seen: Vec<u8>,
 }
 
 impl Tty {
+    /// A PTY without a program.
+    pub fn of_master(master: File) -> Self {
+        Self { master, slave: None, child: None, seen: Vec::new() }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("a program runs here")
+    }
+
     /// Types bytes.
     pub fn keys(&mut self, bytes: impl AsRef<[u8]>) {
         self.master.write_all(bytes.as_ref()).expect("the terminal takes keys");
@@ -211,7 +220,7 @@ impl Tty {
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + WAIT;
         loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
+            if let Some(status) = self.child().try_wait().expect("wait") {
                 self.slave_closed();
                 return status;
             }
@@ -226,11 +235,11 @@ impl Tty {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     pub fn signal(&self, signal_: Signal) {
-        signal(self.child.id(), signal_);
+        signal(self.pid(), signal_);
     }
 
     pub fn resize(&self, cols: u16, rows: u16) {
@@ -251,15 +260,17 @@ impl Tty {
     /// Closes the terminal's window.
     pub fn close(mut self) -> u32 {
         self.slave = None;
-        self.child.id()
+        self.pid()
     }
 }
 
 impl Drop for Tty {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let _gone = self.child.kill();
-            let _status = self.child.wait();
+        if let Some(child) = &mut self.child
+            && child.try_wait().is_ok_and(|status| status.is_none())
+        {
+            let _gone = child.kill();
+            let _status = child.wait();
         }
     }
 }
