@@ -16,6 +16,7 @@ pub(crate) mod daemon;
 pub mod demo;
 mod detach;
 mod doctor;
+mod first_run;
 mod kill;
 mod man;
 mod records;

@@ -69,6 +69,9 @@ pub(super) fn run(args: &Start) -> Outcome {
             return Ok(plainly(&program, &error));
         }
     };
+    if has_tty {
+        super::first_run::notice(&places);
+    }
     let name_right = match &args.name {
         Some(name) => Some(reserve(&places, &directory, name)?),
         None => None,

@@ -113,7 +113,7 @@ impl Journal {
         });
         self.syncs.refuse_distrusted()?;
         if full && !self.buf.is_empty() {
-            
+            self.syncs.make_room(&*self.storage, &self.dir)?;
             self.begin_segment(self.end, self.last_time_us)?;
         }
         let Some(active) = &mut self.active else { return Ok(Appended { first_seq, end: self.end }) };

@@ -350,12 +350,17 @@ fn a_writer_that_is_never_synced_waits_for_the_disk_at_the_bound() {
     let mut journal = create(&disk);
     fill(&mut journal, 20);
     let syncs = disk.syncs();
-    for _ in 0..40 {
-        journal.rotate().unwrap();
-        let next = journal.next_seq().get() + 2;
+    while disk.used() < 25 * 4096 {
+        let next = journal.next_seq().get() + 1;
         fill(&mut journal, next);
     }
-    assert!(disk.syncs() - syncs >= 40 - 16, "the oldest files were synced one by one");
+    assert!(disk.syncs() - syncs >= 25 - 17, "the oldest files were synced one by one");
+    for _ in 0..20 {
+        journal.rotate().unwrap();
+        let next = journal.next_seq().get() + 1;
+        fill(&mut journal, next);
+    }
+    assert!(disk.syncs() - syncs >= 25 - 17 + 20);
     let end = journal.end();
     disk.fail_sync(disk.syncs(), Fault::Io);
     assert!(journal.rotate().is_err());
