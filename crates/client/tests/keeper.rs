@@ -333,7 +333,7 @@ fn a_full_disk_under_the_spool_stops_neither_shell_nor_record() {
     if !rustix::process::getuid().is_root() || !mount("size=64k,mode=0700") {
         return; // only root has a disk that can be made full
     }
-    world.stop_daemons();
+    world.settle();
     let again = world.path().join("again");
     let script = format!(
         "seq 100000; printf FULL; while ! test -e {}; do sleep 0.01; done; sleep 1.1; printf LAST; exit 5",
