@@ -106,6 +106,8 @@ pub struct Journal {
     end: Position,
     last_time_us: u64,
     last_ordinal: u32,
+    /// A segment was dropped, perhaps before this start, and its name may come back with a power loss.
+    dropped_unsynced: bool,
     /// Encoded bytes of the append at hand; reused.
     buf: Vec<u8>,
     syncs: sync::SyncState,

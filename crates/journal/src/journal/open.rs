@@ -139,6 +139,7 @@ impl NewJournal {
             end: first,
             last_time_us: 0,
             last_ordinal: FIRST_ORDINAL,
+            dropped_unsynced: false,
             buf: Vec::new(),
             syncs,
         })
@@ -185,6 +186,7 @@ impl Journal {
         let first_plain = scan.segments.iter().find(|segment| !segment.sealed).map(|segment| segment.first);
         let mut syncs = SyncState::new(first_plain.unwrap_or(scan.recovery.end).next_seq.prev());
         if options.durability == Durability::Synced {
+            syncs.found_journal();
             for segment in scan.segments.iter().filter(|segment| !segment.sealed) {
                 syncs.found_file(segment.ordinal, segment.first.next_seq, segment.len);
             }
@@ -209,6 +211,7 @@ impl Journal {
             end: scan.recovery.end,
             last_time_us: scan.recovery.last_time_us,
             last_ordinal: scan.last_ordinal,
+            dropped_unsynced: true,
             buf: Vec::new(),
             syncs,
         };

@@ -120,8 +120,8 @@ impl Journal {
     pub fn drop_front(&mut self, up_to: Seq) -> Result<u64, JournalError> {
         let mut freed = 0;
         while self.limit_of(0).is_some_and(|limit| limit <= up_to.next()) {
-            if freed > 0 && self.options.durability == Durability::Synced {
-                // Otherwise a power loss could bring back this one and not the next: a hole that was none.
+            if self.dropped_unsynced && self.options.durability == Durability::Synced {
+                // Otherwise a power loss could bring back the one before and not this one: a hole that was none.
                 uninterrupted(|| self.storage.sync_dir(&self.dir))
                     .map_err(|e| JournalError::of(&self.dir, "sync", e))?;
             }
@@ -138,6 +138,7 @@ impl Journal {
                 }
             }
             freed += segment.len;
+            self.dropped_unsynced = true;
             self.segments.remove(0);
         }
         Ok(freed)

@@ -91,6 +91,8 @@ pub(super) struct SyncState {
     /// Counts changes of the directory's names.
     names: u64,
     names_synced: u64,
+    /// The journal's own name may not be durable: who made it may have died before it was.
+    own_name_unsynced: bool,
     /// Counts `new_segment_from`: a ticket of another generation acknowledges nothing.
     generation: u64,
     durable: Seq,
@@ -98,7 +100,13 @@ pub(super) struct SyncState {
 
 impl SyncState {
     pub(super) fn new(durable: Seq) -> Self {
-        Self { files: Vec::new(), names: 0, names_synced: 0, generation: 0, durable }
+        Self { files: Vec::new(), names: 0, names_synced: 0, own_name_unsynced: false, generation: 0, durable }
+    }
+
+    /// The journal was there already.
+    pub(super) fn found_journal(&mut self) {
+        self.own_name_unsynced = true;
+        self.names += 1;
     }
 
     /// A file that recovery found and that may hold what was never synced.
@@ -242,6 +250,7 @@ pub struct SyncTicket {
     dir: PathBuf,
     files: Vec<Unsynced>,
     sync_names: bool,
+    sync_own_name: bool,
     covers: Synced,
 }
 
@@ -291,9 +300,12 @@ impl SyncTicket {
         for unsynced in self.files.iter().filter(|unsynced| unsynced.synced_len < unsynced.len) {
             sync_file(&*self.storage, &self.dir, unsynced)?;
         }
-        if self.sync_names {
-            let synced = uninterrupted(|| self.storage.sync_dir(&self.dir));
-            synced.map_err(|source| SyncError::Io { path: self.dir.clone(), source })?;
+        let parent = self.dir.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        for (dir, wanted) in [(&*self.dir, self.sync_names), (parent, self.sync_own_name)] {
+            if wanted {
+                let synced = uninterrupted(|| self.storage.sync_dir(dir));
+                synced.map_err(|source| SyncError::Io { path: dir.to_owned(), source })?;
+            }
         }
         Ok(())
     }
@@ -316,7 +328,8 @@ impl Journal {
             files: syncs.files.iter().map(|unsynced| (unsynced.ordinal, unsynced.len)).collect(),
         };
         let (storage, dir) = (Arc::clone(&self.storage), self.dir.clone());
-        Some(SyncTicket { storage, dir, files: syncs.files.clone(), sync_names, covers })
+        let (files, sync_own_name) = (syncs.files.clone(), syncs.own_name_unsynced);
+        Some(SyncTicket { storage, dir, files, sync_names, sync_own_name, covers })
     }
 
     /// Takes note of a sync; returns the last durable record, or `None` if the sync began before the last
@@ -333,6 +346,7 @@ impl Journal {
         let active = self.segments.last().filter(|_| self.active.is_some()).map(|segment| segment.ordinal);
         syncs.files.retain(|unsynced| Some(unsynced.ordinal) == active || unsynced.synced_len < unsynced.len);
         syncs.names_synced = syncs.names_synced.max(synced.names);
+        syncs.own_name_unsynced = false; // every ticket since the start included it
         syncs.durable = syncs.durable.max(synced.up_to);
         Some(syncs.durable)
     }

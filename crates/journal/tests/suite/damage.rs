@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use shellkeep_journal::storage::FaultyStorage;
 use shellkeep_journal::{
     Chain, Finding, GapInfo, Grant, Journal, Position, RawRun, Reader, RecordKind, Seq, Start, encode_record,
@@ -411,4 +413,85 @@ fn hostile_bytes_cost_no_more_time_than_others() {
     let recovery = scan_read_only(&disk, &dir()).unwrap();
     assert_eq!(recovery.end, journal.end());
     assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+/// One thing that can happen to the bytes of a file.
+#[derive(Debug, Clone)]
+enum Harm {
+    Overwrite(Vec<u8>),
+    Zero(u16),
+    Cut,
+    Insert(Vec<u8>),
+    Repeat(u16),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..20).prop_map(Harm::Overwrite),
+        (1u16..700).prop_map(Harm::Zero),
+        Just(Harm::Cut),
+        prop::collection::vec(any::<u8>(), 1..60).prop_map(Harm::Insert),
+        (1u16..900).prop_map(Harm::Repeat),
+    ]
+}
+
+fn apply(harm: &Harm, at: usize, content: &mut Vec<u8>) {
+    let end = |len: usize| (at + len).min(content.len());
+    match harm {
+        Harm::Overwrite(bytes) => {
+            let end = end(bytes.len());
+            content[at..end].copy_from_slice(&bytes[..end - at]);
+        }
+        Harm::Zero(len) => {
+            let end = end(usize::from(*len));
+            content[at..end].fill(0);
+        }
+        Harm::Cut => content.truncate(at),
+        Harm::Insert(bytes) => drop(content.splice(at..at, bytes.iter().copied())),
+        Harm::Repeat(len) => {
+            let end = end(usize::from(*len));
+            let part = content[at..end].to_vec();
+            drop(content.splice(at..at, part));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens to the files: what is read was written, in order; a writer goes on; nothing panics or hangs.
+    #[test]
+    fn whatever_happens_to_the_files_what_is_read_was_written(
+        harms in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), harm()), 1..6),
+        sealed in any::<bool>(),
+    ) {
+        let (disk, _, _) = sample();
+        if sealed {
+            let (mut journal, _) = open(&disk);
+            sync(&mut journal);
+            journal.seal_oldest_full(Seq::new(END - 1)).unwrap();
+        }
+        for (file, at, harm) in &harms {
+            let path = dir().join(file.get(&names(&disk)));
+            let mut content = disk.content(&path).unwrap();
+            apply(harm, at.index(content.len() + 1), &mut content);
+            disk.set_content(&path, &content);
+        }
+        let back = read_all_or_nothing(&disk);
+        let Ok((mut journal, recovery)) = Journal::open(storage(&disk), &dir(), small()) else { return Ok(()) };
+        prop_assert!(back.last().is_none_or(|last| *last < recovery.end.next_seq.get()));
+        let end = journal.next_seq().get();
+        fill(&mut journal, end + 20);
+        let after = read_all_or_nothing(&disk);
+        prop_assert!(after.ends_with(&(end..end + 20).collect::<Vec<_>>()), "{after:?}");
+        prop_assert!(back.iter().all(|seq| after.contains(seq)), "{back:?} {after:?}");
+    }
+}
+
+/// What a reader gives, if there is a segment to read; each record is checked.
+fn read_all_or_nothing(disk: &FaultyStorage) -> Vec<u64> {
+    match Reader::open(storage(disk), &dir(), Start::Oldest) {
+        Ok(_) => read_all(disk).seqs,
+        Err(_) => Vec::new(),
+    }
 }

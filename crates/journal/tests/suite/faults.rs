@@ -267,7 +267,9 @@ fn dropping_the_front_leaves_no_hole_over_power_loss() {
         let mut journal = create(&disk);
         fill(&mut journal, 150);
         sync(&mut journal);
-        journal.drop_front(Seq::new(100)).unwrap();
+        for up_to in [30, 60, 90, 100] {
+            journal.drop_front(Seq::new(up_to)).unwrap();
+        }
         let after = disk.power_loss(seed);
         let (_, recovery) = open(&after);
         assert!(recovery.findings.is_empty(), "seed {seed}: {:?}", recovery.findings);
@@ -464,6 +466,24 @@ fn a_journal_is_durable_when_it_was_created() {
         let disk = FaultyStorage::new();
         drop(create(&disk));
         assert_eq!(open(&disk.power_loss(seed)).1.identity, Some(identity()), "seed {seed}");
+    }
+}
+
+/// Its maker died, or failed, between the name and the sync of the name.
+#[test]
+fn a_journal_that_was_found_is_durable_with_its_name_after_the_first_sync() {
+    for seed in 0..50 {
+        let disk = FaultyStorage::new();
+        drop(create(&disk));
+        let all = disk.syncs(); // the parent's is the last
+        let disk = FaultyStorage::new();
+        disk.fail_sync(all - 1, Fault::Io);
+        let made = Journal::create(storage(&disk), std::path::Path::new(""), crate::kit::NAME, identity(), small());
+        assert!(matches!(made, Err(JournalError::Io { .. })));
+        let (mut journal, _) = open(&disk);
+        fill(&mut journal, 5);
+        sync(&mut journal);
+        assert_eq!(read_all(&disk.power_loss(seed)).seqs, [1, 2, 3, 4], "seed {seed}");
     }
 }
 
