@@ -47,7 +47,7 @@ fn without_a_tty_there_is_still_a_pty_and_its_raw_bytes_go_to_stdout() {
 fn the_end_of_piped_input_is_one_end_of_file() {
     let world = World::new();
     // The second `cat` would see an end too if there were two; the first may see one line before echo is off.
-    let script = "stty -echo; cat; echo then; timeout 0.2 cat; echo second=$?";
+    let script = "stty -echo; cat; echo then; timeout --foreground 0.2 cat; echo second=$?";
     let output = world.run_with_input(["start", "--", "sh", "-c", script], b"one\ntwo\n");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("one\r\ntwo\r\nthen\r\nsecond=124"), "{text:?}");
@@ -120,6 +120,21 @@ fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..2], ["4", "0027"], "0 to 2 and the one that lists them: {text:?}");
     assert!(lines[2].len() == 36 + 1 + 5 && lines[2].ends_with(":xterm"), "{text:?}");
+}
+
+#[test]
+fn nothing_is_open_to_others_whatever_the_umask() {
+    let world = World::new();
+    let script = format!("umask 000; exec {} start --detached --record-input -- sleep 600", world::PROGRAM);
+    let words = ["sh", "-c", &script].map(Into::into);
+    let status = world.any_on_terminal(&words, 80, 24).wait();
+    assert!(status.success());
+    let listed = std::process::Command::new("find")
+        .arg(world.path())
+        .args(["-mindepth", "1", "-perm", "/077", "!", "-name", "stopped", "!", "-name", "noticed", "!", "-type", "l"])
+        .output()
+        .expect("find");
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
 }
 
 #[test]

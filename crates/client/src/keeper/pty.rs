@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -256,7 +256,8 @@ pub fn oom_score() -> Option<String> {
 /// Asks the kernel to take others before this process. Allowed to root only; refused silently.
 pub fn spare_from_oom() {
     const KEEPER_SCORE: &str = "-500";
-    let _not_allowed = std::fs::write(OOM_SCORE_FILE, KEEPER_SCORE);
+    let file = File::options().write(true).open(OOM_SCORE_FILE);
+    let _not_allowed = file.and_then(|mut file| file.write_all(KEEPER_SCORE.as_bytes()));
 }
 
 /// Reads the modes of a terminal by any descriptor of it.

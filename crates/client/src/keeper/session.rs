@@ -5,11 +5,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
 use shellkeep_protocol::ids::SessionId;
@@ -25,8 +27,12 @@ use super::terminal::Terminal;
 use crate::input::Input;
 use crate::link::Sender;
 
+/// Most bytes in one record of output. Several reads go into one when more is waiting: a record costs a write.
+const CHUNK_BYTES_MAX: usize = 32 << 10;
 /// Bytes read from the PTY at once. A master gives at most 4095.
 const READ_BYTES: usize = 4096;
+/// A read of so many bytes is bulk: it is worth a look whether more is waiting. Less is shown at once.
+const BULK_BYTES_MIN: usize = 2 << 10;
 /// How long a command that was hung up may take to end before it is killed.
 pub const KILL_AFTER: Duration = Duration::from_secs(2);
 /// How long output may still come after the command has ended: only if a process that survived it keeps the PTY open.
@@ -114,23 +120,48 @@ impl Session {
 
     /// Reads the PTY until it ends: records each chunk, then shows it. Blocks; run it in its own thread.
     pub fn read_pty(&self) {
-        let mut chunk = [0; READ_BYTES];
+        let mut chunk = vec![0; CHUNK_BYTES_MAX];
         loop {
-            match (&*self.master).read(&mut chunk) {
-                Ok(count) if count > 0 => {
-                    let offset = self.recorder.output(&chunk[..count]);
-                    let terminals = Arc::clone(&self.terminals.lock());
-                    for (at, terminal) in terminals.iter().enumerate() {
-                        terminal.output.show(offset, &chunk[..count], at == 0);
-                    }
+            let (count, ended) = self.read_chunk(&mut chunk);
+            if count > 0 {
+                let offset = self.recorder.output(&chunk[..count]);
+                let terminals = Arc::clone(&self.terminals.lock());
+                for (at, terminal) in terminals.iter().enumerate() {
+                    terminal.output.show(offset, &chunk[..count], at == 0);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // EIO: the command's side is closed and everything it wrote was read.
-                _ => break,
+            }
+            if ended {
+                break;
             }
         }
         self.progress.lock().drained = true;
         self.changed.notify_all();
+    }
+
+    /// Waits for output, then takes what is there. True if there will be no more.
+    fn read_chunk(&self, chunk: &mut [u8]) -> (usize, bool) {
+        let mut filled = 0;
+        loop {
+            match (&*self.master).read(&mut chunk[filled..filled + READ_BYTES]) {
+                Ok(count) if count > 0 => {
+                    filled += count;
+                    let more = count >= BULK_BYTES_MIN && filled + READ_BYTES <= chunk.len() && self.has_output();
+                    if !more {
+                        return (filled, false);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // EIO: the command's side is closed and everything it wrote was read.
+                _ => return (filled, true),
+            }
+        }
+    }
+
+    /// Whether a read would return at once.
+    fn has_output(&self) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(self.master.as_fd(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits for the command's end, completes the record, and wakes everybody who waits for it. Run it in one thread.

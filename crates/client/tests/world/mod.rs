@@ -32,7 +32,7 @@ impl World {
     pub fn new() -> Self {
         let world = Self { home: tempfile::tempdir().expect("a temporary directory") };
         std::fs::DirBuilder::new().mode(0o700).create(world.path().join("state")).expect("made");
-        world.stop_daemons();
+        world.settle();
         world
     }
 
@@ -43,9 +43,12 @@ impl World {
         world
     }
 
-    /// Says that no daemon shall run.
-    pub fn stop_daemons(&self) {
-        std::fs::write(self.path().join("state/stopped"), "").expect("written");
+    /// Says that no daemon shall run, and that what is told once was told.
+    pub fn settle(&self) {
+        for mark in ["stopped", "noticed"] {
+            // Where a test has put something else in the place of the directory, there is nothing to say.
+            let _not_there = std::fs::write(self.path().join("state").join(mark), "");
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -104,7 +107,7 @@ impl World {
         self.seal(&mut command);
         command.arg("--ctty").args(words).stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("setsid starts");
-        Tty { master, slave: Some(slave), child, seen: Vec::new() }
+        Tty { master, slave: Some(slave), child: Some(child), seen: Vec::new() }
     }
 
     /// Starts a session without a terminal; returns its id.
@@ -139,19 +142,24 @@ impl World {
 }
 
 impl Drop for World {
+    /// Kills whatever runs in this home, found by its environment: a keeper that a broken test lost has no socket.
     fn drop(&mut self) {
-        if !self.path().join("state/stopped").exists() {
-            let _none_runs = self.command(["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
-        for socket in self.socket_list() {
-            if let Ok(info) = shellkeep::keepers::info(&socket) {
-                for pid in [info.pid, info.keeper_pid] {
-                    signal(pid, Signal::KILL);
-                }
-                // It may still be writing, and the directory could not be removed then.
-                is_so_within(WAIT, || !is_alive(info.keeper_pid));
-            }
-        }
+        self.settle(); // no keeper starts a daemon now
+        let home = format!("SHELLKEEP_HOME={}\0", self.path().display()).into_bytes();
+        let is_ours = |pid: &u32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.windows(home.len()).any(|window| window == home)
+        };
+        let all = || {
+            let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect::<Vec<u32>>()
+        };
+        // Again until none is left: one may have started another meanwhile.
+        is_so_within(WAIT, || {
+            let left = all();
+            left.iter().for_each(|pid| signal(*pid, Signal::KILL));
+            left.is_empty()
+        });
     }
 }
 
@@ -160,11 +168,20 @@ pub struct Tty {
     pub master: File,
     /// Held so that the modes can be read after the program has ended.
     slave: Option<OwnedFd>,
-    child: Child,
+    child: Option<Child>,
     pub seen: Vec<u8>,
 }
 
 impl Tty {
+    /// A PTY without a program.
+    pub fn of_master(master: File) -> Self {
+        Self { master, slave: None, child: None, seen: Vec::new() }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("a program runs here")
+    }
+
     /// Types bytes.
     pub fn keys(&mut self, bytes: impl AsRef<[u8]>) {
         self.master.write_all(bytes.as_ref()).expect("the terminal takes keys");
@@ -211,7 +228,7 @@ impl Tty {
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + WAIT;
         loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
+            if let Some(status) = self.child().try_wait().expect("wait") {
                 self.slave_closed();
                 return status;
             }
@@ -226,11 +243,11 @@ impl Tty {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     pub fn signal(&self, signal_: Signal) {
-        signal(self.child.id(), signal_);
+        signal(self.pid(), signal_);
     }
 
     pub fn resize(&self, cols: u16, rows: u16) {
@@ -251,15 +268,17 @@ impl Tty {
     /// Closes the terminal's window.
     pub fn close(mut self) -> u32 {
         self.slave = None;
-        self.child.id()
+        self.pid()
     }
 }
 
 impl Drop for Tty {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let _gone = self.child.kill();
-            let _status = self.child.wait();
+        if let Some(child) = &mut self.child
+            && child.try_wait().is_ok_and(|status| status.is_none())
+        {
+            let _gone = child.kill();
+            let _status = child.wait();
         }
     }
 }
