@@ -202,7 +202,7 @@ fn power_loss_at_any_time_keeps_what_was_acknowledged() {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut end = 1;
         for _ in 0..random.u8(1..12) {
-            match random.u8(0..10) {
+            match random.u8(0..12) {
                 0..4 => {
                     end += random.u64(1..40);
                     owner.fill(end);
@@ -217,6 +217,16 @@ fn power_loss_at_any_time_keeps_what_was_acknowledged() {
                     let up_to = Seq::new(random.u64(0..=owner.durable));
                     owner.insist(|journal| journal.drop_front(up_to).map(|_| ()));
                     owner.first = owner.insist(|journal| Ok(journal.first_retained().get()));
+                }
+                9 => {
+                    let number = disk.syncs() + random.u64(0..4);
+                    disk.fail_sync(number, if random.bool() { Fault::Io } else { Fault::NoSpace });
+                    owner.sync();
+                }
+                10 => {
+                    let epoch = random.u32(..);
+                    let grant = shellkeep_journal::Grant { store: [2; 16], writer: [3; 16], epoch, attrs: vec![1; 50] };
+                    owner.insist(|journal| journal.append_grant(grant.clone()));
                 }
                 _ => owner.journal = None,
             }
