@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
 
@@ -123,9 +124,10 @@ pub struct DetachKey {
 }
 
 impl DetachKey {
-    /// The keys to look for.
-    pub fn keys(&self) -> Keys {
-        self.keys.unwrap_or(Keys::DEFAULT)
+    /// The keys to look for: those said here, else those of the settings.
+    pub fn keys(&self, settings: Option<&Settings>) -> Keys {
+        let set = || settings.and_then(|settings| settings.terminal.detach_key.parse().ok());
+        self.keys.or_else(set).unwrap_or(Keys::DEFAULT)
     }
 }
 
