@@ -157,7 +157,9 @@ impl Drop for World {
         // Again until none is left: one may have started another meanwhile.
         is_so_within(WAIT, || {
             let left = all();
-            left.iter().for_each(|pid| signal(*pid, Signal::KILL));
+            for pid in &left {
+                signal(*pid, Signal::KILL);
+            }
             left.is_empty()
         });
     }
