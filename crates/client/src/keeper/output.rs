@@ -189,6 +189,11 @@ impl Output {
         true
     }
 
+    /// Whether the terminal took something, or came back, within `wait`.
+    pub fn accepted_within(&self, wait: Duration) -> bool {
+        self.stuck_since(0) < wait
+    }
+
     /// Lets the terminal go: its tty is closed at once, or as soon as a write in progress returns.
     pub fn close(&self) -> Option<Arc<Sink>> {
         let mut state = self.state.lock();
