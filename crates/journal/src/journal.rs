@@ -136,7 +136,7 @@ impl Journal {
 
     /// The place before the oldest record that is retained.
     pub fn first(&self) -> Position {
-        self.segments.first().map_or(self.end, |segment| segment.first)
+        self.segments.iter().map(|segment| segment.first).min_by_key(|first| first.next_seq).unwrap_or(self.end)
     }
 
     /// The oldest record that is retained; equal to `next_seq` if there is none.

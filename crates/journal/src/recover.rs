@@ -173,7 +173,9 @@ pub(crate) fn scan(storage: &dyn Storage, dir: &Path) -> Result<Scan, JournalErr
     let mut scan =
         Scan { recovery, segments: Vec::new(), useless: Vec::new(), listing, last_ordinal, identity_from: 0 };
     let segments = scan.open_all(storage, dir)?;
-    let Some(first) = segments.first().and_then(|segment| segment.first) else {
+    // Not always the first file: what was voided may still be there when what was before it is dropped.
+    let oldest = segments.iter().filter_map(|segment| segment.first).min_by_key(|first| first.next_seq);
+    let Some(first) = oldest else {
         if scan.useless.is_empty() {
             return Err(JournalError::NotFound { path: dir.to_owned() });
         }

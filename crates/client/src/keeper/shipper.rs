@@ -1,8 +1,8 @@
 //! Hands the spool's records to the daemon, for as long as the session lives, whatever becomes of daemons.
 //!
 //! One thread with a runtime of its own: the PTY's path never waits for it. What to send is [`KeeperCore`]'s to say;
-//! this does it over an [`RpcClient`](shellkeep_transport::RpcClient) that comes back by itself. Wakes at the most
-//! every [`NAP`] under load and not at all when nothing happens.
+//! this does it over an [`RpcClient`] that comes back by itself. Wakes at the most
+//! 10 ms under load and not at all when nothing happens.
 
 use std::path::PathBuf;
 use std::sync::Arc;

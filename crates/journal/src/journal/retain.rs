@@ -113,13 +113,21 @@ impl Journal {
         Ok(Some(Sealed { plain_bytes, sealed_bytes }))
     }
 
-    /// Drops the oldest segments as long as all their records are at most `up_to`; never the last. Returns the bytes freed.
+    /// Drops the oldest segments as long as all their records are at most `up_to`; never the last, and none before a
+    /// segment that was never synced (unless nothing ever is). Returns the bytes freed.
     ///
     /// # Errors
     /// `Io`: what was dropped before stays dropped.
     pub fn drop_front(&mut self, up_to: Seq) -> Result<u64, JournalError> {
         let mut freed = 0;
-        while self.limit_of(0).is_some_and(|limit| limit <= up_to.next()) {
+        loop {
+            // The segment that goes on behind the oldest; those between the two are void.
+            let next = self.segments.iter().skip(1).rev().min_by_key(|segment| segment.first.next_seq);
+            let Some(next) = next.filter(|next| next.first.next_seq <= up_to.next()) else { break };
+            // What begins the journal then must survive a power loss: else what is lost with it would pass for pruned.
+            if !self.syncs.was_synced(next.ordinal) {
+                break;
+            }
             if self.dropped_unsynced && self.options.durability == Durability::Synced {
                 // Otherwise a power loss could bring back the one before and not this one: a hole that was none.
                 uninterrupted(|| self.storage.sync_dir(&self.dir))

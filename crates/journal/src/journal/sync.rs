@@ -156,6 +156,7 @@ impl SyncState {
                     SyncError::Io { path, source } => JournalError::of(&path, "sync", source),
                     _ => JournalError::Distrusted,
                 })?;
+                uninterrupted(|| storage.sync_dir(dir)).map_err(|e| JournalError::of(dir, "sync", e))?;
             }
             self.files.remove(0);
         }
@@ -175,6 +176,11 @@ impl SyncState {
     /// Whether everything in the segment is known to be durable.
     pub(super) fn is_clean(&self, ordinal: u32) -> bool {
         self.files.iter().all(|unsynced| unsynced.ordinal != ordinal || unsynced.synced_len >= unsynced.len)
+    }
+
+    /// Whether a ticket has synced at least the segment's header and its name.
+    pub(super) fn was_synced(&self, ordinal: u32) -> bool {
+        self.files.iter().all(|unsynced| unsynced.ordinal != ordinal || unsynced.synced_len > 0)
     }
 
     /// Whether going on from `seq` would leave records that are only in files that may not be trusted.

@@ -202,7 +202,7 @@ fn power_loss_at_any_time_keeps_what_was_acknowledged() {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut end = 1;
         for _ in 0..random.u8(1..12) {
-            match random.u8(0..10) {
+            match random.u8(0..12) {
                 0..4 => {
                     end += random.u64(1..40);
                     owner.fill(end);
@@ -217,6 +217,16 @@ fn power_loss_at_any_time_keeps_what_was_acknowledged() {
                     let up_to = Seq::new(random.u64(0..=owner.durable));
                     owner.insist(|journal| journal.drop_front(up_to).map(|_| ()));
                     owner.first = owner.insist(|journal| Ok(journal.first_retained().get()));
+                }
+                9 => {
+                    let number = disk.syncs() + random.u64(0..4);
+                    disk.fail_sync(number, if random.bool() { Fault::Io } else { Fault::NoSpace });
+                    owner.sync();
+                }
+                10 => {
+                    let epoch = random.u32(..);
+                    let grant = shellkeep_journal::Grant { store: [2; 16], writer: [3; 16], epoch, attrs: vec![1; 50] };
+                    owner.insist(|journal| journal.append_grant(grant.clone()));
                 }
                 _ => owner.journal = None,
             }
@@ -467,6 +477,38 @@ fn a_journal_is_durable_when_it_was_created() {
         drop(create(&disk));
         assert_eq!(open(&disk.power_loss(seed)).1.identity, Some(identity()), "seed {seed}");
     }
+}
+
+/// Else a power loss would take the new front, and what was in it would pass for pruned.
+#[test]
+fn nothing_is_dropped_before_a_segment_that_was_never_synced() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 10);
+    sync(&mut journal);
+    journal.rotate().unwrap();
+    fill(&mut journal, 20);
+    assert_eq!(journal.drop_front(Seq::new(9)).unwrap(), 0);
+    sync(&mut journal);
+    assert!(journal.drop_front(Seq::new(9)).unwrap() > 0);
+}
+
+#[test]
+fn a_void_segment_in_front_is_not_where_the_journal_begins() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 10);
+    journal.rotate().unwrap();
+    fill(&mut journal, 20);
+    journal.new_segment_from(Seq::new(5)).unwrap();
+    fill(&mut journal, 30);
+    sync(&mut journal);
+    disk.fail_sync(disk.syncs(), Fault::Io); // between the first segment and the void one
+    assert!(journal.drop_front(Seq::new(4)).is_err());
+    assert_eq!(journal.first_retained(), Seq::new(5));
+    let (reopened, recovery) = open(&disk);
+    assert_eq!((reopened.first(), recovery.findings), (journal.first(), vec![]));
+    assert_eq!(read_all(&disk).seqs, (5..30).collect::<Vec<_>>());
 }
 
 /// Its maker died, or failed, between the name and the sync of the name.

@@ -195,6 +195,7 @@ fn what_is_dropped_in_front_is_pruned_and_no_damage() {
     let disk = FaultyStorage::new();
     let mut journal = create(&disk);
     fill(&mut journal, 100);
+    sync(&mut journal);
     let bytes = journal.bytes_on_disk();
     let freed = journal.drop_front(Seq::new(60)).unwrap();
     let first = journal.first_retained();

@@ -175,6 +175,7 @@ fn a_slow_reader_behind_retention_is_told_what_was_pruned() {
     let (mut next, mut pruned) = (1, 0);
     for round in 1..60 {
         fill(&mut journal, round * 40);
+        sync(&mut journal);
         journal.drop_front(Seq::new(round * 40 - 10)).unwrap();
         for _ in 0..25 {
             match reader.next().unwrap() {
