@@ -183,6 +183,13 @@ fn a_forked_spool_says_whose_it_is_now_to_whoever_adopts_it() {
 
 /// A terminal that nobody reads yet, and how often its screen was drawn again.
 fn stuck(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<AtomicU32>) {
+    let (tty, output, redrawn) = attached(spool, patience);
+    output.resume();
+    (tty, output, redrawn)
+}
+
+/// The same before its terminal has set its modes.
+fn attached(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<AtomicU32>) {
     let (master, slave): (_, OwnedFd) = pty(80, 24);
     let mut modes = rustix::termios::tcgetattr(&slave).expect("modes");
     modes.make_raw();
@@ -197,7 +204,6 @@ fn stuck(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<Atomi
         }),
     };
     let output = Output::new(Sink::tty(slave).expect("a tty"), 0, terms);
-    output.resume();
     (Tty::of_master(master), output, redrawn)
 }
 
@@ -236,6 +242,55 @@ fn a_stuck_first_terminal_is_left_behind_after_its_patience_and_gets_all_when_it
     assert_eq!(redrawn.load(Ordering::SeqCst), 0);
     show(&spool, &output, 4000);
     tty.expect("0000000\n");
+    output.close();
+}
+
+#[test]
+fn a_first_terminal_that_is_about_to_begin_misses_nothing_however_much_comes() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let spool = Arc::new(Spool::new(Some(plan(temp.path(), 1 << 30)), WhenFull::Gap));
+    let (mut tty, output, redrawn) = attached(&spool, Duration::from_secs(10));
+    let (showing, shown_by) = (Arc::clone(&spool), Arc::clone(&output));
+    let bytes = usize::try_from(CATCH_UP_BYTES_MAX).expect("a size") * 3;
+    let shower = std::thread::spawn(move || show(&showing, &shown_by, bytes));
+    let mut recorded = 0;
+    let stands = || {
+        let now = spool.end().output_offset;
+        std::thread::sleep(Duration::from_millis(20));
+        std::mem::replace(&mut recorded, now) == now && now > 0
+    };
+    assert!(is_so_within(Duration::from_secs(5), stands), "the session does not wait");
+    output.resume();
+    while tty.seen.len() < bytes {
+        assert!(tty.read_until(Instant::now() + Duration::from_secs(10)), "{} of {bytes}", tty.seen.len());
+    }
+    shower.join().expect("all was shown");
+    assert!(tty.seen.starts_with(b"0000000\n") && !tty.seen.contains(&0x18));
+    assert_eq!(redrawn.load(Ordering::SeqCst), 0);
+    output.close();
+}
+
+#[test]
+fn a_first_terminal_that_is_back_is_waited_for_until_it_has_what_it_missed() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let spool = Arc::new(Spool::new(Some(plan(temp.path(), 1 << 30)), WhenFull::Gap));
+    let (mut tty, output, redrawn) = stuck(&spool, Duration::from_secs(1));
+    show(&spool, &output, 900_000);
+    let missed = usize::try_from(spool.end().output_offset).expect("a size");
+    let reading = std::thread::spawn(move || {
+        while tty.seen.windows(3).next_back() != Some(b"END") {
+            assert!(tty.read_until(Instant::now() + Duration::from_secs(10)), "{} bytes", tty.seen.len());
+        }
+        std::mem::take(&mut tty.seen)
+    });
+    // Much more comes while it catches up: it would never get there if it were not waited for.
+    assert!(is_so_within(Duration::from_secs(5), || output.accepted_within(Duration::from_millis(50))));
+    show(&spool, &output, 5 << 20);
+    let offset = spool.append(RecordKind::Output, b"END").output_offset;
+    output.show(offset, b"END", true);
+    let seen = reading.join().expect("everything came");
+    assert!(seen.len() > missed + (5 << 20) && !seen.contains(&0x18));
+    assert_eq!(redrawn.load(Ordering::SeqCst), 0);
     output.close();
 }
 

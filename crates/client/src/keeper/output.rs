@@ -75,6 +75,8 @@ struct State {
     /// Offset in the session behind the last byte recorded, as far as told.
     live: u64,
     paused: bool,
+    /// It was resumed once: before that it only needs a moment, and nothing may be missing from its first screen.
+    begun: bool,
     /// Bytes between `offset` and `live` are missing from the queue.
     behind: bool,
     /// The command has ended: what is still to come is bounded, so nobody waits any more.
@@ -96,6 +98,7 @@ impl Output {
             offset,
             live: offset,
             paused: true,
+            begun: false,
             behind: false,
             ended: false,
             writer: false,
@@ -116,7 +119,7 @@ impl Output {
     pub fn show(self: &Arc<Self>, offset: u64, chunk: &[u8], leads: bool) {
         let mut state = self.state.lock();
         state.live = offset + chunk.len() as u64;
-        if state.behind || state.sink.is_none() {
+        if (state.behind && !self.wait_until_caught_up(&mut state, leads)) || state.sink.is_none() {
             return;
         }
         // A terminal attached just now may have begun after this chunk was recorded, or before one that it never saw.
@@ -157,7 +160,8 @@ impl Output {
     /// Goes on showing, from where it stopped.
     pub fn resume(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.paused = false;
+        (state.paused, state.begun) = (false, true);
+        self.accepts();
         if state.behind || state.in_hand || !state.queue.is_empty() {
             self.wake_writer(&mut state);
         }
@@ -169,20 +173,25 @@ impl Output {
         self.moved.notify_all();
     }
 
-    /// Waits until everything was written, at the most `wait`; for ever if `None`. True if it was.
-    pub fn drain(&self, wait: Option<Duration>) -> bool {
-        let deadline = wait.map(|wait| Instant::now() + wait);
+    /// Waits until everything was written, as long as the terminal accepts something within `stall`; for ever if
+    /// `None`. True if it was.
+    pub fn drain(&self, stall: Option<Duration>) -> bool {
+        let begun = self.now_ms();
         let mut state = self.state.lock();
         while state.sink.is_some() && (state.behind || state.in_hand || !state.queue.is_empty()) {
-            let Some(deadline) = deadline else {
-                self.moved.wait(&mut state);
-                continue;
-            };
-            if self.moved.wait_until(&mut state, deadline).timed_out() {
-                return false;
+            let left = stall.map(|stall| stall.saturating_sub(self.stuck_since(begun)));
+            match left {
+                Some(left) if left.is_zero() => return false,
+                Some(left) => drop(self.moved.wait_for(&mut state, left)),
+                None => self.moved.wait(&mut state),
             }
         }
         true
+    }
+
+    /// Whether the terminal took something, or came back, within `wait`.
+    pub fn accepted_within(&self, wait: Duration) -> bool {
+        self.stuck_since(0) < wait
     }
 
     /// Lets the terminal go: its tty is closed at once, or as soon as a write in progress returns.
@@ -202,7 +211,7 @@ impl Output {
     fn wait_for_room(self: &Arc<Self>, state: &mut MutexGuard<'_, State>, bytes: usize, leads: bool) -> bool {
         let begun = self.now_ms();
         while state.queue.len() + bytes > QUEUE_BYTES_MAX && !state.ended {
-            if !leads || state.paused {
+            if !leads || (state.paused && state.begun) {
                 self.leave_behind(state);
                 return false;
             }
@@ -213,15 +222,29 @@ impl Output {
                 }
                 continue;
             };
-            let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-            let stuck_ms = self.now_ms() - self.accepted_ms.load(Ordering::Relaxed).max(begun).min(self.now_ms());
-            if stuck_ms >= patience_ms {
+            let left = patience.saturating_sub(self.stuck_since(begun));
+            if left.is_zero() {
                 self.leave_behind(state);
                 return false;
             }
-            self.moved.wait_for(state, Duration::from_millis(patience_ms - stuck_ms));
+            self.moved.wait_for(state, left);
             if state.sink.is_none() || state.behind {
                 return false;
+            }
+        }
+        true
+    }
+
+    /// Waits while a terminal that leads is given what it missed, and takes it; false if it is still behind.
+    fn wait_until_caught_up(&self, state: &mut MutexGuard<'_, State>, leads: bool) -> bool {
+        while state.behind && state.sink.is_some() {
+            let left = self.terms.patience.map(|patience| patience.saturating_sub(self.stuck_since(0)));
+            if !leads || state.paused || state.ended || left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            match left {
+                Some(left) => drop(self.moved.wait_for(state, left)),
+                None => self.moved.wait(state),
             }
         }
         true
@@ -244,6 +267,17 @@ impl Output {
         if spawned.is_err() {
             state.sink = None; // without a thread a stuck terminal would stop the session
         }
+    }
+
+    /// Notes that the terminal is alive.
+    fn accepts(&self) {
+        self.accepted_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// How long the terminal has accepted nothing, at the longest since `begun_ms`.
+    fn stuck_since(&self, begun_ms: u64) -> Duration {
+        let last = self.accepted_ms.load(Ordering::Relaxed).max(begun_ms);
+        Duration::from_millis(self.now_ms().saturating_sub(last))
     }
 
     fn now_ms(&self) -> u64 {
@@ -359,7 +393,7 @@ impl Output {
             match written {
                 Ok(count) => {
                     bytes = &bytes[count..];
-                    self.accepted_ms.store(self.now_ms(), Ordering::Relaxed);
+                    self.accepts();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => sink.wait(),
                 Err(_) => {
@@ -377,6 +411,7 @@ impl Output {
             let mut state = self.state.lock();
             if state.offset >= state.live {
                 state.behind = false;
+                self.moved.notify_all();
                 return;
             }
             if !sink.is_relay() && state.live - state.offset > CATCH_UP_BYTES_MAX {
@@ -397,13 +432,19 @@ impl Output {
         } else {
             self.write_all(sink, batch);
         }
-        self.state.lock().offset += bytes;
+        let mut state = self.state.lock();
+        state.offset += bytes;
+        if state.offset >= state.live {
+            state.behind = false;
+            self.moved.notify_all();
+        }
     }
 
     /// Goes on with what comes next, on a screen drawn anew.
     fn give_up(&self, mut state: MutexGuard<'_, State>) {
         state.offset = state.live;
         state.behind = false;
+        self.moved.notify_all();
         if state.sink.as_ref().is_some_and(|sink| !sink.is_relay()) {
             state.queue.push(CANCEL);
         }

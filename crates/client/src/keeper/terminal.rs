@@ -13,9 +13,9 @@ use shellkeep_protocol::session::ExitStatus;
 use super::output::Output;
 use crate::link::Sender;
 
-/// How long a terminal that is let go may take for what is still queued for it. Then it goes without.
+/// How long a terminal that is let go may accept nothing of what is still queued for it. Then it goes without.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How long a tty may take for the last output before its terminal is told that the command has ended.
+/// How long a tty may accept nothing of the last output before its terminal is told that the command has ended.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// One attached terminal.
