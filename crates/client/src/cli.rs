@@ -50,7 +50,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
     Ls(Ls),
     /// Print the recorded output of a session
-    #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 --plain")]
+    #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
@@ -172,10 +172,10 @@ pub struct Output {
     /// Name, id, beginning of an id, or "last"
     pub session: SessionRef,
     /// Only the output of the command with this number in `history`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub command: Option<u64>,
     /// Without escape sequences
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub plain: bool,
 }
 
