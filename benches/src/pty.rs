@@ -131,7 +131,7 @@ struct Started<'a> {
 impl Started<'_> {
     /// Runs a line of shell under the contestant, on a new PTY whose other end is returned.
     fn run(&self, line: &str) -> anyhow::Result<(File, Child)> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname(&master, Vec::new())?;
