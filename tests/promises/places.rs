@@ -30,7 +30,9 @@ fn a_vanished_runtime_directory_costs_neither_the_session_nor_its_record() -> Re
     let script = format!("stty -opost; echo before; while [ ! -e {} ]; do sleep 0.01; done; echo after", go.display());
     let session = world.session(&script)?;
     eventually("the first line is recorded", || Ok((world.output(&session)? == b"before\n").then_some(())))?;
-    std::fs::remove_dir_all(world.home().join("run"))?;
+    // Renamed first: in its place it would be bound again while it is being emptied.
+    std::fs::rename(world.home().join("run"), world.outside().join("gone"))?;
+    std::fs::remove_dir_all(world.outside().join("gone"))?;
     eventually("the session can be listed again", || {
         Ok(world.listed(&session).ok().filter(|row| row["state"] == "running"))
     })?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
 
@@ -49,7 +50,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
     Ls(Ls),
     /// Print the recorded output of a session
-    #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 --plain")]
+    #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
@@ -123,9 +124,10 @@ pub struct DetachKey {
 }
 
 impl DetachKey {
-    /// The keys to look for.
-    pub fn keys(&self) -> Keys {
-        self.keys.unwrap_or(Keys::DEFAULT)
+    /// The keys to look for: those said here, else those of the settings.
+    pub fn keys(&self, settings: Option<&Settings>) -> Keys {
+        let set = || settings.and_then(|settings| settings.terminal.detach_key.parse().ok());
+        self.keys.or_else(set).unwrap_or(Keys::DEFAULT)
     }
 }
 
@@ -170,10 +172,10 @@ pub struct Output {
     /// Name, id, beginning of an id, or "last"
     pub session: SessionRef,
     /// Only the output of the command with this number in `history`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub command: Option<u64>,
     /// Without escape sequences
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub plain: bool,
 }
 

@@ -52,7 +52,7 @@ pub enum WhenFull {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TerminalSettings {
-    /// The first byte of the detach key, like `ctrl-space`, or `none`.
+    /// The keys that detach, like `ctrl-space d`, or `none`.
     pub detach_key: String,
 }
 
@@ -119,6 +119,19 @@ impl Settings {
             Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(&error))?,
         };
         merge(&text).map_err(|(why, hint)| Failure { hint, ..wrong(&why) })
+    }
+
+    /// The settings for starting or attaching: with a bad file the defaults and one notice, because no shell may fail
+    /// to start for it.
+    pub fn load_or_default(places: &Places) -> Option<Self> {
+        match Self::load(places) {
+            Ok(settings) => Some(settings),
+            Err(failure) => {
+                crate::report::notice(format_args!("the defaults are used: {}", failure.message));
+                let table: toml::Table = toml::from_str(DEFAULT).ok()?;
+                table.try_into().ok()
+            }
+        }
     }
 
     /// The daemon's limits.

@@ -13,7 +13,7 @@ use crate::places::{Places, prepare};
 use crate::report::{Exit, Failure};
 
 /// How long a daemon may take from its start to its first answer.
-const START_WAIT_MAX: Duration = Duration::from_secs(10);
+const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How often a starting daemon is looked at, in case it has ended.
 const CHILD_LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -98,6 +98,10 @@ impl DaemonLink {
         });
         if connected {
             return Ok(Self { runtime, client });
+        }
+        if let Ok(Some(pid)) = shellkeep_daemon::lock::Lock::holder(&places.lock()) {
+            return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))
+                .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"));
         }
         Err(no_daemon(format!("the daemon did not come up at {}", socket.display())).with_hint(format_args!(
             "\"shellkeep daemon run\" shows why; diagnostics are in {}",

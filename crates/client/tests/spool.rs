@@ -121,7 +121,7 @@ fn a_full_spool_that_blocks_loses_nothing_and_goes_on_when_trimmed() {
     let mut end = Seq::FIRST;
     let stands = || {
         let now = spool.end().next_seq;
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20)); // between two looks at what must stand still
         std::mem::replace(&mut end, now) == now && now > Seq::FIRST
     };
     assert!(is_so_within(Duration::from_secs(10), stands));
@@ -129,7 +129,7 @@ fn a_full_spool_that_blocks_loses_nothing_and_goes_on_when_trimmed() {
     assert_eq!(ship(&spool).0.first(), Some(&1), "nothing was dropped");
     while !filler.is_finished() {
         spool.trim(spool.end().next_seq);
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1)); // between two trims
     }
     filler.join().expect("everything was appended");
     assert_eq!(spool.end().next_seq, Seq::new(201));

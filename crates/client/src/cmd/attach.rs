@@ -8,6 +8,7 @@ use shellkeep_protocol::attach::{Attach as Request, FromKeeper, FromTerminal};
 use shellkeep_protocol::ids::SessionId;
 
 use crate::cli::Attach;
+use crate::config::Settings;
 use crate::keepers;
 use crate::link::LinkError;
 use crate::places::Places;
@@ -43,7 +44,7 @@ pub(super) fn run(args: &Attach) -> Outcome {
         FromKeeper::Refused { reason } => return Err(Failure::refused(reason)),
         other => return Err(Failure::refused(format_args!("the keeper answered {other:?}"))),
     };
-    let keys = args.detach_key.keys();
+    let keys = args.detach_key.keys(Settings::load_or_default(&places).as_ref());
     let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: false, name_right: None };
     show(terminal, info.session)
 }

@@ -2,7 +2,6 @@
 //!
 //! Promise: `stop` is remembered, so that no keeper starts what was stopped on purpose; nothing waits without a bound.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -143,6 +142,7 @@ pub(crate) fn stop(places: &Places) -> Outcome {
 /// # Errors
 /// As `stop` and `start`.
 pub(crate) fn restart(places: &Places) -> Outcome {
+    Settings::load(places)?; // before the old one ends: the new one would refuse them
     if systemd::is_managed(places) {
         return systemd::control("restart");
     }
@@ -159,7 +159,7 @@ fn remember_stopped(places: &Places) -> Result<(), Failure> {
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let written =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(&path);
-    let written = written.and_then(|mut file| file.write_all(b"stopped on purpose\n").and_then(|()| file.sync_all()));
+    let written = written.and_then(|file| file.sync_all());
     written.map_err(|error| Failure::refused(format_args!("cannot write {}: {error}", path.display())))
 }
 

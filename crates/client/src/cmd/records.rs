@@ -432,6 +432,7 @@ fn describe(item: &Item) -> String {
             };
             format!("gap: records {from} to {to} ({}) are lost: {why}", bytes(*output_bytes))
         }
+        Item::Damage { from, to, what } if from > to => format!("damage: {what}"),
         Item::Damage { from, to, what } => format!("damage: records {from} to {to} cannot be read: {what}"),
         Item::Pruned { from, to } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Output { .. } | Item::Exit { .. } => String::new(),

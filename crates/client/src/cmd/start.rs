@@ -17,6 +17,7 @@ use shellkeep_protocol::ids::SessionId;
 
 use super::attach::{PATIENCE_MS, controlling_tty, lent, request, show};
 use crate::cli::Start;
+use crate::config::{self, Settings};
 use crate::keeper;
 use crate::keepers;
 use crate::link::{self, LinkError, Receiver, Sender};
@@ -76,7 +77,8 @@ pub(super) fn run(args: &Start) -> Outcome {
         Some(name) => Some(reserve(&places, &directory, name)?),
         None => None,
     };
-    let launch = launch(args, &program, has_tty);
+    let settings = Settings::load_or_default(&places);
+    let launch = launch(args, &program, has_tty, settings.as_ref());
     let session = launch.session;
     let (sender, mut receiver) = match birth() {
         Ok(link) => link,
@@ -96,7 +98,7 @@ pub(super) fn run(args: &Start) -> Outcome {
         FromKeeper::Refused { reason } => return Ok(plainly(&program, &reason)),
         other => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
     };
-    let keys = args.detach_key.keys();
+    let keys = args.detach_key.keys(settings.as_ref());
     let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, name_right };
     show(terminal, session)
 }
@@ -133,7 +135,7 @@ fn program(args: &Start) -> Program {
     Program { path, arg0: login_name, args: Vec::new() }
 }
 
-fn launch(args: &Start, program: &Program, has_tty: bool) -> Launch {
+fn launch(args: &Start, program: &Program, has_tty: bool, settings: Option<&Settings>) -> Launch {
     let bytes = |text: &OsStr| ByteBuf::from(text.as_bytes());
     // A pipe is never left behind: who reads it wants every byte, and may take its time.
     let patience_ms = has_tty.then_some(PATIENCE_MS);
@@ -144,8 +146,11 @@ fn launch(args: &Start, program: &Program, has_tty: bool) -> Launch {
         arg0: program.arg0.clone().map(|arg0| ByteBuf::from(arg0.into_vec())),
         args: program.args.iter().map(|arg| bytes(arg)).collect(),
         record_input: args.record_input,
-        when_full: WhenFull::Gap,
-        spool_bytes_max: SPOOL_BYTES_MAX,
+        when_full: match settings.map(|settings| settings.keeper.when_full) {
+            Some(config::WhenFull::Block) => WhenFull::Block,
+            Some(config::WhenFull::Gap) | None => WhenFull::Gap,
+        },
+        spool_bytes_max: settings.map_or(SPOOL_BYTES_MAX, |settings| settings.keeper.spool_bytes_max.0),
         size: terminal::size(),
         attach: (!args.detached).then(|| request(has_tty, patience_ms)),
     }

@@ -294,9 +294,11 @@ struct Drain {
 }
 
 impl Drain {
-    fn wait(&self, is_connected: bool) -> Duration {
+    fn wait(&self, is_connected: bool, is_in_memory: bool) -> Duration {
         match (self.is_foreign, is_connected) {
+            // Nobody could adopt what is only here: stay until a daemon or the disk takes it.
             (true, _) => FOREIGN_WAIT_MAX,
+            _ if is_in_memory => FOREIGN_WAIT_MAX,
             (false, false) if self.stopped.exists() => Duration::ZERO, // stopped on purpose: adopted when it is back
             (false, _) => DURABLE_WAIT_MAX,
         }
@@ -310,8 +312,9 @@ fn finish(session: &Arc<Session>, drain: &Drain) {
         session.notify(&complaint);
     }
     session.tell_terminals(exit);
+    let is_in_memory = session.spool.is_in_memory();
     if let Some(shipper) = session.shipper.get()
-        && shipper.finish(exit, drain.wait(shipper.is_connected()))
+        && shipper.finish(exit, drain.wait(shipper.is_connected(), is_in_memory))
     {
         session.spool.remove();
     }

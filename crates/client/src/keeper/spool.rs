@@ -172,6 +172,11 @@ impl Spool {
         }
     }
 
+    /// Whether records exist in this process alone, because the disk takes none.
+    pub fn is_in_memory(&self) -> bool {
+        !self.state.lock().ring.is_empty()
+    }
+
     /// What the user should know about this record, once.
     pub fn complaint(&self) -> Option<String> {
         self.state.lock().complaint.take()

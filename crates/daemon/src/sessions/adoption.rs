@@ -23,6 +23,10 @@ use super::store::Store;
 /// How often spools are looked at while one of them has no connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Looks more for somebody who waits, and the pause before each.
+const LOOKS_AGAIN_MAX: u32 = 10;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 /// Adopted spools have no connection; their starts are numbered from here, far above any server's.
 const ADOPTER: ConnectionId = ConnectionId(u64::MAX);
 
@@ -82,6 +86,14 @@ fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
         };
         unconnected = look(store, spools, &mut told);
         if let Some(done) = done {
+            // A keeper that is just ending, or just dialing: worth a moment, because somebody wants the whole picture.
+            for _ in 0..LOOKS_AGAIN_MAX {
+                if !unconnected {
+                    break;
+                }
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+                unconnected = look(store, spools, &mut told);
+            }
             let _ = done.send(());
         }
     }

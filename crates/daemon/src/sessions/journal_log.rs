@@ -72,10 +72,12 @@ impl JournalLog {
         SyncJob(self.journal.sync_ticket())
     }
 
-    /// Takes note of the end of a sync.
+    /// Takes note of the end of a sync, and seals one segment that is full and durable by it.
     pub fn note(&mut self, result: &SyncResult) {
-        if let Some(synced) = &result.synced {
-            self.journal.note_synced(synced);
+        let Some(synced) = &result.synced else { return };
+        self.journal.note_synced(synced);
+        if let Err(error) = self.journal.seal_oldest_full(self.journal.durable()) {
+            warn!(%error, "a full segment stays uncompressed for now");
         }
     }
 
@@ -162,6 +164,8 @@ impl Log for JournalLog {
 
     fn new_segment(&mut self, at: Position) -> Result<Position, WriteFailure> {
         let carried = self.carried(at).map_err(|error| failure(&error))?;
+        // What lies before was proved, by this life or because its keeper gave it away.
+        self.journal.assume_durable(at.next_seq.prev());
         self.journal.new_segment_from(at.next_seq).map_err(|error| failure(&error))?;
         if let Err(error) = self.write_carried(&carried) {
             // What could not be copied is with the keeper still, which is told where the log ends.

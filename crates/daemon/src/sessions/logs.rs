@@ -13,8 +13,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shellkeep_journal::storage::Storage;
 use shellkeep_journal::{
-    Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start, remove_journal,
-    scan_read_only,
+    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start,
+    remove_journal, scan_read_only,
 };
 use shellkeep_protocol::attach::exit_from_payload;
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
@@ -72,13 +72,18 @@ impl Logs {
         self.directory.join(id.to_string())
     }
 
-    /// Opens the log of a session, recovering it; `None` if there is none.
+    /// Opens the log of a session, recovering it; `None` if there is none. Its keeper has all records from `retained` on.
     ///
     /// # Errors
     /// If it is there and cannot be used.
-    pub(super) fn open(&self, id: SessionId, now: Instant) -> Result<Option<Session<JournalLog>>, WriteFailure> {
+    pub(super) fn open(
+        &self,
+        id: SessionId,
+        retained: Seq,
+        now: Instant,
+    ) -> Result<Option<Session<JournalLog>>, WriteFailure> {
         let opened = Journal::open(Arc::clone(&self.storage), &self.path(id), Options::default());
-        let (journal, recovery) = match opened {
+        let (mut journal, recovery) = match opened {
             Ok(opened) => opened,
             Err(JournalError::NotFound { .. }) => return Ok(None),
             Err(error) => {
@@ -88,6 +93,13 @@ impl Logs {
         };
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
+        }
+        // A power cut may leave a hole in what was not durable yet: whoever still has those records sends them again.
+        if let Some(hole) = recovery.first_hole_from(retained)
+            && let Err(error) = journal.new_segment_from(hole)
+        {
+            warn!(session = %id, %hole, %error, "a hole in a log cannot be filled now");
+            return Err(WriteFailure::Storage);
         }
         let identity = journal.identity();
         let owner = (StoreId::from_bytes(identity.store), WriterId::from_bytes(identity.writer), identity.epoch);
@@ -135,7 +147,8 @@ impl Logs {
     /// What a log says about its session; `None` if it is gone or says nothing.
     pub fn summary(&self, id: SessionId) -> Option<Summary> {
         let recovery = scan_read_only(&*self.storage, &self.path(id)).ok()?;
-        let attrs = decode_attrs(&recovery.identity?.attrs);
+        // Without a readable header the records are still there, and must not vanish from lists.
+        let attrs = recovery.identity.map_or_else(Attrs::default, |identity| decode_attrs(&identity.attrs));
         let known = self.summaries.lock().get(&id).cloned();
         // A log that was cut back is counted anew.
         let known = known.filter(|known| known.counted_to <= recovery.end.next_seq);
@@ -211,6 +224,8 @@ impl Logs {
         let mut reader = self.reader(id, Start::Oldest)?;
         let mut verified = Verified { records: 0, output_bytes: 0, findings: Vec::new() };
         let first = reader.next_seq();
+        let recovery = scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error))?;
+        verified.findings.extend(recovery.findings.iter().filter_map(|finding| around_records(finding, recovery.end)));
         while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
             if let Found::Record(record) = &found {
                 verified.records += 1;
@@ -262,6 +277,20 @@ impl Logs {
         }
         failed(&self.path(id), &io::Error::other(error.to_string()))
     }
+}
+
+/// Damage that no record lies in: headers, indexes, the end of the last segment.
+fn around_records(finding: &Finding, end: Position) -> Option<Item> {
+    let what = match finding {
+        Finding::BadHeader { file } => format!("the header of {file} is damaged"),
+        Finding::BadIndex { file } => format!("the index of {file} is damaged"),
+        Finding::Foreign { file } => format!("{file} is no segment of this log"),
+        Finding::TornTail { file, bytes, .. } => {
+            format!("bytes {} to {} at the end of {file} are no record", bytes.start, bytes.end)
+        }
+        Finding::Damage { .. } | Finding::Hole { .. } | Finding::BrokenChain { .. } => return None, // a reader's to find
+    };
+    Some(Item::Damage { from: end.next_seq, to: end.next_seq.prev(), what })
 }
 
 fn directory_bytes(path: &Path) -> u64 {

@@ -242,7 +242,7 @@ impl SessionManager {
     ) -> Result<&mut Session<JournalLog>, WriteFailure> {
         let id = start.session;
         if !self.open.contains_key(&id) {
-            let session = if let Some(session) = self.logs.open(id, now)? {
+            let session = if let Some(session) = self.logs.open(id, start.first_retained, now)? {
                 session
             } else {
                 let store = StoreId::random().map_err(|_| WriteFailure::Storage)?;
