@@ -159,7 +159,9 @@ impl Birth {
         let (master, child) = match pty.spawn(&self.launch, &with) {
             Ok(started) => started,
             Err(error) => {
-                agent_link.iter().for_each(|link| drop(std::fs::remove_file(link)));
+                if let Some(link) = &agent_link {
+                    let _gone = std::fs::remove_file(link);
+                }
                 let reason = error.source.to_string();
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }
