@@ -21,7 +21,7 @@ use self::core::KeeperCore;
 use self::disk::Plan;
 use self::pty::{Inheritance, Pty};
 use self::recorder::Recorder;
-use self::server::Server;
+use self::server::{ServeError, Server};
 use self::session::{Identity, Session};
 use self::shipper::{Shipper, ShipperConfig, StartDaemon};
 use self::sink::Sink;
@@ -151,22 +151,33 @@ impl Birth {
             let master = Arc::new(std::fs::File::from(master));
             attach::welcome(&self.sender, self.launch.session, self.launch.name.clone(), direct.then_some(&master))?;
         }
+        // Before the start too: the command may look for its own session as the first thing it does.
+        let reachable = Server::bind(self.places.clone(), self.launch.session);
         let (variables, agent_link) = self.variables();
         let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), variables };
         pty::spare_from_oom();
         let (master, child) = match pty.spawn(&self.launch, &with) {
             Ok(started) => started,
             Err(error) => {
+                if let Some(link) = &agent_link {
+                    let _gone = std::fs::remove_file(link);
+                }
                 let reason = error.source.to_string();
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }
         };
         let identity = self.identity(tty, agent_link);
         let _stays = rustix::process::chdir("/");
-        self.keep(identity, master, child)
+        self.keep(identity, master, child, reachable)
     }
 
-    fn keep(self, identity: Identity, master: std::fs::File, child: pty::Child) -> Result<(), LinkError> {
+    fn keep(
+        self,
+        identity: Identity,
+        master: std::fs::File,
+        child: pty::Child,
+        (server, unreachable): (Server, Option<ServeError>),
+    ) -> Result<(), LinkError> {
         let attrs = self.attrs(&identity, child.pid());
         // Without randomness there is no writer that could be told from others: then nothing is shipped or adopted.
         let writer = WriterId::random().ok();
@@ -175,7 +186,6 @@ impl Birth {
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
         let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
-        let (server, unreachable) = Server::bind(self.places, self.launch.session);
         let socket_file = server.file();
         let session = Session::new(identity, master, child, recorder, spool);
         if let Some(shipper) = shipper {

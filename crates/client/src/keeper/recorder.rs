@@ -34,9 +34,10 @@ impl Recorder {
         self.records_input
     }
 
-    /// Records what the PTY gave. Returns the offset of its first byte among all output.
+    /// Records what the PTY gave. Returns the offset of its first byte among all output. The shipper is woken by the
+    /// caller, when the bytes are shown: waking it first would cost an echo its time on the processor.
     pub fn output(&self, bytes: &[u8]) -> u64 {
-        self.spool.append(RecordKind::Output, bytes).output_offset
+        self.spool.append_quietly(RecordKind::Output, bytes).output_offset
     }
 
     /// Records what was typed, unless the program behind `master` asked for something secret.

@@ -125,10 +125,14 @@ impl Session {
             let (count, ended) = self.read_chunk(&mut chunk);
             if count > 0 {
                 let offset = self.recorder.output(&chunk[..count]);
+                if count >= BULK_BYTES_MIN {
+                    self.spool.wake(); // showing may have to wait for the terminal; shipping does not
+                }
                 let terminals = Arc::clone(&self.terminals.lock());
                 for (at, terminal) in terminals.iter().enumerate() {
                     terminal.output.show(offset, &chunk[..count], at == 0);
                 }
+                self.spool.wake();
             }
             if ended {
                 break;

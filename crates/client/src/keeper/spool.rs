@@ -90,8 +90,16 @@ impl Spool {
         }
     }
 
-    /// Numbers and stores one record; returns the place before it. Waits only if the spool is full and told to block.
+    /// Numbers and stores one record, and wakes the shipper if it sleeps; returns the place before it. Waits only if
+    /// the spool is full and told to block.
     pub fn append(&self, kind: RecordKind, payload: &[u8]) -> Position {
+        let before = self.append_quietly(kind, payload);
+        self.wake();
+        before
+    }
+
+    /// The same for a caller in a hurry, who calls [`Self::wake`] when it has time.
+    pub fn append_quietly(&self, kind: RecordKind, payload: &[u8]) -> Position {
         let mut state = self.state.lock();
         while state.when_full == WhenFull::Block && state.is_full() {
             self.trimmed.wait_for(&mut state, DISK_RETRY);
@@ -102,13 +110,17 @@ impl Spool {
         let next_seq = state.end.next_seq;
         drop(state);
         self.next_seq.store(next_seq.get(), Ordering::SeqCst);
+        before
+    }
+
+    /// Wakes the shipper if it sleeps.
+    pub fn wake(&self) {
         if self.shipper_sleeps.load(Ordering::SeqCst)
             && self.shipper_sleeps.swap(false, Ordering::SeqCst)
             && let Some(wake) = self.wake.get()
         {
             wake();
         }
-        before
     }
 
     /// Sets what wakes the shipper; once.
