@@ -46,16 +46,19 @@ pub fn daemon(places: &Places) -> std::io::Result<Child> {
     command.spawn()
 }
 
-/// Starts a daemon unless one holds the lock or one was stopped on purpose. For keepers, which never wait for it.
-pub fn daemon_for_keeper(places: &Places) {
-    let runs = shellkeep_daemon::lock::Lock::holder(&places.lock()).is_ok_and(|holder| holder.is_some());
-    if runs || places.stopped().exists() {
-        return;
+/// Starts a daemon unless one holds the lock. For keepers, which never wait for it. False if it was stopped on purpose.
+pub fn daemon_for_keeper(places: &Places) -> bool {
+    if places.stopped().exists() {
+        return false;
+    }
+    if shellkeep_daemon::lock::Lock::holder(&places.lock()).is_ok_and(|holder| holder.is_some()) {
+        return true;
     }
     match daemon(places) {
         Ok(child) => reap(child),
         Err(error) => tracing::warn!(%error, "cannot start a daemon; records wait in the spool"),
     }
+    true
 }
 
 fn reap(mut child: Child) {

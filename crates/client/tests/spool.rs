@@ -256,7 +256,7 @@ fn a_first_terminal_that_is_about_to_begin_misses_nothing_however_much_comes() {
     let mut recorded = 0;
     let stands = || {
         let now = spool.end().output_offset;
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20)); // between two looks at what must stand still
         std::mem::replace(&mut recorded, now) == now && now > 0
     };
     assert!(is_so_within(Duration::from_secs(5), stands), "the session does not wait");

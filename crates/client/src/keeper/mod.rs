@@ -186,7 +186,7 @@ impl Birth {
         let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
         let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
-        let socket_file = server.file();
+        let place = server.place();
         let session = Session::new(identity, master, child, recorder, spool);
         if let Some(shipper) = shipper {
             let _only_once = session.shipper.set(Box::new(shipper));
@@ -208,7 +208,7 @@ impl Birth {
         let reading = Arc::clone(&session);
         spawn("pty", move || reading.read_pty())?;
         finish(&session, &drain);
-        *socket_file.lock() = None;
+        place.lock().give_up();
         Ok(())
     }
 

@@ -50,23 +50,43 @@ pub struct Server {
     places: Places,
     name: String,
     listener: Option<UnixListener>,
-    file: Arc<Mutex<Option<SocketFile>>>,
+    place: Arc<Mutex<Place>>,
     /// `None` if the system gives no more instances.
     watch: Option<OwnedFd>,
+}
+
+/// Where the attach socket lies. Shared, because the end of the session removes it.
+#[derive(Debug, Default)]
+pub struct Place {
+    file: Option<SocketFile>,
+    /// Without this the removal at the end would look like a vanished path, and be repaired.
+    is_over: bool,
+}
+
+impl Place {
+    /// The session is over: removes the file for good.
+    pub fn give_up(&mut self) {
+        self.is_over = true;
+        self.file = None;
+    }
+
+    fn is_missing(&self) -> bool {
+        !self.is_over && !self.file.as_ref().is_some_and(SocketFile::still_bound)
+    }
 }
 
 impl Server {
     /// Binds the socket of `session`.
     pub fn bind(places: Places, session: shellkeep_protocol::ids::SessionId) -> (Self, Option<ServeError>) {
         let name = keeper_socket_name(session);
-        let mut server = Self { places, name, listener: None, file: Arc::default(), watch: None };
+        let mut server = Self { places, name, listener: None, place: Arc::default(), watch: None };
         let error = server.rebind().err();
         (server, error)
     }
 
-    /// The socket's file, to be dropped when the session is over.
-    pub fn file(&self) -> Arc<Mutex<Option<SocketFile>>> {
-        Arc::clone(&self.file)
+    /// Where the socket lies, to be given up when the session is over.
+    pub fn place(&self) -> Arc<Mutex<Place>> {
+        Arc::clone(&self.place)
     }
 
     /// Serves the session until the process ends.
@@ -74,8 +94,8 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         loop {
             self.wait();
-            let bound = self.file.lock().as_ref().is_some_and(SocketFile::still_bound);
-            if !bound {
+            let missing = self.place.lock().is_missing();
+            if missing {
                 let _again_later = self.rebind();
             }
             while let Some(stream) = self.accept() {
@@ -93,12 +113,17 @@ impl Server {
 
     fn rebind(&mut self) -> Result<(), ServeError> {
         self.listener = None;
-        *self.file.lock() = None;
+        self.place.lock().file = None;
         let directory = self.places.prepare_keeper_directory()?;
         // Watched before it is bound: what happens in between is seen.
         self.watch = watch(&directory).ok();
         let (file, listener) = bind(&directory.join(&self.name))?.into_parts();
-        *self.file.lock() = file;
+        let mut place = self.place.lock();
+        if place.is_over {
+            return Ok(()); // dropped here, the file goes again
+        }
+        place.file = file;
+        drop(place);
         self.listener = Some(listener);
         Ok(())
     }

@@ -37,8 +37,9 @@ const CALL_WAIT: Duration = Duration::from_secs(5);
 const START_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(1)];
 
-/// Starts a daemon if none runs and none was stopped on purpose. Called on the shipper's thread; must not block long.
-pub type StartDaemon = Box<dyn FnMut() + Send>;
+/// Starts a daemon if none runs and none was stopped on purpose; false when it was, so that it is not asked again before
+/// a daemon has come and gone. Called on the shipper's thread; must not block long.
+pub type StartDaemon = Box<dyn FnMut() -> bool + Send>;
 
 /// What a shipper needs.
 pub struct ShipperConfig {
@@ -338,11 +339,9 @@ impl Ship {
     fn tick(&mut self) {
         let now = Instant::now();
         if self.next_attempt.is_some_and(|at| at <= now) {
-            if let Some(start_daemon) = &mut self.start_daemon {
-                start_daemon();
-            }
+            let again = self.start_daemon.as_mut().is_some_and(|start_daemon| start_daemon());
             self.attempts += 1;
-            self.next_attempt = Some(now + START_PAUSES[self.attempts.min(START_PAUSES.len() - 1)]);
+            self.next_attempt = again.then(|| now + START_PAUSES[self.attempts.min(START_PAUSES.len() - 1)]);
         }
         let mut shared = self.shared.lock();
         let spool = Arc::clone(&shared.spool);
