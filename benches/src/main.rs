@@ -4,7 +4,6 @@
 //! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
 
 mod machine;
-mod pty;
 mod report;
 mod stats;
 mod transport;
@@ -27,8 +26,6 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Round trips and throughput over a Unix socket between two processes: raw blocking, raw tokio, ours.
     Transport(transport::Args),
-    /// A shell's output and echo through a PTY: bare, under `script`, kept by shellkeep.
-    Pty(pty::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeTransport(transport::server::Args),
@@ -37,7 +34,6 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Transport(args) => transport::run(&args),
-        Command::Pty(args) => pty::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }
 }
