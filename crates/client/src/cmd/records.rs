@@ -16,6 +16,7 @@ use shellkeep_protocol::session::{ExitStatus, GapReason};
 
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
+use crate::keeper::spool::now_us;
 use crate::keepers;
 use crate::names::SessionRef;
 use crate::places::Places;
@@ -131,11 +132,6 @@ fn from_keeper(info: &Info) -> Listed {
         output_bytes: info.output_bytes,
         gaps: 0,
     }
-}
-
-fn now_us() -> u64 {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Arguments as one string, quoted where a shell would need it.

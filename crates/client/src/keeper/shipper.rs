@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
@@ -22,7 +22,7 @@ use shellkeep_transport::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{KeeperCore, Output};
-use super::spool::Spool;
+use super::spool::{Spool, now_us};
 
 /// Pause after sending, so that a flood of output costs a hundred wakeups a second and not one per line.
 const NAP: Duration = Duration::from_millis(10);
@@ -383,10 +383,4 @@ impl Ship {
         }
         false
     }
-}
-
-/// Microseconds since the Unix epoch.
-fn now_us() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
