@@ -4,5 +4,6 @@ mod contracts;
 mod house;
 mod kills;
 mod places;
+mod races;
 mod simulation;
 mod world;

@@ -1,3 +1,5 @@
-//! End-to-end machinery: the simulation and the torture runs.
+//! End-to-end machinery: the simulation, sealed worlds of real processes, and the torture runs over them.
 
+pub mod screen;
 pub mod sim;
+pub mod world;
