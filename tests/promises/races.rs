@@ -82,11 +82,11 @@ fn a_daemon_killed_while_it_seals_a_segment_keeps_it_once() -> Result<()> {
 fn a_daemon_killed_after_adopting_adopts_again_and_adds_nothing() -> Result<()> {
     let world = World::new()?;
     world.ok(&["daemon", "stop"])?;
-    let session = world.session("stty -opost; echo to be adopted; exec sleep 1000")?;
+    let session = world.session("stty -opost; echo adopt $((40+2)); exec sleep 1000")?;
     let spool = world.home().join("state/spool").join(&session);
     eventually("the output is in the spool", || {
         let segments = std::fs::read_dir(&spool)?.flatten().map(|entry| std::fs::read(entry.path()));
-        Ok(segments.flatten().any(|bytes| bytes.windows(13).any(|part| part == b"to be adopted")).then_some(()))
+        Ok(segments.flatten().any(|bytes| bytes.windows(8).any(|part| part == b"adopt 42")).then_some(()))
     })?;
     let keeper = shellkeep::keepers::all(&world.places()).first().map_or(0, |keeper| keeper.info.keeper_pid);
     let keeper = i32::try_from(keeper)?;
@@ -101,7 +101,7 @@ fn a_daemon_killed_after_adopting_adopts_again_and_adds_nothing() -> Result<()> 
         ensure!(spool.exists());
     }
     ensure!(world.ended(&session)?["state"] == "lost");
-    is_whole(&world, &session, b"to be adopted\n")?;
+    is_whole(&world, &session, b"adopt 42\n")?;
     spools_are_gone(&world)
 }
 
