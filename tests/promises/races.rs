@@ -5,6 +5,7 @@
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use shellkeep_journal::hook::Point;
+use torture::record::same;
 use torture::screen::Screen;
 
 use crate::world::{World, eventually, gone, signal};
@@ -25,7 +26,7 @@ fn go(world: &World) -> Result<()> {
 /// What the record must be when nothing was lost, doubled or foreign.
 fn is_whole(world: &World, session: &str, expected: &[u8]) -> Result<()> {
     let recorded = world.output(session)?;
-    ensure!(recorded == expected, "recorded {:?}", String::from_utf8_lossy(&recorded));
+    same("the record", expected, &recorded)?;
     world.ok(&["verify", session])?;
     ensure!(world.listed(session)?["gaps"] == 0);
     Ok(())

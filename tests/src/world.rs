@@ -165,7 +165,8 @@ impl World {
     /// If there is none.
     pub fn listed_by_name(&self, name: &str) -> Result<String> {
         let all: Vec<serde_json::Value> = serde_json::from_str(&self.ok(&["ls", "--all", "--json"])?)?;
-        let row = all.into_iter().find(|row| row["name"] == name).with_context(|| format!("no session is called {name}"))?;
+        let row =
+            all.into_iter().find(|row| row["name"] == name).with_context(|| format!("no session is called {name}"))?;
         Ok(row["id"].as_str().context("a session has an id")?.to_owned())
     }
 
@@ -276,7 +277,8 @@ impl Trap {
         let prefix = format!("{}.reached.", self.point.name());
         let directory = self.file.parent().context("a file lies in a directory")?;
         eventually(&format!("a process comes to {}", self.point.name()), || {
-            let names = std::fs::read_dir(directory)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            let names =
+                std::fs::read_dir(directory)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
             let mut pids = names.filter_map(|name| name.strip_prefix(&prefix)?.parse::<i32>().ok());
             Ok(pids.find(|pid| is_alive(*pid)))
         })
