@@ -1,9 +1,11 @@
 //! What shellkeep promises, one file per promise.
 
 mod contracts;
+mod damage;
 mod house;
 mod kills;
 mod places;
 mod races;
 mod simulation;
+mod torture;
 mod world;
