@@ -128,3 +128,22 @@ fn a_command_that_meets_a_dying_daemon_starts_the_next_one() -> Result<()> {
     ensure!(output.status.success() && output.stdout == b"[]\n", "{output:?}");
     Ok(())
 }
+
+/// Between taking the lock and writing its id into it, a daemon stands behind the id of the one before. Nobody may take
+/// that number for the daemon: it may be anybody's by now.
+#[test]
+fn the_id_of_a_dead_daemon_is_never_taken_for_the_living_one() -> Result<()> {
+    let world = World::new()?;
+    world.ok(&["daemon", "start"])?;
+    world.ok(&["daemon", "stop"])?;
+    let path = world.places().lock();
+    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn()?;
+    std::fs::write(&path, format!("{}\n", bystander.id()))?;
+    let holder = std::fs::File::options().write(true).open(&path)?;
+    rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockExclusive)?;
+    let found = shellkeep_daemon::lock::Lock::holder(&path)?;
+    bystander.kill()?;
+    bystander.wait()?;
+    ensure!(found.is_none(), "process {found:?} was taken for the daemon");
+    Ok(())
+}

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -85,15 +86,24 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
-/// Whoever holds the lock writes its id right after taking it.
+/// Whoever holds the lock writes its id right after taking it. Until then the file says who had it before: that process
+/// is dead, or, worse, its number is another's by now, who must not be taken for the daemon and be signalled.
 fn holder_pid(file: &mut File) -> Option<u32> {
     for _ in 0..PID_LOOKS_MAX {
-        if let Some(pid) = read_pid(file) {
+        if let Some(pid) = read_pid(file).filter(|pid| has_open(*pid, file)) {
             return Some(pid);
         }
         std::thread::sleep(PID_LOOK_EVERY);
     }
     None
+}
+
+/// Whether a process of this user has the file open.
+fn has_open(pid: u32, file: &File) -> bool {
+    let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+    let Ok(lock) = file.metadata().map(identity) else { return false };
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| std::fs::metadata(entry.path()).ok()).any(|found| identity(found) == lock)
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {
