@@ -46,6 +46,8 @@ impl Sample {
         let session = world.session(&script("exit 0"))?;
         world.ended(&session)?;
         world.ok(&["verify", &session])?;
+        // A keeper that is still there would mend what is broken here.
+        eventually("the keeper has gone", || Ok((world.processes().len() <= 1).then_some(())))?;
         world.ok(&["daemon", "stop"])?;
         let directory = world.home().join("state/log").join(&session);
         Self::of(world, &session, &directory)

@@ -7,5 +7,6 @@ mod kills;
 mod places;
 mod races;
 mod simulation;
+mod syscalls;
 mod torture;
 mod world;

@@ -1,12 +1,13 @@
 //! A terminal of a test: a PTY whose far side a program has, and every byte that was shown on it.
 //!
-//! Promise: what was shown stays known whoever is killed. The program's stderr goes elsewhere, so that only the
+//! Promise: what was shown stays known whoever is killed. The program's stderr goes to a file of the world, so that only the
 //! session's own output is on the screen.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +34,14 @@ impl Screen {
     /// # Errors
     /// If the system gives no PTY, or the program does not start.
     pub fn start(world: &World, args: &[&str]) -> Result<Self> {
+        Self::of(world, world.program(), args)
+    }
+
+    /// Starts any program in a new terminal.
+    ///
+    /// # Errors
+    /// If the system gives no PTY, or the program does not start.
+    pub fn of(world: &World, program: &Path, args: &[&str]) -> Result<Self> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags)?;
         rustix::pty::grantpt(&master)?;
@@ -41,9 +50,12 @@ impl Screen {
         rustix::termios::tcsetwinsize(&master, Winsize { ws_col: 80, ws_row: 24, ws_xpixel: 0, ws_ypixel: 0 })?;
         let sealed = world.command(args);
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(world.program()).args(args).current_dir(world.outside());
+        command.arg("--ctty").arg(program).args(args).current_dir(world.outside());
         command.env_clear().envs(sealed.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdin(far_side.try_clone()?).stdout(far_side.try_clone()?).stderr(Stdio::null());
+        command
+            .stdin(far_side.try_clone()?)
+            .stdout(far_side.try_clone()?)
+            .stderr(File::create(world.stderr_of_screens())?);
         let child = command.spawn().context("setsid starts")?;
         let master = File::from(master);
         let shown = Arc::default();

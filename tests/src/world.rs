@@ -101,6 +101,11 @@ impl World {
         self.home.path()
     }
 
+    /// What the program said beside the session in the terminal that was started last.
+    pub fn stderr_of_screens(&self) -> PathBuf {
+        self.home.path().join("stderr")
+    }
+
     /// The program with arguments, in the sealed environment.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);

@@ -104,6 +104,8 @@ fn daemon(run: &Run, every: Every) -> Result<Table> {
         format_args!("{} times", grants(&world.home().join("state/log").join(&session))?),
     );
     table.add("printed and recorded", format_args!("{} bytes, equal", printed.len()));
+    let names = std::fs::read_dir(world.home().join("run"))?.flatten().map(|entry| entry.file_name());
+    table.add("unfinished sockets left", names.filter(|name| name.as_encoded_bytes().starts_with(b".")).count());
     table.add("the shell", "lived, and ended with 0");
     Ok(table)
 }

@@ -1,5 +1,6 @@
 //! The daemon is stopped, not dead: keys go on echoing, output goes on, memory stays, and all is there soon afterwards.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,8 @@ use crate::record::same;
 use crate::screen::Screen;
 use crate::world::{World, eventually, signal};
 
-/// Echo while the daemon is stopped, at the 99th percentile. Source: GOALS, F13.
+/// Echo while the daemon is stopped, at the 99th percentile, beyond that of a bare PTY beside it: where others keep the
+/// processors busy, both are late. Source: GOALS, F13.
 const ECHO_P99_MAX: Duration = Duration::from_millis(5);
 
 /// A keeper's memory while it keeps everything for itself, in KiB. Source: F13.
@@ -31,8 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_micros(50);
 /// The first violation.
 pub fn stop(run: &Run, bytes: u64) -> Result<Table> {
     let world = run.world()?;
+    let mut bare = Screen::of(&world, Path::new("/bin/sh"), &["-c", "stty raw -echo; echo +; exec cat"])?;
     let mut typist =
         Screen::start(&world, &["start", "-n", "typist", "--", "/bin/sh", "-c", "stty raw -echo; echo +; exec cat"])?;
+    bare.shows("+")?;
     typist.shows("+")?;
     let (go, done) = (world.outside().join("go"), world.outside().join("done"));
     let printer = world.session(&format!(
@@ -46,9 +50,10 @@ pub fn stop(run: &Run, bytes: u64) -> Result<Table> {
     std::fs::write(&go, "")?;
     let bar = run.progress("seconds");
     let until = Instant::now() + Duration::from_secs(run.n.into());
-    let (mut echoes, mut kib) = (Vec::new(), 0);
+    let (mut echoes, mut floor, mut kib) = (Vec::new(), Vec::new(), 0);
     while Instant::now() < until || !done.exists() {
         echoes.push(echo(&mut typist)?);
+        floor.push(echo(&mut bare)?);
         for keeper in keepers {
             kib = kib.max(resident_kib(keeper)?);
         }
@@ -64,9 +69,11 @@ pub fn stop(run: &Run, bytes: u64) -> Result<Table> {
     let mut table = Table::default();
     table.add("daemon stopped", format_args!("{} s, {bytes} bytes printed meanwhile", run.n));
     table.add_times("echo", &mut echoes);
+    table.add_times("echo of a bare PTY", &mut floor);
     table.add("largest keeper", format_args!("{kib} KiB"));
     table.add("caught up in", format_args!("{caught_up:.2?}"));
-    ensure!(echoes[echoes.len() * 99 / 100] <= ECHO_P99_MAX, "keys echoed too late:\n{table}");
+    let p99 = |sorted: &[Duration]| sorted[sorted.len() * 99 / 100];
+    ensure!(p99(&echoes) <= p99(&floor) + ECHO_P99_MAX, "keys echoed too late:\n{table}");
     ensure!(kib <= KEEPER_KIB_MAX, "a keeper grew:\n{table}");
     ensure!(caught_up <= CAUGHT_UP_WITHIN, "caught up too late:\n{table}");
     Ok(table)
