@@ -2,6 +2,7 @@
 
 mod contracts;
 mod damage;
+mod fallback;
 mod house;
 mod kills;
 mod places;

@@ -240,9 +240,11 @@ impl Drop for World {
 }
 
 impl World {
-    /// Processes whose environment names this home; sessions' own programs among them.
+    /// Processes of this world, known by what every one of them has in its environment; sessions' own programs too.
     pub fn processes(&self) -> Vec<i32> {
-        let mark = [b"SHELLKEEP_HOME=", self.path.as_os_str().as_encoded_bytes(), b"\0"].concat();
+        let hooks = self.hooks();
+        let variable = shellkeep_journal::hook::DIRECTORY.as_bytes();
+        let mark = [variable, b"=", hooks.as_os_str().as_encoded_bytes(), b"\0"].concat();
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
         all.flatten()

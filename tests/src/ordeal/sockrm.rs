@@ -37,33 +37,49 @@ impl Object {
         [Self::Nothing, Self::DeadSocket, Self::File, Self::Directory, Self::Symlink, Self::Fifo];
 
     /// What the daemon may not touch.
-    fn is_foreign(self) -> bool {
+    pub fn is_foreign(self) -> bool {
         !matches!(self, Self::Nothing | Self::DeadSocket)
+    }
+
+    /// Makes it at a free path.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub fn make(self, path: &Path) -> Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::DeadSocket => drop(UnixListener::bind(path)?),
+            Self::File => std::fs::write(path, "mine")?,
+            Self::Symlink => std::os::unix::fs::symlink("/etc/passwd", path)?,
+            Self::Fifo => rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?,
+            Self::Directory => std::fs::create_dir(path)?,
+        }
+        Ok(())
     }
 
     /// Puts it in the place of the socket, in one step where there is one.
     fn put(self, path: &Path) -> Result<()> {
         let aside = path.with_extension("object");
-        match self {
-            Self::Nothing => return Ok(std::fs::remove_file(path)?),
-            Self::DeadSocket => drop(UnixListener::bind(&aside)?),
-            Self::File => std::fs::write(&aside, "mine")?,
-            Self::Symlink => std::os::unix::fs::symlink("/etc/passwd", &aside)?,
-            Self::Fifo => rustix::fs::mknodat(CWD, &aside, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?,
-            Self::Directory => {
-                // Nothing takes a file's place as a directory in one step; the daemon may be faster.
-                std::fs::create_dir(&aside)?;
-                std::fs::remove_file(path)?;
-                while std::fs::rename(&aside, path).is_err() {
-                    std::fs::remove_file(path)?;
-                }
-                return Ok(());
-            }
+        self.make(&aside)?;
+        if matches!(self, Self::Nothing | Self::Directory) {
+            std::fs::remove_file(path)?;
         }
-        Ok(std::fs::rename(&aside, path)?)
+        if self == Self::Directory {
+            // Nothing takes a file's place as a directory in one step; the daemon may be faster.
+            while std::fs::rename(&aside, path).is_err() {
+                std::fs::remove_file(path)?;
+            }
+        } else if self != Self::Nothing {
+            std::fs::rename(&aside, path)?;
+        }
+        Ok(())
     }
 
-    fn take_away(self, path: &Path) -> Result<()> {
+    /// Removes it again.
+    ///
+    /// # Errors
+    /// If it is not there any more.
+    pub fn take_away(self, path: &Path) -> Result<()> {
         let removed = if self == Self::Directory { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
         removed.context("the foreign object is still there")
     }
