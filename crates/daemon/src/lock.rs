@@ -45,7 +45,7 @@ impl Lock {
     /// [`LockError::Held`] if another process has it; never waits.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
-        let mut file = open(path).map_err(failed)?;
+        let mut file = open(path, OFlags::CREATE).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: holder_pid(&mut file) }),
@@ -61,7 +61,8 @@ impl Lock {
     /// # Errors
     /// If the file is there and cannot be read.
     pub fn holder(path: &Path) -> io::Result<Option<u32>> {
-        let mut file = match open(path) {
+        // Asking makes nothing: not in a directory that nobody has checked yet.
+        let mut file = match open(path, OFlags::empty()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -79,9 +80,9 @@ impl Lock {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, create: OFlags) -> io::Result<File> {
     // NOFOLLOW and NONBLOCK: a link or a FIFO planted here is neither followed nor waited for.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = create | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
