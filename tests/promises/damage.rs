@@ -159,7 +159,7 @@ fn a_damaged_log_is_printed_as_far_as_it_goes_and_verify_says_so_with_status_1()
     flipped[fourth - 2] ^= 1;
     let all_but_the_fourth = [&sample.whole(third)[..], b"line-5\nline-6\n"].concat();
     for (bytes, expected) in [
-        (&sample.bytes[..third + 1], sample.whole(third)),
+        (&sample.bytes[..=third], sample.whole(third)),
         (&sample.bytes[..fourth - 1], sample.whole(third)),
         (&flipped[..], all_but_the_fourth),
     ] {

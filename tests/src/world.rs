@@ -314,8 +314,8 @@ impl Drop for Trap {
 /// another one, in the middle of a sync, still holds the process's locks.
 pub fn is_alive(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
-    let mut states = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    let found = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let mut states = found.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
     states.any(|state| !matches!(state, 'Z' | 'X'))
 }
 
