@@ -82,12 +82,6 @@ pub fn notice(message: impl Display) {
     line("shellkeep", "33", &message.to_string());
 }
 
-/// Prints lines that explain a result, on stderr, as they are.
-pub fn notice_block(text: &str) {
-    let written = io::stderr().lock().write_all(text.as_bytes());
-    drop(written); // nobody is left to tell
-}
-
 /// Prints `text` on stdout as it is.
 ///
 /// # Errors

@@ -162,7 +162,7 @@ impl Birth {
                 if let Some(link) = &agent_link {
                     let _gone = std::fs::remove_file(link);
                 }
-                let reason = error.source.to_string();
+                let reason = format!("{}: {}", String::from_utf8_lossy(&self.launch.program), error.source);
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }
         };
@@ -253,6 +253,7 @@ impl Birth {
         };
         let config = ShipperConfig {
             socket: self.places.daemon_socket(),
+            other_sockets: self.places.daemon_sockets().split_off(1),
             spool: Arc::clone(spool),
             core: KeeperCore::new(self.launch.session, writer),
             attrs: Arc::new(parking_lot::Mutex::new(attrs)),
