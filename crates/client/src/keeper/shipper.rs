@@ -210,7 +210,7 @@ async fn register(shared: Arc<Mutex<Shared>>, connection: Connection<DaemonProto
         match response {
             SessionResponse::Welcome(welcome) => {
                 let spool = Arc::clone(&shared.spool);
-                let outputs = shared.core.welcomed(connection.generation(), &welcome, &*spool);
+                let outputs = shared.core.welcomed(connection.generation(), &welcome, &*spool, Instant::now());
                 shared.connection = Some(connection);
                 shared.in_flight = FuturesOrdered::new();
                 return if shared.act(outputs) { Ok(()) } else { Err("the log has other records".into()) };
@@ -328,7 +328,7 @@ impl Ship {
     fn recorded(&mut self) {
         let mut shared = self.shared.lock();
         let spool = Arc::clone(&shared.spool);
-        let outputs = shared.core.recorded(&*spool);
+        let outputs = shared.core.recorded(&*spool, Instant::now());
         shared.act(outputs);
     }
 
