@@ -101,6 +101,19 @@ pub fn usage(text: &str) {
     let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// A size for people.
+#[allow(clippy::cast_precision_loss)] // three digits are shown
+pub fn size(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
 /// `text` with control characters as escapes: names and paths may come from others.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

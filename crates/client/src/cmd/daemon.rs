@@ -252,7 +252,7 @@ pub(crate) fn status(places: &Places, json: bool) -> Outcome {
             status.version,
             report::printable(&status.socket),
             status.sessions,
-            super::records::bytes(status.storage_bytes),
+            report::size(status.storage_bytes),
         )
     };
     report::result(&text)?;

@@ -55,7 +55,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
 fn space(state: &Path) -> Result<String, String> {
     let found = rustix::fs::statvfs(state).map_err(|errno| format!("{}: {errno}", state.display()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let shown = format!("{} free for records", super::records::bytes(free));
+    let shown = format!("{} free for records", report::size(free));
     let low = |what: &str| Err(format!("{shown}{what}; make room, or remove sessions with \"shellkeep rm\""));
     match (free < FREE_BYTES_MIN, found.f_files > 0 && found.f_favail == 0) {
         (true, _) => low(""),

@@ -18,9 +18,13 @@ mod detach;
 mod doctor;
 mod first_run;
 mod kill;
+mod ls;
 mod man;
-mod records;
+mod output;
+mod recorded;
+mod rm;
 mod start;
+mod verify;
 
 /// The hidden subcommand that is the keeper.
 const KEEPER_VERB: &str = "keeper";
@@ -57,11 +61,11 @@ fn dispatch(cli: Cli) -> Outcome {
 /// Commands that read records or steer the daemon.
 fn recorded(command: Command, places: &Places) -> Outcome {
     match command {
-        Command::Ls(args) => records::ls(places, args.all, args.json),
-        Command::Output(args) => records::output(places, &args),
-        Command::Tail(args) => records::tail(places, &args),
-        Command::Verify(args) => records::verify(places, args.session.as_ref()),
-        Command::Rm(args) => records::rm(places, &args.session),
+        Command::Ls(args) => ls::run(places, args.all, args.json),
+        Command::Output(args) => output::output(places, &args),
+        Command::Tail(args) => output::tail(places, &args),
+        Command::Verify(args) => verify::run(places, args.session.as_ref()),
+        Command::Rm(args) => rm::run(places, &args.session),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),
