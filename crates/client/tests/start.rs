@@ -123,6 +123,21 @@ fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
 }
 
 #[test]
+fn the_keeper_leaves_no_core_file_and_the_command_may() {
+    let world = World::new();
+    let script = format!("ulimit -S -c 77; exec {} start --detached -- sleep 600", world::PROGRAM);
+    assert!(world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24).wait().success());
+    let limit = |pid: u32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core")).expect("a line on core files").to_owned();
+        core.split_whitespace().nth(4).expect("the soft limit").to_owned()
+    };
+    let info = world.info();
+    assert_eq!(limit(info.keeper_pid), "0");
+    assert_ne!(limit(info.pid), "0");
+}
+
+#[test]
 fn nothing_is_open_to_others_whatever_the_umask() {
     let world = World::new();
     let script = format!("umask 000; exec {} start --detached --record-input -- sleep 600", world::PROGRAM);

@@ -62,6 +62,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
     let settings = Settings::load(places)?;
     diagnostics::start(places, "daemon")?;
     raise_descriptor_limit();
+    let _before = crate::keeper::pty::forbid_core();
     let config = Config {
         places: shellkeep_daemon::Places {
             socket: places.run.join("daemon.sock"),

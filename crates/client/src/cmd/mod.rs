@@ -31,6 +31,10 @@ const KEEPER_VERB: &str = "keeper";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if rustix::process::geteuid() != rustix::process::getuid() {
+        // With another user's rights every directory check would be about the wrong user.
+        return report::failure(&Failure::refused("shellkeep does not run with another user's rights (set-user-id)"));
+    }
     // Before everything else: a keeper lives long and needs no parser, and its descriptors must be its own at once.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == KEEPER_VERB) {
         return crate::keeper::run();

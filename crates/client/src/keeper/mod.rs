@@ -154,7 +154,8 @@ impl Birth {
         // Before the start too: the command may look for its own session as the first thing it does.
         let reachable = Server::bind(self.places.clone(), self.launch.session);
         let (variables, agent_link) = self.variables();
-        let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), variables };
+        let core_limit = pty::forbid_core();
+        let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), core_limit, variables };
         pty::spare_from_oom();
         let (master, child) = match pty.spawn(&self.launch, &with) {
             Ok(started) => started,
