@@ -16,7 +16,7 @@ use shellkeep_journal::{
     Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start,
     remove_journal, scan_read_only,
 };
-use shellkeep_protocol::attach::exit_from_payload;
+use shellkeep_protocol::attach::{Recording, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
 use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
@@ -319,6 +319,10 @@ fn item(found: Found<'_>) -> Option<Item> {
                 output_bytes: gap.output_bytes,
                 reason: u8::try_from(gap.reason).map_or(GapReason::SpoolFull, GapReason::from_code),
             }),
+            RecordKind::Mark => {
+                let recording = Recording::from_payload(record.payload)?;
+                Some(Item::Recording { time_us: record.header.time_us, recording })
+            }
             RecordKind::Exit => {
                 let exit = exit_from_payload(record.payload)?;
                 Some(Item::Exit { time_us: record.header.time_us, exit })
