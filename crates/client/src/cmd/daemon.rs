@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use shellkeep_daemon::lock::{Lock, LockError};
 use shellkeep_daemon::{Config, Listener};
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::query::{Query, Reply};
 use shellkeep_transport::CancellationToken;
 
@@ -56,6 +57,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
         }
         Err(error) => return Err(Failure::refused(error)),
     };
+    hook::pause(Point::DaemonLocked);
     if let Err(error) = touch(&places.stopped_reserve()) {
         tracing::warn!(%error, "should the disk become full, the daemon cannot be stopped for good");
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
@@ -131,6 +132,7 @@ impl Session {
             let (count, ended) = self.read_chunk(&mut chunk);
             if count > 0 {
                 let offset = self.recorder.output(&chunk[..count]);
+                hook::pause(Point::KeeperSpooled);
                 if count >= BULK_BYTES_MIN {
                     self.spool.wake(); // showing may have to wait for the terminal; shipping does not
                 }
