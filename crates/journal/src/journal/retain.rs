@@ -49,7 +49,7 @@ impl Journal {
         let (place, time) = self.place_and_time_before(seq)?.ok_or(JournalError::NoSuchPlace { seq })?;
         self.syncs.may_restart_at(seq)?;
         self.begin_segment(place, time)?;
-        self.syncs.restart_at(seq, self.last_ordinal);
+        self.syncs.restart_at(seq, self.last_ordinal, &*self.storage, &self.dir);
         (self.end, self.last_time_us) = (place, time);
         Ok(place)
     }
