@@ -120,6 +120,7 @@ impl Recovery {
 
 /// A segment as recovery left it, for the journal that goes on with it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // facts of a file that are independent of each other
 pub(crate) struct Scanned {
     pub(crate) ordinal: u32,
     pub(crate) sealed: bool,

@@ -113,6 +113,21 @@ impl Journal {
         Ok(Some(Sealed { plain_bytes, sealed_bytes }))
     }
 
+    /// The last record of the oldest segments that hold at least `bytes` together, for [`Self::drop_front`]; of all but the
+    /// last segment if they hold less.
+    pub fn front_holding(&self, bytes: u64) -> Seq {
+        let mut held = 0;
+        let mut up_to = self.first_retained().prev();
+        for n in 0..self.segments.len().saturating_sub(1) {
+            if held >= bytes {
+                break;
+            }
+            held += self.segments[n].len;
+            up_to = self.limit_of(n).map_or(up_to, Seq::prev);
+        }
+        up_to
+    }
+
     /// Drops the oldest segments as long as all their records are at most `up_to`; never the last, and none before a
     /// segment that was never synced (unless nothing ever is). Returns the bytes freed.
     ///
