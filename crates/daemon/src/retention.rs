@@ -106,19 +106,18 @@ impl Prunes {
     /// Ended sessions that are too old, and then as many more as the total demands.
     fn prune_ended(&self, ids: &[SessionId]) {
         let mut total: u64 = ids.iter().map(|id| self.logs.bytes_of(*id)).sum();
-        let too_old = before_now(self.limits.age_max);
+        let (too_old, lost_before) = (before_now(self.limits.age_max), before_now(LOST_AFTER));
         for &id in ids {
             let Some(summary) = self.logs.summary(id) else { continue };
-            let has_ended = summary.exit.is_some() || self.is_lost(id, summary.last_time_us);
-            if has_ended && (summary.last_time_us < too_old || total > self.limits.total_bytes_max) {
+            let is_over = summary.exit.is_some() || summary.last_time_us < lost_before;
+            if is_over
+                && !spool::is_held(&self.spools, id)
+                && (summary.last_time_us < too_old || total > self.limits.total_bytes_max)
+            {
                 let freed = self.store.run(move |manager| manager.prune_ended(id)).flatten();
                 total = total.saturating_sub(freed.unwrap_or(0));
             }
         }
-    }
-
-    fn is_lost(&self, id: SessionId, last_time_us: u64) -> bool {
-        last_time_us < before_now(LOST_AFTER) && !spool::is_held(&self.spools, id)
     }
 
     /// Only running sessions are left: none may have more than its part of the total.

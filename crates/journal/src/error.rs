@@ -118,6 +118,20 @@ impl JournalError {
         }
     }
 
+    /// Whether this says nothing about the journal: the same call may succeed once descriptors or memory are free again,
+    /// or the directory is at rest.
+    pub fn is_passing(&self) -> bool {
+        use rustix::io::Errno;
+        match self {
+            Self::Io { source, .. } => {
+                let errno = Errno::from_io_error(source);
+                matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR))
+            }
+            Self::Unsettled { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Tells a full disk from all else.
     pub(crate) fn of(path: &Path, doing: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();

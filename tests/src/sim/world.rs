@@ -327,7 +327,11 @@ impl World {
     }
 
     fn fail_syncs(&mut self) {
-        self.disk.borrow_mut().failing_syncs = self.rng.u32(1..4);
+        let mut disk = self.disk.borrow_mut();
+        disk.failing_syncs = self.rng.u32(1..4);
+        // Troubles come together: then not even a new segment can be begun.
+        disk.full |= self.rng.u32(0..3) == 0;
+        drop(disk);
         self.tally.failed_syncs += 1;
         self.note(|| "syncs will fail".into());
     }

@@ -96,6 +96,7 @@ impl Connection {
             }
             FromTerminal::Kill => {
                 let _witness = session.witness();
+                session.notify("the session was ended by \"shellkeep kill\"");
                 let exit = session.kill();
                 self.answer(&FromKeeper::Killed(exit))
             }

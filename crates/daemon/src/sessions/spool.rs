@@ -245,6 +245,7 @@ impl AbandonedSpool<[u8]> for OpenSpool {
             }
             Ok(RawRun::Records { before, .. }) => Batch::Hole(before),
             Ok(RawRun::Lost { after, .. }) => Batch::Hole(after),
+            Err(error) if error.is_passing() => Batch::Unreadable,
             Ok(RawRun::End) | Err(_) => Batch::Hole(self.end),
         }
     }

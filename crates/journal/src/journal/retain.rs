@@ -49,7 +49,8 @@ impl Journal {
         let (place, time) = self.place_and_time_before(seq)?.ok_or(JournalError::NoSuchPlace { seq })?;
         self.syncs.may_restart_at(seq)?;
         self.begin_segment(place, time)?;
-        self.syncs.restart_at(seq, self.last_ordinal, &*self.storage, &self.dir);
+        let gone = self.syncs.restart_at(seq, self.last_ordinal, &*self.storage, &self.dir);
+        self.segments.retain(|segment| !gone.contains(&segment.ordinal));
         (self.end, self.last_time_us) = (place, time);
         Ok(place)
     }

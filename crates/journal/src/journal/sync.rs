@@ -102,6 +102,8 @@ struct Unsynced {
     synced_len: u64,
     /// An earlier life of the journal left its mark: a sync of the file failed.
     doubtful: bool,
+    /// This life of the journal began it.
+    is_own: bool,
 }
 
 impl Unsynced {
@@ -138,7 +140,7 @@ impl SyncState {
 
     /// A file that recovery found and that may hold what was never synced.
     pub(super) fn found_file(&mut self, ordinal: u32, first_seq: Seq, len: u64, doubtful: bool) {
-        self.files.push(Unsynced { ordinal, file: None, first_seq, len, synced_len: 0, doubtful });
+        self.files.push(Unsynced { ordinal, file: None, first_seq, len, synced_len: 0, doubtful, is_own: false });
         self.names += 1;
     }
 
@@ -152,7 +154,7 @@ impl SyncState {
     /// A file that was made now, and is the active one.
     pub(super) fn begin_file(&mut self, ordinal: u32, file: &Arc<WrittenFile>, len: u64, first_seq: Seq) {
         let file = Some(Arc::clone(file));
-        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: 0, doubtful: false });
+        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: 0, doubtful: false, is_own: true });
         self.names += 1;
     }
 
@@ -160,7 +162,7 @@ impl SyncState {
     pub(super) fn published(&mut self, ordinal: u32, file: &Arc<WrittenFile>, len: u64) {
         let file = Some(Arc::clone(file));
         let first_seq = Seq::FIRST;
-        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: len, doubtful: false });
+        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: len, doubtful: false, is_own: true });
     }
 
     /// The active file has this length now.
@@ -219,17 +221,29 @@ impl SyncState {
         Ok(())
     }
 
-    /// A segment that begins with `seq` was made: what older ones hold from there on is void.
-    pub(super) fn restart_at(&mut self, seq: Seq, ordinal: u32, storage: &dyn Storage, dir: &Path) {
+    /// A segment that begins with `seq` was made: what older ones hold from there on is void. Returns those that were
+    /// removed.
+    pub(super) fn restart_at(&mut self, seq: Seq, ordinal: u32, storage: &dyn Storage, dir: &Path) -> Vec<u32> {
+        let mut gone = Vec::new();
         self.generation += 1;
         self.durable = self.durable.min(seq.prev());
         for unsynced in self.files.iter().filter(|unsynced| unsynced.is_distrusted()) {
+            // A copy that this life made and never synced, so that a disk that fails every sync is not filled with copies.
+            if let Some(file) = unsynced.file.as_ref().filter(|_| unsynced.is_own && unsynced.synced_len == 0)
+                && unsynced.first_seq >= seq
+            {
+                file.removed.store(true, Ordering::Release);
+                _ = uninterrupted(|| storage.remove(&file.path)); // what stays is void, and takes space
+                gone.push(unsynced.ordinal);
+                continue;
+            }
             // What of it still counts is durable, so nothing about it is in doubt any more. A mark that stays costs a copy.
             let path = dir.join(FileKind::Plain.name(unsynced.ordinal));
             _ = uninterrupted(|| storage.open(&path, OpenMode::Read)?.doubt(false));
         }
         self.files
             .retain(|unsynced| unsynced.ordinal == ordinal || (!unsynced.is_distrusted() && unsynced.first_seq < seq));
+        gone
     }
 }
 

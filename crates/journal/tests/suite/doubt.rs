@@ -122,3 +122,23 @@ fn after_a_cut_the_journal_is_opened_again_with_what_is_left() {
     let (journal, _) = Journal::open(storage(&disk), &dir(), crate::kit::small()).unwrap();
     assert!(journal.next_seq() > Seq::FIRST && journal.next_seq() < Seq::new(12), "{}", journal.next_seq());
 }
+
+/// Each restart copies what is not durable: without an end to that the disk would be full of copies.
+#[test]
+fn a_disk_that_fails_every_sync_is_not_filled_with_copies() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 10);
+    sync(&mut journal);
+    fill(&mut journal, 15);
+    for _ in 0..20 {
+        disk.fail_sync(disk.syncs(), Fault::Io);
+        assert!(journal.sync_ticket().unwrap().sync().is_err());
+        journal.new_segment_from(Seq::new(10)).unwrap();
+        fill(&mut journal, 15);
+    }
+    assert_eq!(names(&disk).len(), 2, "{:?}", names(&disk));
+    assert_eq!(read_all(&disk).seqs, (1..15).collect::<Vec<_>>());
+    sync(&mut journal);
+    assert_eq!(read_all(&disk.power_loss(7)).seqs, (1..15).collect::<Vec<_>>());
+}
