@@ -99,7 +99,7 @@ impl Settings {
     /// What is wrong with the file: path, line, why, and what may have been meant.
     pub fn load(places: &Places) -> Result<Self, Failure> {
         let table = Self::merged(places)?;
-        table.try_into().map_err(|error: toml::de::Error| wrong(places, &error.message()))
+        table.try_into().map_err(|error: toml::de::Error| wrong(places, &named(&error)))
     }
 
     /// All keys with the values in force.
@@ -122,7 +122,7 @@ impl Settings {
             Ok(found) if found.len() > FILE_BYTES_MAX => return Err(wrong(places, &"larger than 1 MiB")),
             Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(places, &error))?,
         };
-        toml::from_str(&text).map_err(|error| wrong(places, &error.to_string().trim_end()))
+        toml::from_str(&text).map_err(|error| wrong(places, &on_one_line(&text, &error)))
     }
 
     /// The settings for starting or attaching: with a bad file the defaults and one notice, because no shell may fail
@@ -150,6 +150,20 @@ impl Settings {
 
 fn wrong(places: &Places, why: &dyn std::fmt::Display) -> Failure {
     Failure::usage(format_args!("{}: {why}", places.config_file().display()))
+}
+
+/// What the parser says, on one line: its own form is a drawing of several.
+fn on_one_line(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return error.message().to_owned() };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
+/// Which key a bad value is of, and what is wrong with it.
+fn named(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// Puts a user's settings over the defaults. The error is what is wrong, and what may help.
@@ -208,6 +222,18 @@ mod tests {
         assert!(why.contains("keeper.spool_byte_max"), "{why}");
         assert!(hint.unwrap().contains("spool_bytes_max"));
         assert!(parse("[keepr]\n").unwrap_err().1.unwrap().contains("keeper"));
+    }
+
+    #[test]
+    fn an_error_says_where_on_one_line() {
+        let text = "[keeper]\nwhen_full = \n";
+        let error = toml::from_str::<toml::Table>(text).unwrap_err();
+        let why = on_one_line(text, &error);
+        assert!(why.starts_with("line 2, column 1") && !why.contains('\n'), "{why}");
+        let bad: Result<Settings, _> =
+            merge(&toml::from_str("[keeper]\nwhen_full = \"never\"\n").unwrap()).unwrap().try_into();
+        let why = named(&bad.unwrap_err());
+        assert!(why.contains("when_full") && why.contains("never") && !why.contains('\n'), "{why}");
     }
 
     #[test]

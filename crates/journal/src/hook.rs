@@ -52,7 +52,7 @@ mod on {
     pub const DIRECTORY: &str = "SHELLKEEP_TEST_HOOKS";
 
     /// Longest stop. Whoever was to kill or release the process is gone then, and it goes on.
-    const STOP_MAX: Duration = Duration::from_secs(60);
+    const STOP_MAX: Duration = Duration::from_mins(1);
 
     /// Pause between two looks at the file: it sends no event that would not need a descriptor.
     const LOOK_EVERY: Duration = Duration::from_millis(1);

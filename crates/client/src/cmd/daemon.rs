@@ -57,12 +57,25 @@ pub(crate) fn run(places: &Places) -> Outcome {
         }
         Err(error) => return Err(Failure::refused(error)),
     };
+    if let Err(failure) = diagnostics::start(places, "daemon") {
+        report::notice(failure.message); // a full disk must not keep a daemon from starting
+    }
     hook::pause(Point::DaemonLocked);
     if let Err(error) = touch(&places.stopped_reserve()) {
         tracing::warn!(%error, "should the disk become full, the daemon cannot be stopped for good");
     }
+    let ran = serve(places);
+    if let Err(failure) = &ran {
+        // Whoever starts a daemon in the background sees no stderr of it.
+        tracing::error!(message = failure.message, hint = failure.hint, "the daemon cannot run");
+    }
+    drop(lock); // not before the last write
+    ran
+}
+
+/// The daemon's life, from its settings on. The caller holds the lock.
+fn serve(places: &Places) -> Outcome {
     let settings = Settings::load(places)?;
-    diagnostics::start(places, "daemon")?;
     raise_descriptor_limit();
     let _before = crate::keeper::pty::forbid_core();
     let config = Config {
@@ -87,7 +100,6 @@ pub(crate) fn run(places: &Places) -> Outcome {
     let poked = places.clone();
     let on_serving = move || drop(std::thread::Builder::new().name("poke".into()).spawn(move || keepers::poke(&poked)));
     let ran = runtime.block_on(shellkeep_daemon::run(config, listener, stop, on_serving));
-    drop(lock); // not before the last write
     ran.map(|()| ExitCode::SUCCESS).map_err(Failure::refused)
 }
 
