@@ -102,7 +102,7 @@ fn read(logs: &Logs, session: SessionId) -> Option<(Vec<u8>, Vec<Item>)> {
 #[test]
 fn every_prefix_of_a_real_log_gives_its_longest_whole_part_and_says_where_it_ends() -> Result<()> {
     let sample = Sample::log()?;
-    let logs = Logs::real(sample.world.home().join("state/log"));
+    let logs = Logs::real(sample.world.home().join("state/log"), u64::MAX);
     let (mut clean, mut border) = (0, 0);
     for len in 0..=sample.bytes.len() {
         std::fs::write(&sample.segment, &sample.bytes[..len])?;
@@ -130,7 +130,7 @@ fn every_prefix_of_a_real_log_gives_its_longest_whole_part_and_says_where_it_end
 #[test]
 fn every_flipped_bit_of_a_real_log_is_found_and_costs_at_most_one_record() -> Result<()> {
     let sample = Sample::log()?;
-    let logs = Logs::real(sample.world.home().join("state/log"));
+    let logs = Logs::real(sample.world.home().join("state/log"), u64::MAX);
     let mut bytes = sample.bytes.clone();
     for bit in (0..bytes.len() * 8).step_by(FLIP_STEP) {
         let (byte, mask) = (bit / 8, 1 << (bit % 8));
@@ -195,7 +195,7 @@ fn every_prefix_of_a_real_spool_is_adopted_to_its_last_whole_record() -> Result<
             }
             SpoolState::Held => anyhow::bail!("cut at byte {len}: a dead keeper holds its spool"),
         };
-        let logs = Logs::real(directory.clone());
+        let logs = Logs::real(directory.clone(), u64::MAX);
         let mut manager = SessionManager::new(logs.clone(), Syncer::start(|_, _, _| ())?, Watchers::default());
         ensure!(manager.adopt(&mut opened), "cut at byte {len}: not adopted");
         ensure!(manager.adopt(&mut opened), "cut at byte {len}: not adopted again"); // as after a crash in between

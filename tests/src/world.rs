@@ -314,9 +314,9 @@ impl Drop for Trap {
 /// another one, in the middle of a sync, still holds the process's locks.
 pub fn is_alive(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let found = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
-    let mut states = found.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
-    states.any(|state| !matches!(state, 'Z' | 'X'))
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let mut letters = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    letters.any(|letter| !matches!(letter, 'Z' | 'X'))
 }
 
 /// Waits until a process that was killed has ended.

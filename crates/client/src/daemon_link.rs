@@ -76,7 +76,8 @@ impl DaemonLink {
 
     fn start(places: &Places) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let mut policy = ReconnectPolicy::default();
+        let other_sockets = places.daemon_sockets().split_off(1);
+        let mut policy = ReconnectPolicy { alternatives: other_sockets, ..ReconnectPolicy::default() };
         policy.connect.call_wait = QUERY_WAIT_MAX;
         let socket = places.daemon_socket();
         let client = runtime.block_on(async { connect_unix_lazy(&socket, policy, |_| async { Ok(()) }) });

@@ -51,8 +51,10 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: holder_pid(&mut file) }),
             Err(errno) => return Err(failed(errno.into())),
         }
-        file.set_len(0).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        // Over the old id, so that a full disk is no hindrance; and rather no id than another process's.
+        let line = format!("{}\n", std::process::id());
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.set_len(line.len() as u64));
+        written.or_else(|_| file.set_len(0)).map_err(failed)?;
         Ok(Self { file })
     }
 
