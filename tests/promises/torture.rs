@@ -47,6 +47,12 @@ fn a_wiped_log_is_written_again_from_what_the_keeper_has() -> Result<()> {
     log::wipe(&Run::small(3)).map(drop)
 }
 
+/// F25: cut or deleted under the daemon that writes it.
+#[test]
+fn a_log_that_is_cut_or_deleted_under_the_daemon_is_completed_again() -> Result<()> {
+    log::yank(&Run::small(4)).map(drop)
+}
+
 /// F5.
 #[test]
 fn a_log_set_back_to_an_old_copy_is_completed_again() -> Result<()> {
