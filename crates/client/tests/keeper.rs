@@ -46,13 +46,14 @@ fn output(records: &[(RecordKind, Vec<u8>)]) -> Vec<u8> {
 #[test]
 fn what_is_printed_during_a_pause_is_shown_and_not_recorded_and_the_pause_is_marked() {
     let world = World::new();
-    let script = "stty -echo; for word in one two three four; do read x; echo $word; done; exit 0";
+    let script = "stty -echo; echo zero; for word in one two three four; do read x; echo $word; done; exit 0";
     let mut tty = world.terminal(["start", "-n", "talk", "--record-input", "--", "sh", "-c", script]);
     tty.is_lent();
     let say = |tty: &mut world::Tty, word: &str| {
         tty.keys("secret\n");
         tty.expect(word);
     };
+    tty.expect("zero\r\n"); // what is typed before would be echoed
     say(&mut tty, "one");
     assert!(world.run(["pause", "talk"]).status.success());
     assert_eq!(world.info().recording, Recording::Paused);
@@ -64,13 +65,16 @@ fn what_is_printed_during_a_pause_is_shown_and_not_recorded_and_the_pause_is_mar
     say(&mut tty, "four");
     assert_eq!(tty.wait().code(), Some(0));
     let records = records(&world);
-    assert_eq!(output(&records), b"one\r\nfour\r\n");
+    assert_eq!(output(&records), b"zero\r\none\r\nfour\r\n");
     let course: Vec<Vec<u8>> = records
         .iter()
         .filter(|(kind, _)| matches!(kind, RecordKind::Mark | RecordKind::Output))
         .map(|(kind, payload)| if *kind == RecordKind::Mark { payload.clone() } else { b"output".to_vec() })
         .collect();
-    assert_eq!(course, [&b"output"[..], b"\x01", b"\x02", b"output"]);
+    let marks: Vec<usize> = course.iter().enumerate().filter(|(_, what)| what.len() == 1).map(|(at, _)| at).collect();
+    let [paused, resumed] = marks[..] else { panic!("two marks: {course:?}") };
+    assert_eq!((course[paused].as_slice(), course[resumed].as_slice()), (&b"\x01"[..], &b"\x02"[..]));
+    assert!(paused > 0 && resumed == paused + 1 && resumed < course.len() - 1, "{course:?}");
     assert_eq!(Recording::from_payload(b"\x01"), Some(Recording::Paused));
 }
 
