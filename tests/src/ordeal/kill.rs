@@ -87,10 +87,13 @@ fn daemon(run: &Run, every: Every) -> Result<Table> {
     let took = begun.elapsed();
     bar.finish_and_clear();
     chatter.stop()?;
+    // Much may wait in the spool after so many short-lived daemons: its end is the keeper's.
+    eventually("the keeper has gone", || Ok(shellkeep::keepers::all(&world.places()).is_empty().then_some(())))?;
     let row = world.ended(&session)?;
     ensure!(row["exit_code"] == 0 && row["gaps"] == 0, "the session did not end well: {row}");
-    let (printed, recorded) = (chatter.printed()?, world.output(&session)?);
-    same("what was printed is not what was recorded", &printed, &recorded)?;
+    let (printed, recorded) = (chatter.printed()?, world.run(&["output", &session])?);
+    let said = String::from_utf8_lossy(&recorded.stderr);
+    same("what was printed is not what was recorded", &printed, &recorded.stdout).with_context(|| said.into_owned())?;
     world.ok(&["verify", &session])?;
     if let Some(mut child) = ours {
         child.kill()?;
