@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
 use rustix::process::Signal;
 
@@ -224,7 +224,7 @@ fn terminal(run: &Run, every: Every) -> Result<Table> {
     same("what was printed is not what was recorded", &printed, &recorded)?;
     let text = std::str::from_utf8(&printed)?;
     for (round, part) in shown.iter().enumerate() {
-        ensure!(text.contains(std::str::from_utf8(part)?), "terminal {round} has shown what the session did not print");
+        is_part_of(text, std::str::from_utf8(part)?).with_context(|| format!("terminal {round}"))?;
     }
     let mut table = Table::default();
     table.add("terminal killed", format_args!("{} times", run.n));
@@ -235,4 +235,20 @@ fn terminal(run: &Run, every: Every) -> Result<Table> {
     table.add("printed and recorded", format_args!("{} bytes, equal", printed.len()));
     table.add("ttys", "each as before");
     Ok(table)
+}
+
+/// What a terminal has shown is one piece of what was printed; the error tells where it leaves it.
+fn is_part_of(printed: &str, shown: &str) -> Result<()> {
+    /// Bytes shown on either side of the place.
+    const AROUND: usize = 120;
+    if printed.contains(shown) {
+        return Ok(());
+    }
+    let (mut fits, mut too_long) = (0, shown.len());
+    while too_long - fits > 1 {
+        let middle = fits.midpoint(too_long);
+        if printed.contains(shown.get(..middle).unwrap_or_default()) { fits = middle } else { too_long = middle }
+    }
+    let around = shown.get(fits.saturating_sub(AROUND)..shown.len().min(fits + AROUND)).unwrap_or_default();
+    bail!("of {} bytes that were shown, the session has printed {fits} in one piece; then: {around:?}", shown.len());
 }
