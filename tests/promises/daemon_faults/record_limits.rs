@@ -85,8 +85,13 @@ fn ended_sessions_go_when_they_are_old_enough() -> Result<()> {
         talker.say(1000)?;
         talker.recorded()?;
     }
+    let keeper = world.keeper_pid(&old.id)?;
     old.end()?;
     world.ended(&old.id)?;
+    eventually(
+        "its keeper is gone",
+        || Ok((!std::path::Path::new(&format!("/proc/{keeper}")).exists()).then_some(())),
+    )?;
     configure(&world, "[daemon]\nage_days_max = 0\n")?;
     world.ok(&["daemon", "restart"])?;
     eventually("the old one is gone", || Ok((!old.log().exists()).then_some(())))?;
