@@ -116,6 +116,7 @@ impl Logs {
                 return Err(WriteFailure::Storage);
             }
         };
+        self.forget_summary(id); // what is damaged may be sent again, and is no gap then
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
         }
