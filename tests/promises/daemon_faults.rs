@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::world::{PROGRAM, World, eventually};
+use crate::world::{World, eventually};
 
 /// A session that prints as much as it is told to, and keeps a copy.
 struct Talker<'a> {
@@ -176,7 +176,7 @@ impl<'a> Traced<'a> {
             let call = inject.split(':').next().unwrap_or_default();
             command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
         }
-        command.arg(PROGRAM).args(["daemon", "run"]);
+        command.arg(world.program()).args(["daemon", "run"]);
         for (key, value) in world.command(["--version"]).get_envs() {
             command.env(key, value.unwrap_or_default());
         }

@@ -2,8 +2,13 @@
 
 mod contracts;
 mod daemon_faults;
+mod damage;
+mod fallback;
 mod house;
 mod kills;
 mod places;
+mod races;
 mod simulation;
+mod syscalls;
+mod torture;
 mod world;

@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use shellkeep_daemon::lock::{Lock, LockError};
 use shellkeep_daemon::{Config, Listener};
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::query::{Query, Reply};
 use shellkeep_transport::CancellationToken;
 
@@ -59,6 +60,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
     if let Err(failure) = diagnostics::start(places, "daemon") {
         report::notice(failure.message); // a full disk must not keep a daemon from starting
     }
+    hook::pause(Point::DaemonLocked);
     if let Err(error) = touch(&places.stopped_reserve()) {
         tracing::warn!(%error, "should the disk become full, the daemon cannot be stopped for good");
     }

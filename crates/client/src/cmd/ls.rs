@@ -3,10 +3,11 @@
 //! Promise: what living keepers say of themselves corrects what the daemon has heard, so that the list is true now.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shellkeep_protocol::attach::Info;
+use shellkeep_protocol::attach::{Info, Recording};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{SessionInfo, SessionState};
 use shellkeep_protocol::session::ExitStatus;
@@ -35,6 +36,9 @@ struct Listed {
     exit_code: Option<u8>,
     output_bytes: u64,
     gaps: u64,
+    /// For people.
+    #[serde(skip)]
+    is_paused: bool,
 }
 
 /// `shellkeep ls`.
@@ -98,6 +102,7 @@ fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
         exit_code: exit.map(ExitStatus::code),
         output_bytes: keeper.map_or(info.output_bytes, |keeper| keeper.output_bytes.max(info.output_bytes)),
         gaps: info.gaps,
+        is_paused: keeper.is_some_and(|keeper| keeper.recording == Recording::Paused),
     }
 }
 
@@ -118,6 +123,7 @@ fn from_keeper(info: &Info) -> Listed {
         exit_code: info.exit.map(ExitStatus::code),
         output_bytes: info.output_bytes,
         gaps: 0,
+        is_paused: info.recording == Recording::Paused,
     }
 }
 
@@ -144,12 +150,16 @@ fn utc(us: u64) -> String {
 fn table(sessions: &[Listed]) -> String {
     let mut rows = vec![["ID", "NAME", "STATE", "ATTACHED", "STARTED", "OUTPUT", "COMMAND"].map(str::to_owned)];
     for session in sessions {
-        let state = match (session.exit_code, session.gaps) {
-            (Some(code), 0) => format!("{} {code}", session.state),
-            (Some(code), gaps) => format!("{} {code}, {gaps} gaps", session.state),
-            (None, 0) => session.state.to_owned(),
-            (None, gaps) => format!("{}, {gaps} gaps", session.state),
-        };
+        let mut state = session.state.to_owned();
+        if let Some(code) = session.exit_code {
+            let _infallible = write!(state, " {code}");
+        }
+        if session.gaps > 0 {
+            let _infallible = write!(state, ", {} gaps", session.gaps);
+        }
+        if session.is_paused && session.exit_code.is_none() {
+            state.push_str(", not recorded");
+        }
         rows.push([
             session.id.clone(),
             report::printable(session.name.as_deref().unwrap_or("-")),

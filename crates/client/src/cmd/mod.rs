@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use shellkeep_protocol::attach::Recording;
 
 use crate::cli::{Cli, Command};
 use crate::places::Places;
@@ -21,6 +22,7 @@ mod kill;
 mod ls;
 mod man;
 mod output;
+mod pause;
 mod recorded;
 mod rm;
 mod start;
@@ -55,6 +57,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Attach(args) => attach::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Pause(args) => pause::run(&args, Recording::Paused),
+        Command::Resume(args) => pause::run(&args, Recording::On),
         Command::Completions(args) => completions::run(&args),
         Command::Man => man::run(),
         Command::Demo(args) => demo::run(&args),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
+use shellkeep_protocol::attach::Recording;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply};
 use shellkeep_protocol::session::GapReason;
@@ -139,6 +140,7 @@ impl Printer {
         self.reached += match &item {
             Item::Output { bytes, .. } => bytes.len() as u64,
             Item::Gap { output_bytes, .. } => *output_bytes,
+            Item::Pruned { output_offset_after, .. } => output_offset_after.saturating_sub(self.reached),
             _ => 0,
         };
         match item {
@@ -167,7 +169,7 @@ impl Printer {
     }
 }
 
-/// What is missing or damaged, in a line.
+/// What is missing, damaged or left out, in a line.
 pub(super) fn describe(item: &Item) -> String {
     match item {
         Item::Gap { from, to, output_bytes, reason } => {
@@ -181,7 +183,9 @@ pub(super) fn describe(item: &Item) -> String {
         }
         Item::Damage { from, to, what } if from > to => format!("damage: {what}"),
         Item::Damage { from, to, what } => format!("damage: records {from} to {to} cannot be read: {what}"),
-        Item::Pruned { from, to } => format!("records {from} to {to} were removed by the limits on age and size"),
+        Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
+        Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
+        Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
         Item::Output { .. } | Item::Exit { .. } => String::new(),
     }
 }

@@ -26,9 +26,11 @@ pub(super) fn run(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
         let Reply::Verified(verified) = link.ask(&Query::Verify { session })? else {
             return Err(Failure::bug(&"the daemon answered another question"));
         };
-        let lost: Vec<&Item> = verified.findings.iter().filter(|item| !matches!(item, Item::Pruned { .. })).collect();
-        is_whole &= lost.is_empty();
-        let word = if lost.is_empty() { "whole" } else { "NOT whole" };
+        // What was removed or left out on purpose is no loss.
+        let is_loss = |item: &Item| !matches!(item, Item::Pruned { .. } | Item::Recording { .. });
+        let has_loss = verified.findings.iter().any(is_loss);
+        is_whole &= !has_loss;
+        let word = if has_loss { "NOT whole" } else { "whole" };
         let mut text =
             format!("{session}  {word}: {} records, {} of output\n", verified.records, size(verified.output_bytes));
         for item in &verified.findings {

@@ -106,6 +106,10 @@ impl Connection {
                 }
                 self.answer(&FromKeeper::Poked)
             }
+            FromTerminal::Record(recording) => {
+                session.recorder.set_recording(recording);
+                self.answer(&FromKeeper::Recording(session.recorder.recording()))
+            }
         }
     }
 

@@ -184,7 +184,7 @@ impl Birth {
         let writer = WriterId::random().ok();
         let plan = writer.and_then(|writer| self.spool_plan(&attrs, writer));
         let spool = Arc::new(Spool::new(plan, self.launch.when_full));
-        let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
+        let recorder = Arc::new(Recorder::new(Arc::clone(&spool), self.launch.record_input));
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
         let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
         let place = server.place();

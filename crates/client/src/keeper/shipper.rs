@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::daemon::{DaemonProtocol, Push, Request, Response};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
@@ -248,6 +249,7 @@ impl Shared {
                     chain_after: to_before.chain,
                 }),
                 Output::Trim(below) => {
+                    hook::pause(Point::KeeperToldDurable);
                     self.spool.trim(below);
                     continue;
                 }
@@ -372,6 +374,7 @@ impl Ship {
             return true;
         }
         if !ending.end_sent && shared.core.is_written(end.next_seq) {
+            hook::pause(Point::KeeperEnding);
             ending.end_sent = true;
             let end = End {
                 session: shared.core.session(),

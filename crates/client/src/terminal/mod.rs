@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use rustix::stdio::{stdin, stdout};
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, FromTerminal, Size};
 use shellkeep_protocol::session::ExitStatus;
 
@@ -149,6 +150,7 @@ impl Terminal {
         modes::restore_on_panic();
         let signals = Signals::catch()?;
         let raw = if self.has_tty { Some(Raw::enter()?) } else { None };
+        hook::pause(Point::TerminalHanded);
         let mut this = Loop {
             sender: self.sender,
             receiver: self.receiver,

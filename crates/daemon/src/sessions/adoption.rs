@@ -10,6 +10,7 @@ use std::str::FromStr as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::Failure;
 use tokio::sync::oneshot;
@@ -179,7 +180,11 @@ fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
     let outcome = store.run(move |manager| {
         let mut spool = spool;
         let adopted = manager.adopt(&mut spool);
-        if adopted { spool.remove().map(|()| true) } else { Ok(false) }
+        if !adopted {
+            return Ok(false);
+        }
+        hook::pause(Point::DaemonAdopted);
+        spool.remove().map(|()| true)
     });
     match outcome {
         Some(Ok(adopted)) => {

@@ -16,7 +16,7 @@ use shellkeep_journal::{
     Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start,
     remove_journal, scan_read_only,
 };
-use shellkeep_protocol::attach::exit_from_payload;
+use shellkeep_protocol::attach::{Recording, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
 use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
@@ -289,7 +289,8 @@ impl Logs {
             }
         }
         if first > Seq::FIRST {
-            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev() });
+            let output_offset_after = recovery.first.output_offset;
+            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev(), output_offset_after });
         }
         Ok(verified)
     }
@@ -352,7 +353,9 @@ pub(super) fn directory_bytes(path: &Path) -> u64 {
 /// What readers are shown of a record; `None` for what is no output and no loss.
 fn item(found: Found<'_>) -> Option<Item> {
     match found {
-        Found::Pruned { lost, .. } => Some(Item::Pruned { from: lost.from, to: lost.to }),
+        Found::Pruned { lost, after } => {
+            Some(Item::Pruned { from: lost.from, to: lost.to, output_offset_after: after.output_offset })
+        }
         Found::Damage(damage) => {
             let what = damage.place.map_or_else(
                 || "records are missing".to_owned(),
@@ -370,6 +373,10 @@ fn item(found: Found<'_>) -> Option<Item> {
                 output_bytes: gap.output_bytes,
                 reason: u8::try_from(gap.reason).map_or(GapReason::SpoolFull, GapReason::from_code),
             }),
+            RecordKind::Mark => {
+                let recording = Recording::from_payload(record.payload)?;
+                Some(Item::Recording { time_us: record.header.time_us, recording })
+            }
             RecordKind::Exit => {
                 let exit = exit_from_payload(record.payload)?;
                 Some(Item::Exit { time_us: record.header.time_us, exit })

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_journal::{RecordIter, Seq};
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::session::{
@@ -117,6 +118,7 @@ impl SessionManager {
         if let SessionResponse::Welcome(welcome) = &response {
             info!(session = %start.session, epoch = welcome.epoch, next = %welcome.end.next_seq, "session registered");
             self.held.entry(id).or_default().insert(start.session);
+            hook::pause(Point::DaemonGranted);
         }
         if let Some(old) = superseded {
             warn!(session = %start.session, connection = old.0, "a newer connection has taken the session over");
@@ -327,6 +329,7 @@ impl SessionManager {
 
     fn wrote(&mut self, id: SessionId, response: &SessionResponse) {
         if matches!(response, SessionResponse::Written { .. }) {
+            hook::pause(Point::DaemonWrote);
             self.mark(id);
             self.watchers.changed(id);
         }

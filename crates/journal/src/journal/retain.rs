@@ -6,6 +6,7 @@ use crate::chain::{Position, Seq};
 use crate::cursor::Step;
 use crate::directory::{OpenSegment, Opened, Presence, open_segment};
 use crate::error::JournalError;
+use crate::hook::{self, Point};
 use crate::sealed::Packer;
 use crate::segment::FileKind;
 use crate::storage::{StorageFile, uninterrupted, write_all_at};
@@ -106,6 +107,7 @@ impl Journal {
         // Only when the copy has its name for good may the original go.
         uninterrupted(|| self.storage.sync_dir(&self.dir)).map_err(|e| JournalError::of(&self.dir, "sync", e))?;
         self.syncs.forget(ordinal);
+        hook::pause(Point::DaemonSealed);
         // If this fails both stay, the sealed one counts, and the next `open` removes the other.
         _ = uninterrupted(|| self.storage.remove(&opened.path));
         let segment = &mut self.segments[n];

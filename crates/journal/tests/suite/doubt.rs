@@ -149,7 +149,7 @@ fn another_content_in_the_same_file_is_found_by_the_next_sync() {
     let mut journal = create(&disk);
     fill(&mut journal, 12);
     sync(&mut journal);
-    assert!(disk.set_content(&dir().join(&names(&disk)[0]), &[0; 100_000]));
+    assert!(disk.set_content(&dir().join(&names(&disk)[0]), &vec![0; 100_000]));
     fill(&mut journal, 14);
     assert!(journal.sync_ticket().unwrap().sync().unwrap_err().is_gone());
 }
