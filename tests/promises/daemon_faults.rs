@@ -172,9 +172,10 @@ impl<'a> Traced<'a> {
         world.ok(&["daemon", "stop"])?;
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null"]);
+        let calls: Vec<&str> = inject.iter().filter_map(|inject| inject.split(':').next()).collect();
+        command.args(["-e", &format!("trace={}", calls.join(","))]);
         for inject in inject {
-            let call = inject.split(':').next().unwrap_or_default();
-            command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
+            command.args(["-e", &format!("inject={inject}")]);
         }
         command.arg(world.program()).args(["daemon", "run"]);
         for (key, value) in world.command(["--version"]).get_envs() {

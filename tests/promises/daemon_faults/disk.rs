@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use shellkeep_journal::hook::Point;
 
-use super::{Mount, Talker, Traced, at_rest, is_root, logs, told};
+use super::{Mount, Talker, Traced, at_rest, diagnostics, is_root, logs, told};
 use crate::world::{World, eventually};
 
 /// F14: the session goes on, the daemon says `Busy` and can be restarted without a byte or an inode free; when there is
@@ -197,6 +197,8 @@ fn interrupted_calls_are_repeated() -> Result<()> {
     }
     talker.recorded()?;
     talker.whole()?;
+    let told = diagnostics(&world);
+    ensure!(!told.contains("Interrupted"), "not one call was given up for it: {told}");
     traced.heal()?;
     talker.recorded()?;
     talker.whole()

@@ -128,11 +128,11 @@ fn without_descriptors_sessions_go_on_and_the_daemon_neither_spins_nor_dies() ->
 }
 
 /// A short program that connects, says Hello, and prints how many bytes it was given before the end.
-const STRANGER: &str = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"connect: $!\"; \
+const STRANGER: &str = "use IO::Socket::UNIX; alarm 5; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"connect: $!\"; \
     $SIG{PIPE} = 'IGNORE'; syswrite($s, pack('H*', $ARGV[1])); my $n = 0; while (sysread($s, my $b, 4096)) { $n += length $b } print $n;";
 
 /// Another user's daemon: accepts one client and prints how many bytes that said.
-const IMPOSTOR: &str = "use IO::Socket::UNIX; umask 0; my $s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die \"bind: $!\"; \
+const IMPOSTOR: &str = "use IO::Socket::UNIX; alarm 20; umask 0; my $s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die \"bind: $!\"; \
     $| = 1; print \"ready\\n\"; my $c = $s->accept; my $n = 0; while (sysread($c, my $b, 4096)) { $n += length $b } print $n;";
 
 fn as_nobody(program: &str, args: &[&str]) -> Command {
