@@ -76,6 +76,32 @@ fn the_oldest_ended_sessions_go_when_all_have_too_much() -> Result<()> {
     running.whole()
 }
 
+/// By size of all, when all of them run: each keeps its newest part.
+#[test]
+fn running_sessions_share_what_all_may_have() -> Result<()> {
+    const LIMIT: u64 = 2 << 20;
+    let world = World::new()?;
+    configure(&world, "[daemon]\ntotal_bytes_max = \"2 MiB\"\n")?;
+    let mut talkers = [Talker::start(&world)?, Talker::start(&world)?];
+    for _ in 0..3 {
+        for talker in &mut talkers {
+            talker.say(1 << 20)?;
+            talker.said()?;
+        }
+    }
+    // Looked at again whenever so much more was written; until then it may be over by that.
+    eventually("the total is kept", || Ok((bytes_of_all(&world) <= LIMIT + (1 << 20)).then_some(())))?;
+    for talker in &talkers {
+        let printed = std::fs::read(&talker.copy)?;
+        eventually("the newest output is there", || {
+            let output = world.run(&["output", &talker.id])?.stdout;
+            Ok((output.len() > 10_000 && printed.ends_with(&output)).then_some(()))
+        })?;
+        talker.whole()?;
+    }
+    Ok(())
+}
+
 /// By age: what has ended goes, what runs stays however old it is.
 #[test]
 fn ended_sessions_go_when_they_are_old_enough() -> Result<()> {
