@@ -4,6 +4,8 @@
 //! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
 
 mod machine;
+mod process;
+mod pty;
 mod report;
 mod stats;
 mod transport;
@@ -19,6 +21,7 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  cargo build --release && cargo run -rp shellkeep-benches -- pty
   cargo run -rp shellkeep-benches -- transport
   cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json";
 
@@ -26,6 +29,15 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Round trips and throughput over a Unix socket between two processes: raw blocking, raw tokio, ours.
     Transport(transport::Args),
+    /// A session's output and keys: bare PTY, plain relay, script, shellkeep with its daemon up, stopped and frozen.
+    Pty(pty::Args),
+    /// Programs under a measurement; started by the others.
+    #[command(hide = true)]
+    PtyPrint(pty::child::PrintArgs),
+    #[command(hide = true)]
+    PtyEcho,
+    #[command(hide = true)]
+    PtyRelay(pty::relay::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeTransport(transport::server::Args),
@@ -33,6 +45,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Pty(args) => pty::run(&args),
+        Command::PtyPrint(args) => pty::child::print(&args),
+        Command::PtyEcho => pty::child::echo(),
+        Command::PtyRelay(args) => pty::relay::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Pin};
 use crate::report;
 use crate::stats::{float, median, nanos, percentile};
 use server::Server;
@@ -28,7 +28,7 @@ const CALLS_MAX: u64 = 4_000_000;
 /// The transport's measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the two processes run: on one core, or on one each; both if not said.
+    /// Where the two processes run; on one core and then on one each if not said.
     #[arg(long, value_enum)]
     pin: Vec<Pin>,
     /// Rounds; each contestant has its turn in each.
@@ -37,19 +37,12 @@ pub(crate) struct Args {
     /// Time for one contestant under one load in one round, in milliseconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     cell_ms: u64,
+    /// How long to wait for a quiet machine, in seconds.
+    #[arg(long, default_value_t = 60)]
+    quiet_wait_s: u64,
     /// Also writes every number here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// Which cores the two processes have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Pin {
-    /// Both on one.
-    Same,
-    /// One each.
-    Split,
 }
 
 /// Who is measured. The first is the floor that the others are compared with.
@@ -134,15 +127,20 @@ struct Results {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let machine = Machine::here()?;
+    let machine = Machine::when_quiet(Duration::from_secs(args.quiet_wait_s))?;
     let pins = if args.pin.is_empty() { vec![Pin::Same, Pin::Split] } else { args.pin.clone() };
     let cores = machine::cores(if pins.contains(&Pin::Split) { 2 } else { 1 })?;
+    let every_core = machine::cores(machine::count()?)?;
     let (rounds, cell_ms) = (args.rounds, args.cell_ms);
     let mut results = Results { machine, rounds, cell_ms, cells: Vec::new(), others_percent: Vec::new() };
     for pin in pins {
-        let server_core = if pin == Pin::Split { cores[1] } else { cores[0] };
-        machine::pin(cores[0])?;
-        let (cells, others) = measure(pin, server_core, args)?;
+        let (own, servers) = match pin {
+            Pin::Same => (&cores[..1], Some(cores[0])),
+            Pin::Split => (&cores[..1], Some(cores[1])),
+            Pin::None => (&every_core[..], None),
+        };
+        machine::pin_to(own)?;
+        let (cells, others) = measure(pin, servers, args)?;
         print(&results.machine, pin, args, &cells, others);
         results.cells.extend(cells);
         results.others_percent.push((pin, others));
@@ -151,7 +149,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The cells, and what of all cores' time went to others, in percent.
-fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<(Vec<Cell>, u64)> {
+fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<(Vec<Cell>, u64)> {
     let mut servers = Vec::new();
     for contestant in CONTESTANTS {
         servers.push(Server::start(contestant, server_core)?);
@@ -239,9 +237,8 @@ fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell], others: u64) 
             ]);
         }
     }
-    let place = if pin == Pin::Same { "both processes on one core" } else { "one core each" };
     let rounds = format!("medians of {} rounds of {} ms", args.rounds, args.cell_ms);
-    let title = format!("transport, {place}: {rounds}; {machine}; others took {others} % of the cores");
+    let title = format!("transport, {}: {rounds}; {machine}; others took {others} % of the cores", pin.words());
     report::table(&title, &headings, 2, &rows);
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long)]
     socket: PathBuf,
     #[arg(long)]
-    core: usize,
+    core: Option<usize>,
 }
 
 /// A server in a process of its own. Ended on drop; it also ends by itself when this process is gone.
@@ -44,15 +44,16 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts one and waits until it listens.
-    pub(super) fn start(contestant: Contestant, core: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(contestant: Contestant, core: Option<usize>) -> anyhow::Result<Self> {
         let private = Permissions::from_mode(0o700); // a socket is bound nowhere else
         let directory = tempfile::Builder::new().prefix("shellkeep-bench-").permissions(private).tempdir()?;
         let socket = directory.path().join("sock");
         let name = contestant.to_possible_value().context("a contestant without a name")?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve-transport")
-            .args(["--contestant", name.get_name(), "--core", &core.to_string(), "--socket"])
+            .args(["--contestant", name.get_name(), "--socket"])
             .arg(&socket)
+            .args(core.map(|core| format!("--core={core}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -96,7 +97,7 @@ impl Drop for Server {
 
 /// The child's whole life.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    machine::pin(args.core)?;
+    args.core.map_or(Ok(()), machine::pin)?;
     match args.contestant {
         Contestant::RawBlocking => {
             let listener = UnixListener::bind(&args.socket)?;
