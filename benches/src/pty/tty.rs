@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -48,6 +48,7 @@ impl Tty {
                 Ok(())
             });
         }
+        rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self { master: File::from(master), process: Process::start(command)? })
     }
 
@@ -66,15 +67,14 @@ impl Tty {
     /// What has come out, at least one byte; 0 if the other end is closed for good.
     pub(super) fn read(&self, buffer: &mut [u8], until: Instant) -> anyhow::Result<usize> {
         loop {
-            if !self.readable_by(until)? {
-                bail!("nothing came out in time");
+            // Read first: while there is more, no other call is made, as the floor demands.
+            match rustix::io::read(&self.master, &mut *buffer) {
+                Ok(count) => return Ok(count),
+                Err(Errno::IO) => return Ok(0), // how a PTY says that its other side is closed
+                Err(Errno::AGAIN) => ensure!(self.readable_by(until)?, "nothing came out in time"),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
-            return match rustix::io::read(&self.master, &mut *buffer) {
-                Ok(count) => Ok(count),
-                Err(Errno::INTR | Errno::AGAIN) => continue,
-                Err(Errno::IO) => Ok(0), // how a PTY says that its other side is closed
-                Err(errno) => Err(errno.into()),
-            };
         }
     }
 

@@ -3,17 +3,15 @@
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use shellkeep_transport::socket;
 use tempfile::TempDir;
 
-use super::{Contestant, ours, raw, raw_tokio};
+use super::{Contestant, on_this_thread, ours, peer_tarpc, peer_tonic, peer_ttrpc, raw, raw_tokio};
 use crate::machine;
 
 /// What the child says once clients can connect.
@@ -98,27 +96,15 @@ impl Drop for Server {
 /// The child's whole life.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     args.core.map_or(Ok(()), machine::pin)?;
+    let socket = &args.socket;
     match args.contestant {
-        Contestant::RawBlocking => {
-            let listener = UnixListener::bind(&args.socket)?;
-            obey();
-            raw::serve(&listener)
-        }
-        Contestant::RawTokio => current_thread(async {
-            let listener = tokio::net::UnixListener::bind(&args.socket)?;
-            obey();
-            raw_tokio::serve(listener).await
-        }),
-        Contestant::Ours => current_thread(async {
-            let bound = socket::bind(&args.socket)?;
-            obey();
-            ours::serve(bound).await
-        }),
+        Contestant::RawBlocking => raw::serve(socket, obey),
+        Contestant::RawTokio => on_this_thread(raw_tokio::serve(socket, obey)),
+        Contestant::Ours => on_this_thread(ours::serve(socket, obey)),
+        Contestant::Tarpc => on_this_thread(peer_tarpc::serve(socket, obey)),
+        Contestant::Tonic => on_this_thread(peer_tonic::serve(socket, obey)),
+        Contestant::Ttrpc => on_this_thread(peer_ttrpc::serve(socket, obey)),
     }
-}
-
-fn current_thread(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve)
 }
 
 /// Says that clients may come; then answers each line on stdin with the CPU time, and ends the process with stdin.
