@@ -34,7 +34,7 @@ fn address(socket: &Path) -> String {
 /// Answers until the process is ended. `ready` is called once clients can connect.
 pub(super) async fn serve(socket: &Path, ready: impl FnOnce()) -> anyhow::Result<()> {
     let methods: HashMap<_, Box<dyn MethodHandler + Send + Sync>> =
-        HashMap::from([(format!("/{SERVICE}/{METHOD}"), Box::new(Answering) as _)]);
+        HashMap::from([(METHOD.to_owned(), Box::new(Answering) as _)]);
     let service = Service { methods, streams: HashMap::new() };
     let services = HashMap::from([(SERVICE.to_owned(), service)]);
     let mut server = Server::new().bind(&address(socket))?.register_service(services);
