@@ -100,7 +100,9 @@ pub(crate) fn cores(count: usize) -> anyhow::Result<Vec<usize>> {
 /// Lets this thread, and those that it starts from now on, run on these cores.
 pub(crate) fn pin_to(cores: &[usize]) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
-    cores.iter().for_each(|&core| set.set(core));
+    for &core in cores {
+        set.set(core);
+    }
     rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot stay on the cores {cores:?}"))
 }
 

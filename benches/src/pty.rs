@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Coloured log per turn, in MiB.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=512))]
     mib: u32,
+    /// What the program's terminal does to its lines.
+    #[arg(long, value_enum, default_value = "cooked")]
+    lines: Lines,
     /// Windows of keys per round.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     windows: u32,
@@ -59,6 +62,16 @@ pub(crate) struct Args {
     /// Also writes every number here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// What the program's terminal does to the lines of the bulk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Lines {
+    /// Puts a carriage return before each newline, as every terminal does unless told otherwise.
+    Cooked,
+    /// Nothing.
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -88,6 +101,17 @@ enum Contestant {
     /// shellkeep, whose daemon has to be started by the session.
     KeptAlone,
 }
+
+/// The order of their first turns. The last is for the start alone.
+const ALL: [Contestant; 7] = [
+    Contestant::Bare,
+    Contestant::Relay,
+    Contestant::Script,
+    Contestant::Kept,
+    Contestant::KeptStopped,
+    Contestant::KeptFrozen,
+    Contestant::KeptAlone,
+];
 
 impl Contestant {
     fn name(self) -> &'static str {
@@ -199,6 +223,7 @@ struct Results {
     pin: Pin,
     rounds: u32,
     mib: u32,
+    lines: Lines,
     /// Of all cores' time during the run, what anybody took, the measured included.
     busy_percent: u64,
     bulk: Vec<bulk::Cell>,
@@ -216,7 +241,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     process::end_children(); // after an error, keepers may be left
     let results = measured?;
     let title = format!("{}; {} rounds; {}", args.pin.words(), args.rounds, results.machine);
-    bulk::print(&title, args.mib, &results.bulk);
+    bulk::print(&title, args, &results.bulk);
     echo::print(&title, args.windows * args.keys, &results.echo);
     start_up::print(&title, args.starts, &results.start_up);
     idle::print(&title, &results.idle);
@@ -234,9 +259,7 @@ fn measure(args: &Args, machine: Machine) -> anyhow::Result<Results> {
         let make = |daemon| stage.on_their_core(|| Home::new(&program, daemon));
         Ok(Entrant { contestant, home: contestant.daemon().map(make).transpose()? })
     };
-    use Contestant::{Bare, Kept, KeptAlone, KeptFrozen, KeptStopped, Relay, Script};
-    let all = [Bare, Relay, Script, Kept, KeptStopped, KeptFrozen, KeptAlone].map(entrant);
-    let mut all = all.into_iter().collect::<anyhow::Result<Vec<Entrant>>>()?;
+    let mut all = ALL.map(entrant).into_iter().collect::<anyhow::Result<Vec<Entrant>>>()?;
     let wanted = |measure: Measure| args.only.is_empty() || args.only.contains(&measure);
     let before = machine::cores_time()?;
     let (mut bulk, mut echo, mut start_up, mut idle) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -255,6 +278,19 @@ fn measure(args: &Args, machine: Machine) -> anyhow::Result<Results> {
     }
     let busy_percent = before.busy_percent_until(machine::cores_time()?);
     let goals = goals::judge(&bulk, &echo, &start_up, &idle);
-    let (pin, rounds, mib) = (args.pin, args.rounds, args.mib);
-    Ok(Results { machine, pin, rounds, mib, busy_percent, bulk, echo, start_up, idle, goals })
+    let (pin, rounds, mib, lines) = (args.pin, args.rounds, args.mib, args.lines);
+    Ok(Results { machine, pin, rounds, mib, lines, busy_percent, bulk, echo, start_up, idle, goals })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_back_as_it_was() {
+        let word = "it's $HOME \"and\" `more`";
+        let line = format!("printf %s {}", quoted(word.as_ref()));
+        let said = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+        assert_eq!(said.stdout, word.as_bytes());
+    }
 }

@@ -15,7 +15,7 @@ use crate::report;
 use crate::stats::{float, median, percentile};
 
 /// How long all clients may take to be there.
-const ALL_WAIT_MAX: Duration = Duration::from_secs(120);
+const ALL_WAIT_MAX: Duration = Duration::from_mins(2);
 /// Until what the connecting began has settled.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long idleness is looked at.

@@ -17,7 +17,7 @@ use crate::stats::{float, median, nanos, percentile};
 use crate::{process, report};
 
 /// How long clients may take to come back before it counts as never.
-const BACK_WAIT_MAX: Duration = Duration::from_secs(60);
+const BACK_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Restarts are repeated until they were away for so long in all.
 const AWAY_SUM: Duration = Duration::from_secs(30);
 /// Calls in flight when a server dies.
@@ -55,13 +55,14 @@ struct Back {
     away_ms: u64,
     restarts: u32,
     /// From the new server's bind to the client's first answered call, all clients of all restarts, sorted.
-    back_ns: Vec<u64>,
+    answered_ns: Vec<u64>,
     /// Tries per client and restart, the one that led to a connection included.
     tries: f64,
 }
 
 /// One round with a server that died, and one that was stopped.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[allow(clippy::struct_field_names)] // the unit comes last
 struct Ends {
     /// From SIGKILL to the end of the last call in flight, the process's own end included.
     killed_ns: u64,
@@ -107,21 +108,21 @@ fn restarts(clients: u64, away: Duration, most: u32) -> anyhow::Result<Back> {
     let fleet = Clients::start(&place, clients, 1)?;
     let pid = |server: &Server| server.child.process.pid().as_raw_pid().unsigned_abs();
     fleet.with(pid(&server), BACK_WAIT_MAX)?;
-    let (mut back_ns, mut failed) = (Vec::new(), 0);
+    let (mut answered_ns, mut failed) = (Vec::new(), 0);
     for _ in 0..restarts {
         server.kill();
         std::thread::sleep(away); // the outage is the measure, there is no event to wait for
         server = Server::start(&place)?;
         let arrived = fleet.with(pid(&server), BACK_WAIT_MAX).with_context(|| format!("away for {away:?}"))?;
         failed += arrived.failed_tries;
-        back_ns.extend(arrived.answered_ns.iter().map(|answered| answered.saturating_sub(server.listening_ns)));
+        answered_ns.extend(arrived.answered_ns.iter().map(|answered| answered.saturating_sub(server.listening_ns)));
     }
     let seen = server.seen()?;
     ensure!(seen.connected == clients, "{} of {clients} clients are connected", seen.connected);
     ensure!(seen.started >= clients, "{} of {clients} sessions were replayed", seen.started);
-    back_ns.sort_unstable();
+    answered_ns.sort_unstable();
     let tries = 1.0 + float(failed) / float(clients * u64::from(restarts));
-    Ok(Back { clients, away_ms: u64::try_from(away.as_millis())?, restarts, back_ns, tries })
+    Ok(Back { clients, away_ms: u64::try_from(away.as_millis())?, restarts, answered_ns, tries })
 }
 
 fn ends() -> anyhow::Result<Ends> {
@@ -188,9 +189,9 @@ fn print(machine: &Machine, back: &[Back], ends: &[Ends]) {
             back.clients.to_string(),
             back.away_ms.to_string(),
             back.restarts.to_string(),
-            ms(percentile(&back.back_ns, 50)),
-            ms(percentile(&back.back_ns, 99)),
-            ms(percentile(&back.back_ns, 100)),
+            ms(percentile(&back.answered_ns, 50)),
+            ms(percentile(&back.answered_ns, 99)),
+            ms(percentile(&back.answered_ns, 100)),
             format!("{:.1}", back.tries),
         ]
     };

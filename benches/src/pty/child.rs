@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr};
 
 use crate::{machine, stats};
 
@@ -22,10 +22,18 @@ pub(crate) struct PrintArgs {
     log: PathBuf,
     /// Gets its CPU time in nanoseconds.
     report: PathBuf,
+    /// Tell the terminal to leave the lines as they are.
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Prints a file, as `cat` would.
 pub(crate) fn print(args: &PrintArgs) -> anyhow::Result<()> {
+    if args.raw {
+        let mut modes = tcgetattr(rustix::stdio::stdout())?;
+        modes.output_modes.remove(OutputModes::OPOST);
+        tcsetattr(rustix::stdio::stdout(), OptionalActions::Now, &modes)?;
+    }
     let (mut log, mut out) = (File::open(&args.log)?, std::io::stdout().lock());
     let mut chunk = vec![0; PRINT_BYTES];
     loop {

@@ -1,4 +1,4 @@
-//! A shellkeep of its own: one SHELLKEEP_HOME, and the daemon in the state that the contestant stands for.
+//! A shellkeep of its own: one `SHELLKEEP_HOME`, and the daemon in the state that the contestant stands for.
 //!
 //! Promise: on drop the daemon is gone and the directory with it. Every command has a bound.
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::process::{self, Process};
 
 /// How long one command of shellkeep may take: reading 64 MiB back is the longest.
-const COMMAND_WAIT_MAX: Duration = Duration::from_secs(60);
+const COMMAND_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What is done about the daemon before a contestant's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,3 +139,31 @@ fn write_all(file: impl std::os::fd::AsFd, mut bytes: &[u8]) -> rustix::io::Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_bounded_and_loses_nothing() {
+        let queue = Arc::new(Queue::default());
+        let chunks: Vec<Vec<u8>> = (0..200_u8).map(|number| vec![number; READ_BYTES]).collect();
+        let sent = chunks.concat();
+        let putting = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                for chunk in &chunks {
+                    queue.put(chunk);
+                }
+                queue.close();
+            }
+        });
+        let (mut got, mut taken) = (Vec::new(), Vec::new());
+        while queue.take(&mut taken) {
+            assert!(taken.len() <= QUEUE_BYTES_MAX);
+            got.append(&mut taken);
+        }
+        putting.join().unwrap();
+        assert!(got == sent, "{} of {} bytes came through", got.len(), sent.len());
+    }
+}

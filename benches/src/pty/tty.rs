@@ -122,3 +122,38 @@ impl Tty {
         self.process.wait(until.saturating_duration_since(Instant::now()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str) -> Tty {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]);
+        Tty::start(command).unwrap()
+    }
+
+    #[test]
+    fn a_key_comes_back_once_and_the_end_is_seen() {
+        let tty = shell("stty raw -echo; printf '<on>'; head -c 3");
+        tty.read_until(b"<on>").unwrap();
+        for _ in 0..3 {
+            tty.echo(b'k').unwrap();
+        }
+        assert!(tty.end().unwrap().success);
+    }
+
+    #[test]
+    fn a_key_that_comes_back_twice_is_an_error() {
+        let tty = shell("stty raw -echo; printf '<on>'; read -r k < /dev/tty; printf kk");
+        tty.read_until(b"<on>").unwrap();
+        tty.write(b"x").unwrap();
+        assert!(tty.echo(b'\n').is_err());
+    }
+
+    #[test]
+    fn a_program_that_says_something_else_is_named_in_the_error() {
+        let error = shell("echo other").read_until(b"<on>").unwrap_err();
+        assert!(format!("{error:#}").contains("other"), "{error:#}");
+    }
+}

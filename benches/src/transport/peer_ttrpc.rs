@@ -61,8 +61,8 @@ impl Caller for Asking {
 pub(super) async fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
     let client = Client::connect(&address(socket)).await?;
     let mut request = Request::new();
-    request.service = SERVICE.to_owned();
-    request.method = METHOD.to_owned();
+    request.service = SERVICE.into();
+    request.method = METHOD.into();
     request.timeout_nano = 5_000_000_000; // as long as ours waits
     request.payload = vec![0x5a; load.payload_bytes];
     callers::drive(Asking { client, request }, load, calls).await
