@@ -110,3 +110,40 @@ fn of_eight_daemons_started_at_once_exactly_one_serves() -> Result<()> {
     }
     Ok(())
 }
+
+/// F11: a daemon that was killed in the middle of a sync holds the lock until the disk is done. Whoever needs a daemon
+/// meanwhile gets one all the same, and does not wait for one that will never answer.
+#[test]
+fn a_command_that_meets_a_dying_daemon_starts_the_next_one() -> Result<()> {
+    let world = World::new()?;
+    world.ok(&["daemon", "start"])?;
+    world.ok(&["daemon", "stop"])?;
+    let dying = shellkeep_daemon::lock::Lock::take(&world.places().lock())?;
+    let list = world.command(["ls", "--json"]).stdout(std::process::Stdio::piped()).spawn()?;
+    eventually("the command wants a daemon", || Ok((!world.home().join("state/stopped").exists()).then_some(())))?;
+    // Time for its daemon to find the lock taken, which sends no event. Too short is no failure, only a weaker test.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    drop(dying);
+    let output = list.wait_with_output()?;
+    ensure!(output.status.success() && output.stdout == b"[]\n", "{output:?}");
+    Ok(())
+}
+
+/// Between taking the lock and writing its id into it, a daemon stands behind the id of the one before. Nobody may take
+/// that number for the daemon: it may be anybody's by now.
+#[test]
+fn the_id_of_a_dead_daemon_is_never_taken_for_the_living_one() -> Result<()> {
+    let world = World::new()?;
+    world.ok(&["daemon", "start"])?;
+    world.ok(&["daemon", "stop"])?;
+    let path = world.places().lock();
+    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn()?;
+    std::fs::write(&path, format!("{}\n", bystander.id()))?;
+    let holder = std::fs::File::options().write(true).open(&path)?;
+    rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockExclusive)?;
+    let found = shellkeep_daemon::lock::Lock::holder(&path)?;
+    bystander.kill()?;
+    bystander.wait()?;
+    ensure!(found.is_none(), "process {found:?} was taken for the daemon");
+    Ok(())
+}
