@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use shellkeep_transport::Protocol;
 
 use crate::process::Process;
+use crate::scratch::Scratch;
 
 /// Lines that a child may have said before they are read; it waits beyond that.
 const LINES_MAX: usize = 64;
@@ -73,14 +74,13 @@ fn raise_descriptor_limit() -> anyhow::Result<()> {
 
 /// A private directory with room for a socket.
 struct Place {
-    _directory: tempfile::TempDir,
+    _directory: Scratch,
     socket: PathBuf,
 }
 
 impl Place {
     fn new() -> anyhow::Result<Self> {
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700); // a socket is bound nowhere else
-        let directory = tempfile::Builder::new().prefix("shellkeep-bench-").permissions(private).tempdir()?;
+        let directory = Scratch::new()?;
         let socket = directory.path().join("sock");
         Ok(Self { _directory: directory, socket })
     }

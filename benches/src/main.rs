@@ -8,6 +8,7 @@ mod machine;
 mod process;
 mod pty;
 mod report;
+mod scratch;
 mod stats;
 mod transport;
 
@@ -55,7 +56,11 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
+        scratch::clean_up_when_interrupted()?;
+    }
+    match command {
         Command::Pty(args) => pty::run(&args),
         Command::PtyPrint(args) => pty::child::print(&args),
         Command::PtyEcho => pty::child::echo(),

@@ -24,6 +24,7 @@ use serde::Serialize;
 use self::home::{Daemon, Home};
 use self::tty::Tty;
 use crate::machine::{self, Machine, Pin};
+use crate::scratch::Scratch;
 use crate::{process, report};
 
 /// The keeper's and terminal's measurement.
@@ -149,7 +150,7 @@ struct Entrant {
 #[derive(Debug)]
 struct Stage {
     bench: PathBuf,
-    directory: tempfile::TempDir,
+    directory: Scratch,
     own_core: Option<usize>,
     their_core: Option<usize>,
 }
@@ -161,7 +162,7 @@ impl Stage {
             Pin::Same => machine::cores(1).map(|cores| (Some(cores[0]), Some(cores[0])))?,
             Pin::Split => machine::cores(2).map(|cores| (Some(cores[0]), Some(cores[1])))?,
         };
-        let directory = tempfile::Builder::new().prefix("shellkeep-bench-").tempdir()?;
+        let directory = Scratch::new()?;
         let stage = Self { bench: std::env::current_exe()?, directory, own_core, their_core };
         own_core.map_or(Ok(()), machine::pin)?;
         Ok(stage)
@@ -236,7 +237,6 @@ struct Results {
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::when_quiet(Duration::from_secs(args.quiet_wait_s))?;
-    process::adopt_orphans()?;
     let measured = measure(args, machine);
     process::end_children(); // after an error, keepers may be left
     let results = measured?;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use crate::process::{self, Process};
+use crate::scratch::Scratch;
 
 /// How long one command of shellkeep may take: reading 64 MiB back is the longest.
 const COMMAND_WAIT_MAX: Duration = Duration::from_mins(1);
@@ -33,7 +33,7 @@ pub(super) enum Daemon {
 #[derive(Debug)]
 pub(super) struct Home {
     program: PathBuf,
-    directory: TempDir,
+    directory: Scratch,
     daemon: Option<Process>,
     kind: Daemon,
 }
@@ -41,7 +41,7 @@ pub(super) struct Home {
 impl Home {
     /// Makes one, with its daemon as `kind` says (one that will be frozen still runs).
     pub(super) fn new(program: &Path, kind: Daemon) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("shellkeep-bench-").tempdir()?;
+        let directory = Scratch::new()?;
         let mut home = Self { program: program.to_owned(), directory, daemon: None, kind };
         let state = home.state();
         std::fs::create_dir(&state)?;

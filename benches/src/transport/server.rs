@@ -1,18 +1,16 @@
 //! The server's process: started for one contestant, kept on its core, asked for its CPU time, gone with its starter.
 
-use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use tempfile::TempDir;
 
 use super::{Contestant, on_this_thread, ours, peer_tarpc, peer_tonic, peer_ttrpc, raw, raw_tokio};
 use crate::machine;
+use crate::scratch::Scratch;
 
 /// What the child says once clients can connect.
 const READY: &str = "ready";
@@ -37,14 +35,13 @@ pub(super) struct Server {
     stdout: BufReader<ChildStdout>,
     socket: PathBuf,
     /// Holds the socket; removed with this.
-    _directory: TempDir,
+    _directory: Scratch,
 }
 
 impl Server {
     /// Starts one and waits until it listens.
     pub(super) fn start(contestant: Contestant, core: Option<usize>) -> anyhow::Result<Self> {
-        let private = Permissions::from_mode(0o700); // a socket is bound nowhere else
-        let directory = tempfile::Builder::new().prefix("shellkeep-bench-").permissions(private).tempdir()?;
+        let directory = Scratch::new()?;
         let socket = directory.path().join("sock");
         let name = contestant.to_possible_value().context("a contestant without a name")?;
         let mut child = Command::new(std::env::current_exe()?)
