@@ -224,7 +224,9 @@ fn terminal(run: &Run, every: Every) -> Result<Table> {
     same("what was printed is not what was recorded", &printed, &recorded)?;
     let text = std::str::from_utf8(&printed)?;
     for (round, part) in shown.iter().enumerate() {
-        is_part_of(text, std::str::from_utf8(part)?).with_context(|| format!("terminal {round}"))?;
+        // A write in progress ends on a tty that has its own modes again, which puts one more return before each line feed.
+        let part = std::str::from_utf8(part)?.replace("\r\r\n", "\r\n");
+        is_part_of(text, &part).with_context(|| format!("terminal {round}"))?;
     }
     let mut table = Table::default();
     table.add("terminal killed", format_args!("{} times", run.n));
