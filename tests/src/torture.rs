@@ -51,6 +51,9 @@ enum Command {
         /// Seconds
         #[arg(long, default_value_t = 10)]
         sec: u32,
+        /// So many stops of up to 50 ms instead of a long one
+        #[arg(long)]
+        times: Option<u32>,
         /// Bytes printed meanwhile
         #[arg(long, default_value_t = 64 << 20)]
         out: u64,
@@ -120,7 +123,8 @@ fn main() -> Result<std::process::ExitCode> {
             };
             kill::kill(&run(n), who, every)
         }
-        Command::Stop { sec, out } => stop::stop(&run(sec), out),
+        Command::Stop { times: Some(times), .. } => stop::stutter(&run(times)),
+        Command::Stop { sec, out, .. } => stop::stop(&run(sec), out),
         Command::Adopt { n } => adopt::adopt(&run(n)),
         Command::Sockrm { n } => sockrm::sockrm(&run(n)),
         Command::Wipe { n } => log::wipe(&run(n)),

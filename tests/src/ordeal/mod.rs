@@ -109,6 +109,6 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(what, value)| writeln!(f, "{what:<28}{value}"))
+        self.0.iter().try_for_each(|(what, value)| writeln!(f, "{what:<30}{value}"))
     }
 }

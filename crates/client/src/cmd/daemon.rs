@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -24,6 +24,9 @@ use crate::{diagnostics, keepers, systemd};
 
 /// How long a daemon may take to end after TERM; then it is killed, which loses nothing.
 const TERM_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at a daemon that is about to listen.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long a killed process may take to be gone.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -237,14 +240,21 @@ struct StatusJson {
 /// # Errors
 /// Status 3.
 pub(crate) fn status(places: &Places, json: bool) -> Outcome {
-    let Some(link) = DaemonLink::running(places)? else {
+    let begun = Instant::now();
+    let link = loop {
+        let link = DaemonLink::running(places)?;
         let holder = Lock::holder(&places.lock()).ok().flatten();
-        return Err(match holder {
-            Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
-                .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
-            None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
-        });
+        if link.is_none() && holder.is_some() && begun.elapsed() < STATUS_WAIT_MAX {
+            std::thread::sleep(LOOK_EVERY); // it has the lock, and is about to listen
+            continue;
+        }
+        break link.ok_or(holder);
     };
+    let link = link.map_err(|holder| match holder {
+        Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
+            .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
+        None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
+    })?;
     let Reply::Status(status) = link.ask_within(&Query::Status, STATUS_WAIT_MAX)? else {
         return Err(Failure::bug(&"the daemon answered another question"));
     };

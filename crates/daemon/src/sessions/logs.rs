@@ -116,6 +116,7 @@ impl Logs {
                 return Err(WriteFailure::Storage);
             }
         };
+        self.forget_summary(id); // what is damaged may be sent again, and is no gap then
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
         }
@@ -288,7 +289,8 @@ impl Logs {
             }
         }
         if first > Seq::FIRST {
-            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev() });
+            let output_offset_after = recovery.first.output_offset;
+            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev(), output_offset_after });
         }
         Ok(verified)
     }
@@ -351,7 +353,9 @@ pub(super) fn directory_bytes(path: &Path) -> u64 {
 /// What readers are shown of a record; `None` for what is no output and no loss.
 fn item(found: Found<'_>) -> Option<Item> {
     match found {
-        Found::Pruned { lost, .. } => Some(Item::Pruned { from: lost.from, to: lost.to }),
+        Found::Pruned { lost, after } => {
+            Some(Item::Pruned { from: lost.from, to: lost.to, output_offset_after: after.output_offset })
+        }
         Found::Damage(damage) => {
             let what = damage.place.map_or_else(
                 || "records are missing".to_owned(),
