@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_key_comes_back_once_and_the_end_is_seen() {
-        let tty = shell("stty raw -echo; printf '<on>'; head -c 3");
+        let tty = shell("stty raw -echo; printf '<on>'; dd bs=1 count=3 2>/dev/null");
         tty.read_until(b"<on>").unwrap();
         for _ in 0..3 {
             tty.echo(b'k').unwrap();

@@ -30,6 +30,17 @@ impl Protocol for Echo {
     const VERSIONS: RangeInclusive<u16> = 1..=1;
 }
 
+/// What is measured is the default. A switch of this bench that changes an option of the client changes it here, and
+/// is a contestant of its own beside this one.
+fn client_options() -> ConnectOptions {
+    ConnectOptions::default()
+}
+
+/// The same for the server.
+fn server_options() -> ServerOptions {
+    ServerOptions::default()
+}
+
 struct Answering;
 
 impl Handler<Echo> for Answering {
@@ -49,7 +60,7 @@ impl Handler<Echo> for Answering {
 pub(super) async fn serve(socket: &Path, ready: impl FnOnce()) -> anyhow::Result<()> {
     let socket = shellkeep_transport::socket::bind(socket)?;
     ready();
-    RpcServer::serve([socket], Answering, ServerOptions::default(), CancellationToken::new()).await?;
+    RpcServer::serve([socket], Answering, server_options(), CancellationToken::new()).await?;
     Ok(())
 }
 
@@ -69,7 +80,7 @@ impl Caller for Asking {
 
 /// Puts the load on the server.
 pub(super) async fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
-    let client = connect_unix::<Echo>(socket, ConnectOptions::default()).await?;
+    let client = connect_unix::<Echo>(socket, client_options()).await?;
     let request = Arc::new(Message { payload: vec![0x5a; load.payload_bytes] });
     let run = callers::drive(Asking { client: client.clone(), request }, load, calls).await?;
     client.close().await;
