@@ -274,8 +274,13 @@ impl Logs {
         let mut reader = self.reader(id, Start::Oldest)?;
         let mut verified = Verified { records: 0, output_bytes: 0, findings: Vec::new() };
         let first = reader.next_seq();
-        let recovery = scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error))?;
-        verified.findings.extend(recovery.findings.iter().filter_map(|finding| around_records(finding, recovery.end)));
+        let scan = || scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error));
+        let (earlier, recovery) = (scan()?, scan()?);
+        // A tail that is no record may be one that is being written: it is another one at the second look.
+        let stays =
+            |finding: &&Finding| !matches!(finding, Finding::TornTail { .. }) || earlier.findings.contains(finding);
+        let findings = recovery.findings.iter().filter(stays);
+        verified.findings.extend(findings.filter_map(|finding| around_records(finding, recovery.end)));
         while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
             if let Found::Record(record) = &found {
                 verified.records += 1;
