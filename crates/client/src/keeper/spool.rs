@@ -214,7 +214,7 @@ impl State {
         if self.ring.is_empty()
             && let Some(disk) = &mut self.disk
         {
-            match disk.append(kind, self.time_us, payload) {
+            match append_behind(disk, self.end, kind, self.time_us, payload) {
                 Ok(dropped) => {
                     self.end = disk.end();
                     if dropped {
@@ -286,6 +286,21 @@ impl State {
             self.retry_at = Some(Instant::now() + DISK_RETRY);
         }
     }
+}
+
+/// Appends to the disk what comes at `end`. Where records have gone from memory to the log and never to the disk, it says
+/// so first: the disk's own next number is one that they had.
+fn append_behind(
+    disk: &mut Disk,
+    end: Position,
+    kind: RecordKind,
+    time_us: u64,
+    payload: &[u8],
+) -> Result<bool, JournalError> {
+    if disk.end() != end {
+        disk.append_gap(time_us, end, GapReason::StoreLost)?; // lost only if the log loses them
+    }
+    disk.append(kind, time_us, payload)
 }
 
 fn flush_into(disk: &mut Disk, ring: &mut Ring, time_us: u64) -> Result<(), JournalError> {
