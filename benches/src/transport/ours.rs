@@ -55,10 +55,10 @@ pub(super) async fn serve(socket: BoundSocket) -> anyhow::Result<()> {
 }
 
 /// Puts the load on the server.
-pub(super) fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
+pub(super) fn drive(socket: &Path, load: Load, calls: u64, spin: bool) -> anyhow::Result<Run> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = connect_unix::<Echo>(socket, ConnectOptions::default()).await?;
+        let client = connect_unix::<Echo>(socket, ConnectOptions { spin, ..ConnectOptions::default() }).await?;
         let request = Arc::new(Message { payload: vec![0x5a; load.payload_bytes] });
         let run = match load.in_flight {
             1 => one_by_one(&client, &request, calls).await?,

@@ -140,14 +140,14 @@ pub struct Call<P: Protocol> {
 }
 
 enum State<P: Protocol> {
-    Waiting { link: Arc<Link<P>>, id: u64 },
+    Waiting { link: Arc<Link<P>>, id: u64, may_look: bool },
     Failed(CallError),
     Over,
 }
 
 impl<P: Protocol> Call<P> {
-    pub(crate) fn waiting(link: Arc<Link<P>>, id: u64) -> Self {
-        Self { state: State::Waiting { link, id } }
+    pub(crate) fn waiting(link: Arc<Link<P>>, id: u64, may_look: bool) -> Self {
+        Self { state: State::Waiting { link, id, may_look } }
     }
 
     pub(crate) fn failed(error: CallError) -> Self {
@@ -168,11 +168,16 @@ impl<P: Protocol> Future for Call<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let outcome = match &this.state {
-            State::Waiting { link, id } => match link.poll_call(*id, cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => outcome.map(|response| Answer { generation: link.generation(), response }),
-            },
+        let outcome = match &mut this.state {
+            State::Waiting { link, id, may_look } => {
+                if std::mem::take(may_look) {
+                    link.look(*id, cx); // before the slot has a waker, or this task would be woken for nothing
+                }
+                match link.poll_call(*id, cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(outcome) => outcome.map(|response| Answer { generation: link.generation(), response }),
+                }
+            }
             State::Failed(error) => Err(error.clone()),
             // Polled after its end, which only a broken executor does; it must neither hang nor panic.
             State::Over => Err(CallError::Closed { maybe_executed: true }),
@@ -187,7 +192,7 @@ impl<P: Protocol> Unpin for Call<P> {}
 
 impl<P: Protocol> Drop for Call<P> {
     fn drop(&mut self) {
-        if let State::Waiting { link, id } = &self.state {
+        if let State::Waiting { link, id, .. } = &self.state {
             link.cancel(*id);
         }
     }

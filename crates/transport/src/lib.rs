@@ -99,9 +99,11 @@ mod in_flight;
 mod link;
 mod outbound;
 mod protocol;
+mod reader;
 mod reconnect;
 mod server;
 pub mod socket;
+mod spin;
 mod watch;
 
 pub use backoff::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, Schedule};
@@ -115,12 +117,13 @@ pub use dial::DialError;
 pub use driver::{PING_AFTER, PONG_WAIT_MAX};
 pub use envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 pub use events::{EVENT_BYTES_MAX, Event, Events};
-pub use handshake::{Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms};
+pub use handshake::{ABILITY_SPIN, Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms};
 pub use link::{DownReason, OUT_BYTES_MAX};
 pub use protocol::Protocol;
 pub use server::{
     CONNECTIONS_MAX, Context, DRAIN_WAIT_MAX, HANDLER_WAIT_MAX, HELLO_DEADLINE, Handler, IN_FLIGHT_MAX, PUSH_BYTES_MAX,
     PushError, Pusher, RpcServer, ServerOptions, UNAUTHENTICATED_MAX, WRITE_WAIT_MAX,
 };
+pub use spin::SPIN_WAIT_MAX;
 pub use tokio_util::sync::CancellationToken;
 pub use watch::SocketWatch;

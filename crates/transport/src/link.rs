@@ -17,15 +17,21 @@ use crate::call::{Call, CallError};
 use crate::codec::{EncodeError, encode_into};
 use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason, REQUEST_HEAD_BYTES};
 use crate::events::EventQueue;
-use crate::frame::{FrameError, append_frame};
+use crate::frame::{FrameBuffer, FrameError, append_frame};
 use crate::handshake::Terms;
 use crate::in_flight::{InFlight, Waiting};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
+use crate::reader::Reader;
+use crate::spin::{SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, look_until};
 
 /// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
 pub const OUT_BYTES_MAX: usize = 8 << 20;
 const _: () = assert!(OUT_BYTES_MAX >= crate::frame::FRAME_BYTES_MAX as usize);
+
+/// A request from this size on is written in place even if others wait: the system call is small beside the copy, and
+/// a buffer that holds one frame stays in the processor's cache while one that holds all of a batch does not.
+const LARGE_BYTES: usize = 8 << 10;
 
 /// Pushes that came during `on_reconnect` and wait for the swap, and their bytes; one more ends the connection.
 const EARLY_PUSHES_MAX: usize = 1024;
@@ -77,7 +83,11 @@ pub(crate) struct Link<P: Protocol> {
     terms: Terms,
     /// The least of what both ends take in one frame.
     frame_bytes_max: u32,
+    /// Locked before `state` where both are.
+    reader: Mutex<Reader<P>>,
     state: Mutex<State<P>>,
+    /// Whether a caller may look for its own answer before it sleeps.
+    spin: bool,
 }
 
 pub(crate) struct State<P: Protocol> {
@@ -93,6 +103,12 @@ pub(crate) struct State<P: Protocol> {
     delivery: Delivery<P>,
     /// A call was answered since the connection came into use: only then it has shown to be of any good.
     proved: bool,
+    /// Answers that came together last. Several callers that wake at once call again at once.
+    last_batch: usize,
+    /// The task that called last, as far as it can be told without keeping it alive; only compared.
+    last_caller: (usize, usize),
+    /// Looks in a row that have found their answer.
+    streak: u32,
     on_end: Option<oneshot::Sender<DownReason>>,
 }
 
@@ -126,6 +142,8 @@ impl<P: Protocol> Link<P> {
         terms: Terms,
         frame_bytes_max: u32,
         stream: Arc<UnixStream>,
+        buffer: FrameBuffer,
+        spin: bool,
     ) -> (Arc<Self>, oneshot::Receiver<DownReason>) {
         let (on_end, ended) = oneshot::channel();
         let state = State {
@@ -137,13 +155,18 @@ impl<P: Protocol> Link<P> {
             busy_since: Instant::now(),
             delivery: Delivery::Early(Vec::new(), 0),
             proved: false,
+            last_batch: 0,
+            last_caller: (0, 0),
+            streak: 0,
             on_end: Some(on_end),
         };
         let link = Arc::new(Self {
             generation,
             terms,
             frame_bytes_max: frame_bytes_max.min(terms.frame_bytes_max),
+            reader: Mutex::new(Reader::new(buffer)),
             state: Mutex::new(state),
+            spin,
         });
         (link, ended)
     }
@@ -154,6 +177,10 @@ impl<P: Protocol> Link<P> {
 
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Reader<P>> {
+        self.reader.lock()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
@@ -167,34 +194,41 @@ impl<P: Protocol> Link<P> {
 
     /// Enqueues a request now; what is returned waits for its answer.
     pub(crate) fn start_call(self: &Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
-        let (id, waker) = match self.enqueue(request, wait) {
-            Ok(enqueued) => enqueued,
-            Err(error) => return Call::failed(error),
-        };
-        wake(waker);
-        Call::waiting(Arc::clone(self), id)
+        match self.enqueue(request, wait) {
+            Ok(Enqueued { id, waker, may_look }) => {
+                wake(waker);
+                Call::waiting(Arc::clone(self), id, may_look)
+            }
+            Err(error) => Call::failed(error),
+        }
     }
 
-    fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<(u64, Option<Waker>), CallError> {
+    fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<Enqueued, CallError> {
         let now = Instant::now();
         let deadline_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
         let deadline = now + Duration::from_millis(deadline_ms.into());
         let state = &mut *self.lock();
         state.admits(self.terms.in_flight_max)?;
-        let alone = state.calls.waiting() == 0 && state.out.pending() == 0;
+        let (first, unsent) = (state.calls.waiting() == 0, state.out.pending());
         let id = state.calls.next_id();
         self.append_request(state.out.bytes(), id, deadline_ms, request)?;
         state.requests += 1;
         let call = Waiting::new(deadline, state.requests, state.out.end());
         state.calls.insert(call);
-        if alone {
+        // Others were answered together with this caller's last call: they are about to call as well, and the driver
+        // runs after them, so that all leave in one write. A large frame gains nothing from company.
+        let alone = first && state.last_batch <= 1;
+        let large = state.out.pending() - unsent >= LARGE_BYTES;
+        let mut waker = state.out.send(unsent == 0 && (alone || large));
+        let in_rhythm = now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
+        let may_look = self.spin && alone && in_rhythm && state.out.pending() == 0;
+        if first && unsent == 0 {
             state.busy_since = now;
         }
-        let mut waker = state.out.send(alone);
         if state.timer.is_none_or(|fires| fires > deadline) {
             waker = waker.or_else(|| state.out.driver_waker());
         }
-        Ok((id, waker))
+        Ok(Enqueued { id, waker, may_look })
     }
 
     fn append_request(
@@ -223,6 +257,48 @@ impl<P: Protocol> Link<P> {
         })
     }
 
+    /// Looks for the answer of a call that was just written, in the place of the driver, which sleeps. Whether there may
+    /// be one now. Only for the task that called before as well: of several that looked in turn each would keep the
+    /// others from calling, and what could leave in one write would leave in many.
+    pub(crate) fn look(&self, id: u64, cx: &mut Context<'_>) -> bool {
+        let stream = {
+            let state = &mut *self.lock();
+            let caller = (cx.waker().data().addr(), std::ptr::from_ref(cx.waker().vtable()).addr());
+            let same = std::mem::replace(&mut state.last_caller, caller) == caller;
+            if !same || state.streak >= SPIN_STREAK_MAX {
+                state.streak = 0;
+                return false;
+            }
+            state.streak += 1;
+            state.out.stream()
+        };
+        let Some(stream) = stream else { return false };
+        // A caller that always finds its answer would never return to its runtime otherwise.
+        let Poll::Ready(coop) = tokio::task::coop::poll_proceed(cx) else {
+            return false;
+        };
+        let found = look_until(|| {
+            let Some(mut reader) = self.reader.try_lock() else {
+                return Some(false); // the driver reads: it will hand out the answer
+            };
+            match reader.read_now(self, &stream) {
+                Ok(None) => None,
+                Ok(Some(_)) => self.lock().calls.is_done(id).then_some(true),
+                Err(reason) => {
+                    drop(reader);
+                    self.end(reason);
+                    Some(true)
+                }
+            }
+        });
+        if found == Some(true) {
+            coop.made_progress();
+            return true;
+        }
+        self.lock().streak = 0;
+        false
+    }
+
     /// The caller has gone. The server is told, unless that would add to a queue that is full already.
     pub(crate) fn cancel(&self, id: u64) {
         let waker = {
@@ -243,6 +319,7 @@ impl<P: Protocol> Link<P> {
         if let Phase::Ended(reason) = state.phase {
             return Err(reason);
         }
+        state.last_batch = batch.len();
         for received in batch.drain(..) {
             match received {
                 Received::Answer(id, answer) => {
@@ -374,6 +451,15 @@ impl<P: Protocol> State<P> {
             }
         }
     }
+}
+
+/// A request on its way.
+struct Enqueued {
+    id: u64,
+    /// To be woken once the lock is released.
+    waker: Option<Waker>,
+    /// It has left, alone and soon after the one before: its answer may be worth a look.
+    may_look: bool,
 }
 
 enum Unsent {

@@ -57,6 +57,11 @@ impl Outbound {
         self.written + self.pending() as u64
     }
 
+    /// The socket, until the connection has ended.
+    pub(crate) fn stream(&self) -> Option<Arc<UnixStream>> {
+        self.stream.clone()
+    }
+
     /// The buffer, to append whole frames to and nothing else.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

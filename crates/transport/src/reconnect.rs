@@ -32,7 +32,7 @@ type OnReconnect<P> =
 
 pub(crate) async fn once<P: Protocol>(path: &Path, options: ConnectOptions) -> Result<RpcClient<P>, DialError> {
     let shared = Shared::new(&options);
-    let mut dialed = dial(path, options.server_uid, options.hello_wait, 1, &shared.tasks).await?;
+    let mut dialed = dial(path, &options, 1, &shared.tasks).await?;
     shared.swap_in(&dialed.link)?;
     dialed.keep();
     let (weak, stop) = (Arc::downgrade(&shared), shared.stop.clone());
@@ -197,8 +197,7 @@ impl<P: Protocol> Redial<P> {
     async fn try_once(&mut self) -> Result<Dialed<P>, DialError> {
         let generation = self.generation + 1;
         let options = &self.policy.connect;
-        let uid = options.server_uid;
-        let mut dialed = dial(&self.path, uid, options.hello_wait, generation, &self.tasks).await?;
+        let mut dialed = dial(&self.path, options, generation, &self.tasks).await?;
         self.generation = generation; // a number is spent on a connection, not on a try
         let connection = Connection::new(Arc::clone(&dialed.link), options.call_wait);
         let callback = AssertUnwindSafe(async { (self.on_reconnect)(connection).await }).catch_unwind();

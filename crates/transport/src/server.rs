@@ -172,6 +172,8 @@ pub(crate) struct Shared<P: Protocol, H> {
     strangers: Arc<Semaphore>,
     connections: Mutex<Connections<P>>,
     next_connection: AtomicU64,
+    /// The connection that had a request last: only its own may be worth a look before sleeping.
+    last_asked: AtomicU64,
 }
 
 struct Connections<P: Protocol> {
@@ -196,6 +198,7 @@ impl<P: Protocol, H: Handler<P>> RpcServer<P, H> {
                 strangers,
                 connections,
                 next_connection: AtomicU64::new(1),
+                last_asked: AtomicU64::new(0),
             }),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use super::handlers::Handlers;
 use super::wire::{Manner, OUT_BYTES_HIGH, Wire};
 use super::{Context, Handler, Shared};
 use crate::codec::decode;
-use crate::driver::{READS_PER_ROUND, SHRINK_AFTER, Timer, read_once};
+use crate::driver::{READS_PER_ROUND, SHRINK_AFTER, Timer};
 use crate::envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_MAX};
 use crate::protocol::Protocol;
+use crate::reader::read_once;
 use crate::socket::PeerCredentials;
+use crate::spin::{SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, look_until};
 
 /// Why a connection's task ends.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,7 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     buffer.set_limit(FRAME_BYTES_MAX);
     let stream = Arc::new(stream);
     let wire = Wire::<P>::new(Arc::clone(&stream), guest.frame_bytes_max);
+    let spins = guest.spins;
     let session = Session::begin(&shared, guest, peer, &wire);
     let Some(connection) = &session.connection else {
         return;
@@ -64,9 +68,18 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     let mut handlers = Handlers::new(shared.options.in_flight_max);
     let mut driver = Driver::new(stream, Arc::clone(&wire), buffer, &shared.options);
     let call = |request| shared.handler.call(&session.context, connection, request);
-    let end = poll_fn(|cx| match driver.round(cx, &mut handlers, &call) {
-        Ok(()) => Poll::Pending,
-        Err(end) => Poll::Ready(end),
+    let mut ping_pong = PingPong::new(spins, session.context.connection, &shared.last_asked);
+    let end = poll_fn(|cx| {
+        ping_pong.begin();
+        loop {
+            let asked = driver.requests_read;
+            if let Err(end) = driver.round(cx, &mut handlers, &call) {
+                return Poll::Ready(end);
+            }
+            if driver.requests_read == asked || !ping_pong.is_worth_a_look(driver.heard) || !driver.look(&handlers) {
+                return Poll::Pending;
+            }
+        }
     })
     .await;
     tracing::debug!(connection = session.context.connection, reason = %end, "connection ended");
@@ -112,6 +125,42 @@ impl<P: Protocol, H: Handler<P>> Drop for Session<'_, P, H> {
         // Last: who sees the socket closed may rely on `on_disconnect` being over, and on the place being free.
         self.permit = None;
         self.wire.end();
+    }
+}
+
+/// Whether the client's next request is worth a look before sleeping: it has asked for that, comes back soon, and is
+/// the only one that does.
+struct PingPong<'a> {
+    spins: bool,
+    connection: u64,
+    /// Of the whole server.
+    last_asked: &'a AtomicU64,
+    /// When its last request came.
+    asked: Option<Instant>,
+    streak: u32,
+}
+
+impl<'a> PingPong<'a> {
+    fn new(spins: bool, connection: u64, last_asked: &'a AtomicU64) -> Self {
+        Self { spins, connection, last_asked, asked: None, streak: 0 }
+    }
+
+    /// The runtime had its turn.
+    fn begin(&mut self) {
+        self.streak = 0;
+    }
+
+    /// To be asked after each round with a request, which came at `now`.
+    fn is_worth_a_look(&mut self, now: Instant) -> bool {
+        // With two that ask in turn, a look for one would only make the other wait.
+        let only_one = self.last_asked.swap(self.connection, Ordering::Relaxed) == self.connection;
+        if !self.spins {
+            return false;
+        }
+        let before = self.asked.replace(now);
+        let in_rhythm = before.is_some_and(|before| now.duration_since(before) <= SPIN_RHYTHM_MAX);
+        self.streak += 1;
+        in_rhythm && only_one && self.streak < SPIN_STREAK_MAX
     }
 }
 
@@ -166,6 +215,22 @@ impl<P: Protocol> Driver<P> {
             cx.waker().wake_by_ref();
         }
         Ok(())
+    }
+
+    /// Looks for the next request once all are answered. Whether something came; an end is left for the next round.
+    fn look<F: Future>(&mut self, handlers: &Handlers<F>) -> bool {
+        if !handlers.is_empty() || self.wire.lock().out.pending() > 0 {
+            return false;
+        }
+        let found = look_until(|| match rustix::io::read(&*self.stream, self.buffer.spare()) {
+            Ok(count @ 1..) => Some(count),
+            Ok(0) | Err(_) => None,
+        });
+        if let Some(count) = found {
+            self.buffer.filled(count);
+            self.heard = Instant::now();
+        }
+        found.is_some()
     }
 
     fn begin(&mut self, cx: &TaskContext<'_>) -> Result<(), End> {
