@@ -170,8 +170,8 @@ impl<P: Protocol> Future for Call<P> {
         let this = self.get_mut();
         let outcome = match &mut this.state {
             State::Waiting { link, id, may_look } => {
-                if std::mem::take(may_look) {
-                    link.look(*id, cx); // before the slot has a waker, or this task would be woken for nothing
+                if *may_look {
+                    *may_look = link.look(*id, cx); // before the slot has a waker, or the task is woken for nothing
                 }
                 match link.poll_call(*id, cx) {
                     Poll::Pending => return Poll::Pending,

@@ -56,7 +56,13 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { call_wait: CALL_WAIT, hello_wait: HELLO_WAIT, server_uid: own_uid(), events_max: EVENTS_MAX, spin: false }
+        Self {
+            call_wait: CALL_WAIT,
+            hello_wait: HELLO_WAIT,
+            server_uid: own_uid(),
+            events_max: EVENTS_MAX,
+            spin: false,
+        }
     }
 }
 

@@ -154,13 +154,7 @@ impl<P: Protocol> Driver<P> {
 
 impl Life {
     /// Ends calls whose deadline has passed, asks for a sign of life, or gives up.
-    fn on_time<P: Protocol>(
-        &mut self,
-        now: Instant,
-        heard: Instant,
-        state: &mut State<P>,
-        wakers: &mut Vec<Waker>,
-    ) {
+    fn on_time<P: Protocol>(&mut self, now: Instant, heard: Instant, state: &mut State<P>, wakers: &mut Vec<Waker>) {
         let written = state.out.written();
         let mut expired = Vec::new();
         state.calls.expire(now, wakers, |id, call| {
@@ -208,7 +202,10 @@ impl<P: Protocol> Future for Driver<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let round = this.round(cx);
+        let mut round = this.round(cx);
+        if round.is_ok() && this.link.look_for_answers(&this.stream) {
+            round = this.round(cx); // what came may have been the end
+        }
         this.wakers.drain(..).for_each(Waker::wake);
         match round {
             Ok(()) => Poll::Pending,

@@ -117,7 +117,9 @@ pub use dial::DialError;
 pub use driver::{PING_AFTER, PONG_WAIT_MAX};
 pub use envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 pub use events::{EVENT_BYTES_MAX, Event, Events};
-pub use handshake::{ABILITY_SPIN, Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms};
+pub use handshake::{
+    ABILITY_SPIN, Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms,
+};
 pub use link::{DownReason, OUT_BYTES_MAX};
 pub use protocol::Protocol;
 pub use server::{

@@ -23,7 +23,7 @@ use crate::in_flight::{InFlight, Waiting};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
 use crate::reader::Reader;
-use crate::spin::{SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, look_until};
+use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, give_a_turn, look_until};
 
 /// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
 pub const OUT_BYTES_MAX: usize = 8 << 20;
@@ -109,6 +109,8 @@ pub(crate) struct State<P: Protocol> {
     last_caller: (usize, usize),
     /// Looks in a row that have found their answer.
     streak: u32,
+    /// What the driver had written when it last thought of looking.
+    written_at_look: u64,
     on_end: Option<oneshot::Sender<DownReason>>,
 }
 
@@ -158,6 +160,7 @@ impl<P: Protocol> Link<P> {
             last_batch: 0,
             last_caller: (0, 0),
             streak: 0,
+            written_at_look: 0,
             on_end: Some(on_end),
         };
         let link = Arc::new(Self {
@@ -221,7 +224,7 @@ impl<P: Protocol> Link<P> {
         let large = state.out.pending() - unsent >= LARGE_BYTES;
         let mut waker = state.out.send(unsent == 0 && (alone || large));
         let in_rhythm = now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
-        let may_look = self.spin && alone && in_rhythm && state.out.pending() == 0;
+        let may_look = self.spin && alone && !large && in_rhythm && state.out.pending() == 0;
         if first && unsent == 0 {
             state.busy_since = now;
         }
@@ -257,33 +260,58 @@ impl<P: Protocol> Link<P> {
         })
     }
 
-    /// Looks for the answer of a call that was just written, in the place of the driver, which sleeps. Whether there may
-    /// be one now. Only for the task that called before as well: of several that looked in turn each would keep the
-    /// others from calling, and what could leave in one write would leave in many.
+    /// Looks for the answer of a call that was just written, in the place of the driver, which sleeps. Whether to come
+    /// back for another look, for which the task will be woken. Only for the task that called before as well: of
+    /// several that looked in turn each would keep the others from calling, and what could leave in one write would
+    /// leave in many.
     pub(crate) fn look(&self, id: u64, cx: &mut Context<'_>) -> bool {
         let stream = {
             let state = &mut *self.lock();
             let caller = (cx.waker().data().addr(), std::ptr::from_ref(cx.waker().vtable()).addr());
-            let same = std::mem::replace(&mut state.last_caller, caller) == caller;
-            if !same || state.streak >= SPIN_STREAK_MAX {
-                state.streak = 0;
+            if std::mem::replace(&mut state.last_caller, caller) != caller {
                 return false;
             }
             state.streak += 1;
+            if state.streak > SPIN_STREAK_MAX {
+                state.streak = 0;
+                give_a_turn(cx);
+                return true;
+            }
             state.out.stream()
         };
         let Some(stream) = stream else { return false };
-        // A caller that always finds its answer would never return to its runtime otherwise.
         let Poll::Ready(coop) = tokio::task::coop::poll_proceed(cx) else {
-            return false;
+            return true;
         };
+        if self.look_at(&stream, |state| state.calls.is_done(id)) {
+            coop.made_progress();
+        }
+        false
+    }
+
+    /// The driver's look, after it has sent what several callers had to say. Whether the batch of answers has come.
+    pub(crate) fn look_for_answers(&self, stream: &UnixStream) -> bool {
+        let waiting = {
+            if !self.spin {
+                return false;
+            }
+            let state = &mut *self.lock();
+            let written = state.out.written();
+            let sent = written - std::mem::replace(&mut state.written_at_look, written);
+            let small = (1..=SPIN_BYTES_MAX).contains(&sent) && state.out.pending() == 0;
+            if small && state.busy_since.elapsed() <= SPIN_RHYTHM_MAX { state.calls.waiting() } else { 0 }
+        };
+        waiting > 1 && self.look_at(stream, |state| state.calls.waiting() < waiting)
+    }
+
+    fn look_at(&self, stream: &UnixStream, mut has_come: impl FnMut(&mut State<P>) -> bool) -> bool {
         let found = look_until(|| {
             let Some(mut reader) = self.reader.try_lock() else {
-                return Some(false); // the driver reads: it will hand out the answer
+                return Some(false); // somebody else reads, and will hand out the answer
             };
-            match reader.read_now(self, &stream) {
+            match reader.read_now(self, stream) {
                 Ok(None) => None,
-                Ok(Some(_)) => self.lock().calls.is_done(id).then_some(true),
+                Ok(Some(_)) => has_come(&mut self.lock()).then_some(true),
                 Err(reason) => {
                     drop(reader);
                     self.end(reason);
@@ -291,12 +319,7 @@ impl<P: Protocol> Link<P> {
                 }
             }
         });
-        if found == Some(true) {
-            coop.made_progress();
-            return true;
-        }
-        self.lock().streak = 0;
-        false
+        found == Some(true)
     }
 
     /// The caller has gone. The server is told, unless that would add to a queue that is full already.

