@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -16,8 +15,8 @@ use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_M
 use crate::handshake::{ABILITY_SPIN, Hello, HelloError, Refusal, Reply, Terms};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
-use crate::reader::read_once;
 use crate::socket::{self, ConnectError};
+use crate::stream::Stream;
 
 /// Why a connection was not made, or is not there any more.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +85,7 @@ pub(crate) async fn dial<P: Protocol>(
     generation: u64,
     tasks: &TaskTracker,
 ) -> Result<Dialed<P>, DialError> {
-    let stream = UnixStream::from_std(socket::connect(path, options.server_uid)?)?;
+    let stream = Stream::new(UnixStream::from_std(socket::connect(path, options.server_uid)?)?);
     let hello_wait = options.hello_wait;
     let mut buffer = FrameBuffer::new(HELLO_FRAME_BYTES_MAX);
     let terms = tokio::time::timeout(hello_wait, greet::<P>(&stream, &mut buffer, options.spin))
@@ -100,7 +99,7 @@ pub(crate) async fn dial<P: Protocol>(
     Ok(Dialed { link, ended, kept })
 }
 
-async fn greet<P: Protocol>(stream: &UnixStream, buffer: &mut FrameBuffer, spin: bool) -> Result<Terms, DialError> {
+async fn greet<P: Protocol>(stream: &Stream, buffer: &mut FrameBuffer, spin: bool) -> Result<Terms, DialError> {
     let hello = Hello {
         name: P::NAME,
         versions: P::VERSIONS,
@@ -129,13 +128,10 @@ pub(crate) enum FirstFrameError {
 }
 
 /// Waits for one whole frame; what comes after it stays in `buffer`.
-pub(crate) async fn read_frame<'b>(
-    stream: &UnixStream,
-    buffer: &'b mut FrameBuffer,
-) -> Result<&'b [u8], FirstFrameError> {
+pub(crate) async fn read_frame<'b>(stream: &Stream, buffer: &'b mut FrameBuffer) -> Result<&'b [u8], FirstFrameError> {
     while !buffer.has_frame().map_err(FirstFrameError::Frame)? {
         stream.readable().await.map_err(FirstFrameError::Io)?;
-        if read_once(stream, buffer).map_err(FirstFrameError::Io)? == Some(0) {
+        if stream.read(buffer).map_err(FirstFrameError::Io)? == Some(0) {
             return Err(FirstFrameError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
     }
@@ -146,9 +142,9 @@ pub(crate) async fn read_frame<'b>(
     }
 }
 
-pub(crate) async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        stream.ready(Interest::WRITABLE).await?;
+        stream.writable().await?;
         match stream.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

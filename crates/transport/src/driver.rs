@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::call::CallError;
 use crate::envelope::{Envelope, GoodbyeReason};
 use crate::link::{DownReason, Link, Phase, State};
 use crate::protocol::Protocol;
+use crate::stream::Stream;
+use crate::timer::Timer;
 
 /// After so much silence while a call or unsent bytes wait, the peer is asked for a sign of life.
 pub const PING_AFTER: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ const _: () = assert!(PONG_WAIT_MAX.as_millis() * 2 <= 2500 && PING_AFTER.as_mil
 
 pub(crate) struct Driver<P: Protocol> {
     link: Arc<Link<P>>,
-    stream: Arc<UnixStream>,
+    stream: Arc<Stream>,
     wakers: Vec<Waker>,
     timer: Timer,
     life: Life,
@@ -47,7 +48,7 @@ struct Life {
 }
 
 impl<P: Protocol> Driver<P> {
-    pub(crate) fn new(link: Arc<Link<P>>, stream: Arc<UnixStream>) -> Self {
+    pub(crate) fn new(link: Arc<Link<P>>, stream: Arc<Stream>) -> Self {
         Self {
             link,
             stream,
@@ -226,34 +227,5 @@ impl<P: Protocol> Drop for Driver<P> {
     /// The runtime may drop the task at any await; whoever waits on another runtime must learn of it.
     fn drop(&mut self) {
         self.link.end(DownReason::Closed);
-    }
-}
-
-/// A timer that is set only forward in need: once it has fired it stays silent until it is set again.
-pub(crate) struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
-}
-
-impl Timer {
-    pub(crate) const fn new() -> Self {
-        Self { sleep: None, armed: false }
-    }
-
-    pub(crate) fn set(&mut self, at: Instant) {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(at),
-            none => *none = Some(Box::pin(sleep_until(at))),
-        }
-        self.armed = true;
-    }
-
-    /// The time, if it has come since the timer was set; otherwise the task is woken when it does.
-    pub(crate) fn fired(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
-        let sleep = self.sleep.as_mut().filter(|_| self.armed)?;
-        sleep.as_mut().poll(cx).is_ready().then(|| {
-            self.armed = false;
-            Instant::now()
-        })
     }
 }

@@ -102,15 +102,19 @@ mod protocol;
 mod reader;
 mod reconnect;
 mod server;
+mod shared;
 pub mod socket;
 mod spin;
+mod stream;
+mod sync;
+mod timer;
 mod watch;
 
 pub use backoff::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, Schedule};
 pub use call::{Answer, Call, CallError, Executed};
 pub use client::{
     CALL_WAIT, CLOSE_WAIT_MAX, ConnectOptions, Connection, EVENTS_MAX, HELLO_WAIT, ON_RECONNECT_WAIT, OnReconnectError,
-    ReconnectPolicy, RpcClient, State, connect_unix, connect_unix_lazy, connect_unix_with_reconnect,
+    ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy, connect_unix_with_reconnect,
 };
 pub use codec::{DecodeError, EncodeError, decode, encode_into};
 pub use dial::DialError;
@@ -126,6 +130,7 @@ pub use server::{
     CONNECTIONS_MAX, Context, DRAIN_WAIT_MAX, HANDLER_WAIT_MAX, HELLO_DEADLINE, Handler, IN_FLIGHT_MAX, PUSH_BYTES_MAX,
     PushError, Pusher, RpcServer, ServerOptions, UNAUTHENTICATED_MAX, WRITE_WAIT_MAX,
 };
+pub use shared::State;
 pub use spin::SPIN_WAIT_MAX;
 pub use tokio_util::sync::CancellationToken;
 pub use watch::SocketWatch;

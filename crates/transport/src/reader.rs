@@ -6,9 +6,6 @@
 use std::io;
 use std::task::Waker;
 
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::call::CallError;
@@ -17,6 +14,7 @@ use crate::envelope::{Envelope, EnvelopeError};
 use crate::frame::FrameBuffer;
 use crate::link::{DownReason, Link, Received};
 use crate::protocol::Protocol;
+use crate::stream::Stream;
 
 pub(crate) struct Reader<P: Protocol> {
     buffer: FrameBuffer,
@@ -44,23 +42,19 @@ impl<P: Protocol> Reader<P> {
     ///
     /// # Errors
     /// The connection has ended, or must.
-    pub(crate) fn read(&mut self, link: &Link<P>, stream: &UnixStream) -> Result<Option<usize>, DownReason> {
-        let count = read_once(stream, &mut self.buffer).map_err(|error| down_reason(&error))?;
+    pub(crate) fn read(&mut self, link: &Link<P>, stream: &Stream) -> Result<Option<usize>, DownReason> {
+        let count = stream.read(&mut self.buffer).map_err(|error| down_reason(&error))?;
         self.took(link, count)
     }
 
-    /// Reads once past the runtime's readiness, which may not have heard yet; the socket never blocks. `None` if there
-    /// is nothing.
+    /// Reads once past the runtime's readiness, which may not have heard yet. `None` if there is nothing.
     ///
     /// # Errors
     /// The connection must end. Its mere end is reported as `None`: it is there for the next read as well.
-    pub(crate) fn read_now(&mut self, link: &Link<P>, stream: &UnixStream) -> Result<Option<usize>, DownReason> {
-        match rustix::io::read(stream, self.buffer.spare()) {
-            Ok(0) | Err(_) => Ok(None),
-            Ok(count) => {
-                self.buffer.filled(count);
-                self.took(link, Some(count))
-            }
+    pub(crate) fn read_now(&mut self, link: &Link<P>, stream: &Stream) -> Result<Option<usize>, DownReason> {
+        match stream.read_now(&mut self.buffer) {
+            Some(count) => self.took(link, Some(count)),
+            None => Ok(None),
         }
     }
 
@@ -125,35 +119,4 @@ fn receive<P: Protocol>(body: &[u8]) -> Result<Option<Received<P>>, DownReason> 
             return Err(EnvelopeError::WrongSide { kind }.into());
         }
     }))
-}
-
-/// One read into the buffer; `None` if there was nothing after all.
-///
-/// A read that leaves room has emptied the socket, and says so to the runtime by a `WouldBlock` that no call returned:
-/// that saves the second read which would only find nothing (epoll is edge-triggered; the next byte is a new edge).
-pub(crate) fn read_once(stream: &UnixStream, buffer: &mut FrameBuffer) -> io::Result<Option<usize>> {
-    let mut count = None;
-    let outcome = stream.try_io(Interest::READABLE, || {
-        let spare = buffer.spare();
-        let room = spare.len();
-        match rustix::io::read(stream, spare) {
-            Ok(read) => {
-                count = Some(read);
-                if read == room || read == 0 {
-                    return Ok(());
-                }
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    });
-    if let Some(read) = count {
-        buffer.filled(read);
-        return Ok(Some(read));
-    }
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Ok(None),
-    }
 }

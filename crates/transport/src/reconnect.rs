@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Schedule;
-use crate::client::{ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient, Shared, State};
+use crate::client::{ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient};
 use crate::dial::{DialError, Dialed, dial};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
+use crate::shared::{Shared, State};
 use crate::watch::SocketWatch;
 
 /// Tries in quick succession after the directory has changed: a server that binds before it listens shows its socket a
@@ -31,7 +32,7 @@ type OnReconnect<P> =
     Box<dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>> + Send + Sync>;
 
 pub(crate) async fn once<P: Protocol>(path: &Path, options: ConnectOptions) -> Result<RpcClient<P>, DialError> {
-    let shared = Shared::new(&options);
+    let shared = Shared::new(options.call_wait, options.events_max);
     let mut dialed = dial(path, &options, 1, &shared.tasks).await?;
     shared.swap_in(&dialed.link)?;
     dialed.keep();
@@ -58,7 +59,7 @@ where
     F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), OnReconnectError>> + Send + 'static,
 {
-    let shared = Shared::new(&policy.connect);
+    let shared = Shared::new(policy.connect.call_wait, policy.connect.events_max);
     let mut redial = Redial::new(path, policy, on_reconnect, &shared);
     let mut dialed = redial.try_once().await?;
     shared.swap_in(&dialed.link)?;
@@ -74,7 +75,7 @@ where
     F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), OnReconnectError>> + Send + 'static,
 {
-    let shared = Shared::new(&policy.connect);
+    let shared = Shared::new(policy.connect.call_wait, policy.connect.events_max);
     let redial = Redial::new(path, policy, on_reconnect, &shared);
     shared.tasks.spawn(redial.run(None));
     RpcClient::new(shared)

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::envelope::GoodbyeReason;
 use crate::protocol::Protocol;
 use crate::socket::{BoundSocket, PeerCredentials, own_uid};
+use crate::sync::Mutex;
 
 use wire::Wire;
 pub use wire::{PUSH_BYTES_MAX, PushError, Pusher, WRITE_WAIT_MAX};

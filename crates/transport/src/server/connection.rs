@@ -19,13 +19,14 @@ use super::handlers::Handlers;
 use super::wire::{Manner, OUT_BYTES_HIGH, Wire};
 use super::{Context, Handler, Shared};
 use crate::codec::decode;
-use crate::driver::{READS_PER_ROUND, SHRINK_AFTER, Timer};
+use crate::driver::{READS_PER_ROUND, SHRINK_AFTER};
 use crate::envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_MAX};
 use crate::protocol::Protocol;
-use crate::reader::read_once;
 use crate::socket::PeerCredentials;
 use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, give_a_turn, look_until};
+use crate::stream::Stream;
+use crate::timer::Timer;
 
 /// Why a connection's task ends.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,7 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     peer: PeerCredentials,
     place: OwnedSemaphorePermit,
 ) {
+    let stream = Stream::new(stream);
     let mut buffer = FrameBuffer::new(HELLO_FRAME_BYTES_MAX);
     // In a box: the task is as large as its largest await, and lives nearly always in the other one.
     let Some(guest) = Box::pin(greet(&shared, &stream, &mut buffer)).await else {
@@ -178,7 +180,7 @@ impl<'a> PingPong<'a> {
 }
 
 struct Driver<P: Protocol> {
-    stream: Arc<UnixStream>,
+    stream: Arc<Stream>,
     wire: Arc<Wire<P>>,
     buffer: FrameBuffer,
     timer: Timer,
@@ -195,7 +197,7 @@ struct Driver<P: Protocol> {
 }
 
 impl<P: Protocol> Driver<P> {
-    fn new(stream: Arc<UnixStream>, wire: Arc<Wire<P>>, buffer: FrameBuffer, options: &super::ServerOptions) -> Self {
+    fn new(stream: Arc<Stream>, wire: Arc<Wire<P>>, buffer: FrameBuffer, options: &super::ServerOptions) -> Self {
         Self {
             stream,
             wire,
@@ -238,12 +240,8 @@ impl<P: Protocol> Driver<P> {
         if !handlers.is_empty() || self.wire.lock().out.pending() > 0 {
             return false;
         }
-        let found = look_until(|| match rustix::io::read(&*self.stream, self.buffer.spare()) {
-            Ok(count @ 1..) => Some(count),
-            Ok(0) | Err(_) => None,
-        });
+        let found = look_until(|| self.stream.read_now(&mut self.buffer));
         if let Some(count) = found {
-            self.buffer.filled(count);
             self.heard = Instant::now();
             self.bytes_read += count as u64;
         }
@@ -290,7 +288,7 @@ impl<P: Protocol> Driver<P> {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(ready) => ready?,
             }
-            match read_once(&self.stream, &mut self.buffer) {
+            match self.stream.read(&mut self.buffer) {
                 Ok(Some(0)) => return Err(End::ClientGone),
                 Ok(Some(count)) => {
                     self.heard = Instant::now();

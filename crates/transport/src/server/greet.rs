@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Handler, Shared};
@@ -10,6 +9,7 @@ use crate::dial::{FirstFrameError, read_frame, write_all};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer};
 use crate::handshake::{ABILITY_SPIN, Hello, Refusal, RefusalKind, Reply, Terms, choose_version, refusal};
 use crate::protocol::Protocol;
+use crate::stream::Stream;
 
 /// A stranger that is none any more.
 pub(crate) struct Guest {
@@ -24,7 +24,7 @@ pub(crate) struct Guest {
 /// Reads the Hello and answers it; `None` if the connection shall end.
 pub(crate) async fn greet<P: Protocol, H: Handler<P>>(
     shared: &Arc<Shared<P, H>>,
-    stream: &UnixStream,
+    stream: &Stream,
     buffer: &mut FrameBuffer,
 ) -> Option<Guest> {
     let exchange = async {
