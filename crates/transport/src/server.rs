@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 mod greet;
 mod handlers;
+mod ping_pong;
 mod wire;
 
 use std::collections::HashMap;

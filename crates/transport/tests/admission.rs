@@ -86,6 +86,24 @@ async fn the_highest_common_version_is_spoken_and_without_one_nothing_is() {
     assert_eq!(*server.seen.echoes.lock().unwrap(), []);
 }
 
+/// Asking a client that had gone for its credentials once ended the accept loop, and the daemon with it.
+#[tokio::test]
+async fn clients_that_vanish_before_they_are_accepted_harm_nobody() {
+    let home = Home::new();
+    let server = Server::start(&home.socket());
+    for said in [0, 5, 36] {
+        for _ in 0..64 {
+            let mut raw = Raw::dial(&home.socket()); // the server has no turn before the next await
+            let mut bytes = Vec::new();
+            hello().append_to(&mut bytes).unwrap();
+            raw.stream.write_all(&bytes[..said]).unwrap();
+        }
+        let client = patient("a connection", connect_unix::<Echo>(home.socket(), ConnectOptions::default()));
+        assert_eq!(number(patient("an answer", client.await.unwrap().call(Ask::Echo(1))).await), 1);
+    }
+    assert_eq!(server.stop().await, 0);
+}
+
 #[tokio::test]
 async fn strangers_are_held_to_a_deadline_and_to_little_memory() {
     let home = Home::new();

@@ -7,6 +7,7 @@
 //! `cargo nextest run -p shellkeep-transport --test model`; `LOOM_MAX_PREEMPTIONS=3` looks deeper and takes longer.
 #![allow(missing_docs, dead_code, unreachable_pub, unused_imports)] // only a part of the crate is used
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::unused_self, clippy::unnecessary_wraps)] // what stands in for the real has its signatures
 
 #[path = "../src"]
 mod shipped {
@@ -383,13 +384,13 @@ fn what_a_server_has_accepted_to_push_leaves_before_its_goodbye() {
         block_on(std::future::poll_fn(|cx| {
             let state = &mut *wire.lock();
             state.out.driver_begins(cx);
-            let closed = state.close.is_some();
-            if let Some((reason, _)) = state.close {
+            let reason = state.close.map(|(reason, _)| reason);
+            if let Some(reason) = reason {
                 state.say_goodbye(reason, 0);
             }
             state.out.flush(cx).unwrap();
             state.out.driver_rests();
-            if closed { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if reason.is_some() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         }));
         let accepted = pusher.join().unwrap();
         closer.join().unwrap();

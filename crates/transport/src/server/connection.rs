@@ -6,7 +6,6 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use super::greet::{Guest, greet};
 use super::handlers::Handlers;
+use super::ping_pong::PingPong;
 use super::wire::{Manner, OUT_BYTES_HIGH, Wire};
 use super::{Context, Handler, Shared};
 use crate::codec::decode;
@@ -24,7 +24,7 @@ use crate::envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_MAX};
 use crate::protocol::Protocol;
 use crate::socket::PeerCredentials;
-use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX, SPIN_STREAK_MAX, give_a_turn, look_until};
+use crate::spin::look_until;
 use crate::stream::Stream;
 use crate::timer::Timer;
 
@@ -130,52 +130,6 @@ impl<P: Protocol, H: Handler<P>> Drop for Session<'_, P, H> {
         // Last: who sees the socket closed may rely on `on_disconnect` being over, and on the place being free.
         self.permit = None;
         self.wire.end();
-    }
-}
-
-/// Whether the client's next request is worth a look before sleeping: it has asked for that, comes back soon, and is
-/// the only one that does.
-struct PingPong<'a> {
-    spins: bool,
-    connection: u64,
-    /// Of the whole server.
-    last_asked: &'a AtomicU64,
-    /// When its last request came.
-    asked: Option<Instant>,
-    streak: u32,
-    /// Interrupted for a turn of the runtime, to be gone on with after it.
-    interrupted: bool,
-}
-
-impl<'a> PingPong<'a> {
-    fn new(spins: bool, connection: u64, last_asked: &'a AtomicU64) -> Self {
-        Self { spins, connection, last_asked, asked: None, streak: 0, interrupted: false }
-    }
-
-    /// The runtime had its turn. Whether to look now even if nothing has come.
-    fn begin(&mut self) -> bool {
-        self.streak = 0;
-        std::mem::take(&mut self.interrupted)
-    }
-
-    /// To be asked after each round with requests, which came at `now` in so many bytes.
-    fn is_worth_a_look(&mut self, now: Instant, bytes: u64, cx: &mut TaskContext<'_>) -> bool {
-        // With two that ask in turn, a look for one would only make the other wait.
-        let only_one = self.last_asked.swap(self.connection, Ordering::Relaxed) == self.connection;
-        if !self.spins {
-            return false;
-        }
-        let before = self.asked.replace(now);
-        let in_rhythm = before.is_some_and(|before| now.duration_since(before) <= SPIN_RHYTHM_MAX);
-        if !in_rhythm || !only_one || bytes > SPIN_BYTES_MAX {
-            return false;
-        }
-        self.streak += 1;
-        self.interrupted = self.streak >= SPIN_STREAK_MAX;
-        if self.interrupted {
-            give_a_turn(cx);
-        }
-        !self.interrupted
     }
 }
 
