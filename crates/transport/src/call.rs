@@ -34,6 +34,7 @@ pub enum Executed {
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// There is no connection now; nothing was sent. A reconnecting client is at work on one.
     #[error("not connected")]

@@ -20,6 +20,7 @@ use crate::stream::Stream;
 
 /// Why a connection was not made, or is not there any more.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DialError {
     /// There is no server, or none that may be talked to.
     #[error(transparent)]

@@ -111,6 +111,7 @@ impl RefusalKind {
 
 /// The first frame is not what this protocol begins with: the peer speaks something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HelloError {
     /// Wrong first bytes.
     #[error("the peer does not begin with a Hello")]

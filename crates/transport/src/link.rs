@@ -41,6 +41,7 @@ const EARLY_BYTES_MAX: usize = 1 << 20;
 
 /// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DownReason {
     /// This side closed it: `close`, the last handle dropped, or its runtime ended.
     #[error("closed by this side")]

@@ -1,6 +1,7 @@
 //! Every input that fuzzing has found worth keeping, replayed: see `fuzz/README.md`.
 #![allow(unreachable_pub)] // what is judged is shared with the fuzzer
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::print_stdout)] // and says where
 
 #[path = "../fuzz/judge.rs"]
 mod judge;

@@ -174,6 +174,7 @@ impl From<FrameError> for EncodeError {
 
 /// Why a push was not sent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PushError {
     /// The client is slow: too much waits for it already. Nothing was sent.
     #[error("too much waits for the client already")]
