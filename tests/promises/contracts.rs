@@ -1,8 +1,10 @@
 //! The contracts that programs rely on: exit codes, JSON, what goes to stdout.
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use torture::screen::Screen;
 
-use crate::world::World;
+use crate::world::{World, eventually, is_alive, signal};
 
 #[test]
 fn the_status_of_the_command_is_the_status_of_start() -> Result<()> {
@@ -103,5 +105,89 @@ fn a_record_can_be_removed_only_when_its_session_has_ended() -> Result<()> {
     world.ok(&["kill", &session])?;
     world.ok(&["rm", &session])?;
     ensure!(world.run(&["output", &session])?.status.code() == Some(1));
+    Ok(())
+}
+
+/// The notice of the first session is for the person at the terminal: once, beside the session, with the way out.
+#[test]
+fn the_first_session_says_once_what_is_recorded_where_and_how_to_remove_it() -> Result<()> {
+    let world = World::new()?;
+    ensure!(world.run(&["start", "--", "/bin/true"])?.stderr.is_empty(), "a program needs no notice");
+    for is_first in [true, false] {
+        let mut screen = Screen::start(&world, &["start", "--", "/bin/echo", "mine"])?;
+        ensure!(screen.ended()?.success());
+        ensure!(screen.closed()? == b"mine\r\n", "the notice is beside the session, not in it");
+        let said = std::fs::read_to_string(world.stderr_of_screens())?;
+        let logs = world.home().join("state/log").display().to_string();
+        let tells_all = said.contains("recorded in") && said.contains(&logs) && said.contains("shellkeep rm SESSION");
+        ensure!(if is_first { tells_all } else { said.is_empty() }, "first: {is_first}: {said}");
+    }
+    Ok(())
+}
+
+/// Terminal and daemon are gone; the shell has its keeper, and that is all that it needs.
+#[test]
+fn a_shell_is_kept_alive_by_nothing_but_its_keeper() -> Result<()> {
+    let world = World::new()?;
+    let screen = Screen::start(&world, &["start", "-n", "kept", "--", "/bin/sh", "-c", "echo ready; exec cat"])?;
+    screen.shows("ready")?;
+    let session = world.listed_by_name("kept")?;
+    let row = world.listed(&session)?;
+    let (shell, keeper) = (row["pid"].as_i64().unwrap_or(0), world.keeper_pid(&session)?);
+    let shell = i32::try_from(shell)?;
+    world.ok(&["daemon", "stop"])?;
+    signal(screen.pid()?, Signal::KILL)?;
+    let _shown = screen.closed()?;
+    eventually("only keeper and shell are left", || {
+        let mut left = world.processes();
+        left.sort_unstable();
+        let mut expected = [shell, keeper];
+        expected.sort_unstable();
+        Ok((left == expected).then_some(()))
+    })?;
+    let mut again = Screen::start(&world, &["attach", "kept"])?;
+    again.keys(b"still here\r")?;
+    again.shows("still here\r\nstill here")?; // the tty's echo, then the program's
+    signal(keeper, Signal::KILL)?;
+    eventually("without its keeper the shell is hung up", || Ok((!is_alive(shell)).then_some(())))
+}
+
+/// What a user may ask systemd to run: the program as it is installed, its socket, and nothing that it does not need.
+#[test]
+fn install_writes_units_that_name_this_program_and_its_socket() -> Result<()> {
+    let world = World::new()?;
+    let config = world.outside().join("config with 100% blanks");
+    let output = world.command(["daemon", "install"]).env("XDG_CONFIG_HOME", &config).output()?;
+    ensure!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let units = config.join("systemd/user");
+    let read = |name: &str| std::fs::read_to_string(units.join(name));
+    let (socket, service) = (read("shellkeep.socket")?, read("shellkeep.service")?);
+    let listens = format!("ListenStream={}\n", world.home().join("run/daemon.sock").display());
+    for line in [&*listens, "SocketMode=0600\n", "DirectoryMode=0700\n", "WantedBy=sockets.target\n"] {
+        ensure!(socket.contains(line), "{line} is not in\n{socket}");
+    }
+    let starts = format!("ExecStart=\"{}\" daemon run\n", world.program().display());
+    let home = format!("Environment=\"SHELLKEEP_HOME={}\"\n", world.home().display());
+    for line in
+        [&*starts, &home, "Requires=shellkeep.socket\n", "NoNewPrivileges=yes\n", "MemoryMax=", "KillMode=process\n"]
+    {
+        ensure!(service.contains(line), "{line} is not in\n{service}");
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        stderr.contains(&*units.to_string_lossy()) && stderr.contains("systemctl --user enable --now shellkeep.socket")
+    );
+    // A path that systemd would read as something else is written so that it does not.
+    let odd = world.outside().join("50% \"odd\" $HOME");
+    std::fs::create_dir(&odd)?;
+    std::fs::hard_link(world.program(), odd.join("shellkeep"))
+        .or_else(|_| std::fs::copy(world.program(), odd.join("shellkeep")).map(drop))?;
+    let mut command = std::process::Command::new(odd.join("shellkeep"));
+    command.args(["daemon", "install"]).env_clear().env("HOME", world.outside()).env("XDG_CONFIG_HOME", &config);
+    ensure!(command.output()?.status.success());
+    let service = read("shellkeep.service")?;
+    let escaped = world.outside().join("50%% \\\"odd\\\" $$HOME/shellkeep");
+    ensure!(service.contains(&format!("ExecStart=\"{}\" daemon run\n", escaped.display())), "{service}");
+    ensure!(!service.contains("SHELLKEEP_HOME"), "{service}");
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! What shellkeep promises, one file per promise.
 
 mod contracts;
+mod damage;
+mod fallback;
 mod house;
 mod kills;
 mod places;
+mod races;
 mod simulation;
+mod syscalls;
+mod torture;
 mod world;

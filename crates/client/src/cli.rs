@@ -46,6 +46,16 @@ pub enum Command {
     /// End a session: HUP, after 2 s KILL
     #[command(after_help = "Examples:\n  shellkeep kill build-7\n  shellkeep kill last")]
     Kill(Kill),
+    /// Record nothing of a session until `resume`; the pause is marked in the record
+    #[command(
+        after_help = "Examples:\n  shellkeep pause             the session around you\n  shellkeep pause build-7"
+    )]
+    Pause(Pause),
+    /// Go on recording a session
+    #[command(
+        after_help = "Examples:\n  shellkeep resume            the session around you\n  shellkeep resume build-7"
+    )]
+    Resume(Pause),
     /// List sessions, newest first
     #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
     Ls(Ls),
@@ -144,6 +154,13 @@ pub struct Attach {
 /// Let a session's terminals go.
 #[derive(Debug, Args)]
 pub struct Detach {
+    /// Name, id, beginning of an id, or "last"
+    pub session: Option<SessionRef>,
+}
+
+/// Pause the recording of a session, or go on with it.
+#[derive(Debug, Args)]
+pub struct Pause {
     /// Name, id, beginning of an id, or "last"
     pub session: Option<SessionRef>,
 }

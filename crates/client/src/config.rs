@@ -99,10 +99,7 @@ impl Settings {
     /// What is wrong with the file: path, line, why, and what may have been meant.
     pub fn load(places: &Places) -> Result<Self, Failure> {
         let table = Self::merged(places)?;
-        let wrong = |error: toml::de::Error| {
-            Failure::usage(format_args!("{}: {}", places.config_file().display(), error.message()))
-        };
-        table.try_into().map_err(wrong)
+        table.try_into().map_err(|error: toml::de::Error| wrong(places, &named(&error)))
     }
 
     /// All keys with the values in force.
@@ -110,15 +107,22 @@ impl Settings {
     /// # Errors
     /// As [`Self::load`], for keys.
     pub fn merged(places: &Places) -> Result<toml::Table, Failure> {
+        merge(&Self::own(places)?).map_err(|(why, hint)| Failure { hint, ..wrong(places, &why) })
+    }
+
+    /// What the user's file says; nothing if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no TOML.
+    pub fn own(places: &Places) -> Result<toml::Table, Failure> {
         let path = places.config_file();
-        let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {why}", path.display()));
         let text = match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(wrong(&error)),
-            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(wrong(&"larger than 1 MiB")),
-            Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(&error))?,
+            Err(error) => return Err(wrong(places, &error)),
+            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(wrong(places, &"larger than 1 MiB")),
+            Ok(_) => std::fs::read_to_string(&path).map_err(|error| wrong(places, &error))?,
         };
-        merge(&text).map_err(|(why, hint)| Failure { hint, ..wrong(&why) })
+        toml::from_str(&text).map_err(|error| wrong(places, &on_one_line(&text, &error)))
     }
 
     /// The settings for starting or attaching: with a bad file the defaults and one notice, because no shell may fail
@@ -144,23 +148,39 @@ impl Settings {
     }
 }
 
-/// Puts a settings file over the defaults. The error is what is wrong, and what may help.
-fn merge(text: &str) -> Result<toml::Table, (String, Option<String>)> {
-    let plain = |error: toml::de::Error| (error.to_string(), None);
-    let mut merged: toml::Table = toml::from_str(DEFAULT).map_err(plain)?;
-    let own: toml::Table = toml::from_str(text).map_err(plain)?;
+fn wrong(places: &Places, why: &dyn std::fmt::Display) -> Failure {
+    Failure::usage(format_args!("{}: {why}", places.config_file().display()))
+}
+
+/// What the parser says, on one line: its own form is a drawing of several.
+fn on_one_line(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return error.message().to_owned() };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
+/// Which key a bad value is of, and what is wrong with it.
+fn named(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// Puts a user's settings over the defaults. The error is what is wrong, and what may help.
+fn merge(own: &toml::Table) -> Result<toml::Table, (String, Option<String>)> {
+    let mut merged: toml::Table = toml::from_str(DEFAULT).map_err(|error| (error.to_string(), None))?;
     for (section, values) in own {
-        let Some(toml::Value::Table(known)) = merged.get_mut(&section) else {
-            return Err(unknown(&section, merged.keys()));
+        let Some(toml::Value::Table(known)) = merged.get_mut(section) else {
+            return Err(unknown(section, merged.keys()));
         };
         let toml::Value::Table(values) = values else {
             return Err((format!("\"{section}\" is a section: write [{section}] and the keys below it"), None));
         };
         for (key, value) in values {
-            if !known.contains_key(&key) {
+            if !known.contains_key(key) {
                 return Err(unknown(&format!("{section}.{key}"), known.keys()));
             }
-            known.insert(key, value);
+            known.insert(key.clone(), value.clone());
         }
     }
     Ok(merged)
@@ -178,7 +198,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Settings, (String, Option<String>)> {
-        merge(text)?.try_into().map_err(|error: toml::de::Error| (error.to_string(), None))
+        let own = toml::from_str(text).map_err(|error| (error.to_string(), None))?;
+        merge(&own)?.try_into().map_err(|error: toml::de::Error| (error.to_string(), None))
     }
 
     #[test]
@@ -201,6 +222,18 @@ mod tests {
         assert!(why.contains("keeper.spool_byte_max"), "{why}");
         assert!(hint.unwrap().contains("spool_bytes_max"));
         assert!(parse("[keepr]\n").unwrap_err().1.unwrap().contains("keeper"));
+    }
+
+    #[test]
+    fn an_error_says_where_on_one_line() {
+        let text = "[keeper]\nwhen_full = \n";
+        let error = toml::from_str::<toml::Table>(text).unwrap_err();
+        let why = on_one_line(text, &error);
+        assert!(why.starts_with("line 2, column 1") && !why.contains('\n'), "{why}");
+        let bad: Result<Settings, _> =
+            merge(&toml::from_str("[keeper]\nwhen_full = \"never\"\n").unwrap()).unwrap().try_into();
+        let why = named(&bad.unwrap_err());
+        assert!(why.contains("when_full") && why.contains("never") && !why.contains('\n'), "{why}");
     }
 
     #[test]

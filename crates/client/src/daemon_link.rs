@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use shellkeep_daemon::lock::Lock;
 use shellkeep_protocol::daemon::{DaemonProtocol, Request, Response};
 use shellkeep_protocol::query::{QUERY_VERSION, Query, Reply};
 use shellkeep_transport::{ConnectOptions, ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy};
@@ -75,7 +76,8 @@ impl DaemonLink {
 
     fn start(places: &Places) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let mut policy = ReconnectPolicy::default();
+        let other_sockets = places.daemon_sockets().split_off(1);
+        let mut policy = ReconnectPolicy { alternatives: other_sockets, ..ReconnectPolicy::default() };
         policy.connect.call_wait = QUERY_WAIT_MAX;
         let socket = places.daemon_socket();
         let client = runtime.block_on(async { connect_unix_lazy(&socket, policy, |_| async { Ok(()) }) });
@@ -88,10 +90,17 @@ impl DaemonLink {
                 if state.borrow_and_update().is_connected() {
                     return true;
                 }
+                let ended = child.try_wait().ok().flatten();
                 // Status 75: another one was faster, and will answer. Anything else is the end of it.
-                let ended = child.try_wait().ok().flatten().is_some_and(|status| status.code() != Some(75));
-                if ended || Instant::now() >= until {
+                if ended.is_some_and(|status| status.code() != Some(75)) || Instant::now() >= until {
                     return false;
+                }
+                // Or another one was still dying, in the middle of a sync: then nobody has the lock now.
+                if ended.is_some() && Lock::holder(&places.lock()).is_ok_and(|holder| holder.is_none()) {
+                    match launch::daemon(places) {
+                        Ok(again) => child = again,
+                        Err(_) => return false,
+                    }
                 }
                 let _ = tokio::time::timeout(CHILD_LOOK_EVERY, state.changed()).await;
             }
@@ -99,7 +108,7 @@ impl DaemonLink {
         if connected {
             return Ok(Self { runtime, client });
         }
-        if let Ok(Some(pid)) = shellkeep_daemon::lock::Lock::holder(&places.lock()) {
+        if let Ok(Some(pid)) = Lock::holder(&places.lock()) {
             return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))
                 .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"));
         }

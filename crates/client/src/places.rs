@@ -190,6 +190,11 @@ impl Places {
         self.state.join("stopped")
     }
 
+    /// An empty file that becomes [`Self::stopped`] where the disk has no room for a new one.
+    pub fn stopped_reserve(&self) -> PathBuf {
+        self.state.join("stopped.reserve")
+    }
+
     /// The program's own messages.
     pub fn diagnostics(&self) -> PathBuf {
         self.state.join("diagnostics")

@@ -82,12 +82,6 @@ pub fn notice(message: impl Display) {
     line("shellkeep", "33", &message.to_string());
 }
 
-/// Prints lines that explain a result, on stderr, as they are.
-pub fn notice_block(text: &str) {
-    let written = io::stderr().lock().write_all(text.as_bytes());
-    drop(written); // nobody is left to tell
-}
-
 /// Prints `text` on stdout as it is.
 ///
 /// # Errors
@@ -105,6 +99,19 @@ pub fn result(text: &str) -> Result<(), Failure> {
 /// Prints what is wrong with a command line, as the parser says it.
 pub fn usage(text: &str) {
     let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A size for people.
+#[allow(clippy::cast_precision_loss)] // three digits are shown
+pub fn size(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// `text` with control characters as escapes: names and paths may come from others.

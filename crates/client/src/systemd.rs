@@ -54,11 +54,16 @@ pub fn install(places: &Places) -> Result<Vec<PathBuf>, Failure> {
         installed_program().map_err(|error| Failure::refused(format_args!("where is this program? {error}")))?;
     let socket = format!(
         "[Unit]\nDescription=shellkeep: records kept shells\n\n[Socket]\nListenStream={}\nSocketMode=0600\nDirectoryMode=0700\n\n[Install]\nWantedBy=sockets.target\n",
-        places.run.join("daemon.sock").display()
+        places.run.join("daemon.sock").display().to_string().replace('%', "%%")
     );
     let service = format!(
-        "[Unit]\nDescription=shellkeep: records kept shells\nRequires={SOCKET_UNIT}\n\n[Service]\nExecStart={} daemon run\nRestart=on-failure\nNoNewPrivileges=yes\nMemoryMax=512M\nKillMode=process\n",
-        program.display()
+        "[Unit]\nDescription=shellkeep: records kept shells\nRequires={SOCKET_UNIT}\n\n[Service]\nExecStart={} daemon run\n{}Restart=on-failure\nNoNewPrivileges=yes\nMemoryMax=512M\nKillMode=process\n",
+        quoted(&program.display().to_string(), Expansion::Command),
+        // Else the daemon would record elsewhere than where its socket is looked for.
+        places.home().map_or_else(String::new, |home| {
+            let variable = format!("SHELLKEEP_HOME={}", home.display());
+            format!("Environment={}\n", quoted(&variable, Expansion::Text))
+        }),
     );
     let mut written = Vec::new();
     for (name, text) in [(SOCKET_UNIT, socket), (SERVICE_UNIT, service)] {
@@ -67,6 +72,22 @@ pub fn install(places: &Places) -> Result<Vec<PathBuf>, Failure> {
         written.push(path);
     }
     Ok(written)
+}
+
+/// What systemd would put into a word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expansion {
+    /// Its own `%` only.
+    Text,
+    /// Variables too.
+    Command,
+}
+
+/// A text as one word of a unit file. Source: systemd.syntax(7), "Quoting"; systemd.service(5), "Command lines".
+fn quoted(text: &str, expansion: Expansion) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    let text = if expansion == Expansion::Command { text.replace('$', "$$") } else { text };
+    format!("\"{text}\"")
 }
 
 fn unit_directory() -> Option<PathBuf> {

@@ -4,7 +4,7 @@
 
 use shellkeep::link::frame;
 use shellkeep_protocol::attach::{
-    Attach, CommandSignal, FromKeeper, FromTerminal, Hello, Size, exit_from_payload, exit_payload,
+    Attach, CommandSignal, FromKeeper, FromTerminal, Hello, Recording, Size, exit_from_payload, exit_payload,
 };
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::session::ExitStatus;
@@ -33,6 +33,8 @@ fn the_first_words_of_version_1_never_change() {
     assert_eq!(hex(&FromTerminal::DetachAll), "040000000a000000");
     assert_eq!(hex(&FromTerminal::Kill), "040000000b000000");
     assert_eq!(hex(&FromTerminal::Poke), "040000000c000000");
+    assert_eq!(hex(&FromTerminal::Record(Recording::Paused)), "080000000d00000000000000");
+    assert_eq!(hex(&FromKeeper::Recording(Recording::On)), "080000000d00000001000000");
 }
 
 #[test]
@@ -66,5 +68,9 @@ fn payloads_of_records_keep_their_bytes() {
     for exit in [ExitStatus::Code(7), ExitStatus::Signal(15)] {
         assert_eq!(exit_from_payload(&exit_payload(exit)), Some(exit));
     }
+    for recording in [Recording::On, Recording::Paused] {
+        assert_eq!(Recording::from_payload(&recording.to_payload()), Some(recording));
+    }
+    assert_eq!((Recording::Paused.to_payload(), Recording::from_payload(&[9])), ([1], None));
     assert_eq!((exit_payload(ExitStatus::Code(7)), exit_from_payload(&[2, 0])), ([0, 7], None));
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use shellkeep_journal::storage::RealStorage;
 use shellkeep_journal::{Item, Reader, RecordKind, Start};
-use shellkeep_protocol::attach::{Size, exit_from_payload};
+use shellkeep_protocol::attach::{Recording, Size, exit_from_payload};
 use shellkeep_protocol::session::ExitStatus;
 use world::{World, is_alive, is_so_within, signal, wait_until};
 
@@ -41,6 +41,41 @@ fn records_in(directory: &Path) -> Vec<(RecordKind, Vec<u8>)> {
 
 fn output(records: &[(RecordKind, Vec<u8>)]) -> Vec<u8> {
     records.iter().filter(|(kind, _)| *kind == RecordKind::Output).flat_map(|(_, bytes)| bytes.clone()).collect()
+}
+
+#[test]
+fn what_is_printed_during_a_pause_is_shown_and_not_recorded_and_the_pause_is_marked() {
+    let world = World::new();
+    let script = "stty -echo; echo zero; for word in one two three four; do read x; echo $word; done; exit 0";
+    let mut tty = world.terminal(["start", "-n", "talk", "--record-input", "--", "sh", "-c", script]);
+    tty.is_lent();
+    let say = |tty: &mut world::Tty, word: &str| {
+        tty.keys("secret\n");
+        tty.expect(word);
+    };
+    tty.expect("zero\r\n"); // what is typed before would be echoed
+    say(&mut tty, "one");
+    assert!(world.run(["pause", "talk"]).status.success());
+    assert_eq!(world.info().recording, Recording::Paused);
+    say(&mut tty, "two");
+    let list = world.run(["pause", "talk"]); // twice is once
+    assert!(list.status.success());
+    say(&mut tty, "three");
+    assert!(world.run(["resume", "talk"]).status.success());
+    say(&mut tty, "four");
+    assert_eq!(tty.wait().code(), Some(0));
+    let records = records(&world);
+    assert_eq!(output(&records), b"zero\r\none\r\nfour\r\n");
+    let course: Vec<Vec<u8>> = records
+        .iter()
+        .filter(|(kind, _)| matches!(kind, RecordKind::Mark | RecordKind::Output))
+        .map(|(kind, payload)| if *kind == RecordKind::Mark { payload.clone() } else { b"output".to_vec() })
+        .collect();
+    let marks: Vec<usize> = course.iter().enumerate().filter(|(_, what)| what.len() == 1).map(|(at, _)| at).collect();
+    let [paused, resumed] = marks[..] else { panic!("two marks: {course:?}") };
+    assert_eq!((course[paused].as_slice(), course[resumed].as_slice()), (&b"\x01"[..], &b"\x02"[..]));
+    assert!(paused > 0 && resumed == paused + 1 && resumed < course.len() - 1, "{course:?}");
+    assert_eq!(Recording::from_payload(b"\x01"), Some(Recording::Paused));
 }
 
 #[test]

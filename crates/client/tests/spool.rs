@@ -22,7 +22,7 @@ use shellkeep_journal::{Identity, RecordIter, RecordKind, Seq, scan_read_only};
 use shellkeep_protocol::attach::WhenFull;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
-use shellkeep_protocol::session::{Attrs, SpoolAttrs};
+use shellkeep_protocol::session::{Attrs, GapReason, SpoolAttrs};
 use world::{Tty, is_so_within, pty};
 
 /// One record of the tests: a 40th of a segment.
@@ -63,7 +63,9 @@ fn ship(spool: &Spool) -> (Vec<u64>, Vec<(u64, u64)>) {
                 }
                 at = to.next_seq;
             }
-            Extent::Hole { to } => {
+            Extent::Unreadable => panic!("everything can be read here"),
+            Extent::Hole { to, reason } => {
+                assert_eq!(reason, GapReason::SpoolFull);
                 holes.push((at.get(), to.next_seq.get()));
                 (at, chain) = (to.next_seq, to.chain);
             }

@@ -123,6 +123,21 @@ fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
 }
 
 #[test]
+fn the_keeper_leaves_no_core_file_and_the_command_may() {
+    let world = World::new();
+    let script = format!("ulimit -S -c 77; exec {} start --detached -- sleep 600", world::PROGRAM);
+    assert!(world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24).wait().success());
+    let limit = |pid: u32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core")).expect("a line on core files").to_owned();
+        core.split_whitespace().nth(4).expect("the soft limit").to_owned()
+    };
+    let info = world.info();
+    assert_eq!(limit(info.keeper_pid), "0");
+    assert_ne!(limit(info.pid), "0");
+}
+
+#[test]
 fn nothing_is_open_to_others_whatever_the_umask() {
     let world = World::new();
     let script = format!("umask 000; exec {} start --detached --record-input -- sleep 600", world::PROGRAM);
@@ -240,4 +255,50 @@ fn kill_hangs_up_then_kills_and_returns_when_it_has_ended() {
     assert!(world.run(["kill", "hard"]).status.success());
     assert!(!is_alive(pid) && before.elapsed() >= std::time::Duration::from_secs(2));
     assert_eq!(world.run(["kill", "hard"]).status.code(), Some(1), "it has ended");
+}
+
+#[test]
+fn a_keeper_that_fails_at_birth_is_no_reason_that_the_command_does_not_start() {
+    let world = World::new();
+    // A home that keepers cannot find is one way to fail after the greeting; nothing of the command has happened then.
+    let output = world.command(["start", "--", "echo", "all the same"]).env("SHELLKEEP_HOME", "/proc/none").output();
+    let output = output.expect("runs");
+    assert_eq!(output.stdout, b"all the same\n", "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "one notice: {said}");
+    assert!(said.contains("/proc/none") && said.contains("SHELLKEEP_HOME"), "{said}");
+}
+
+#[test]
+fn a_session_attached_in_a_pipeline_is_not_ended_by_its_pipe_or_its_signals() {
+    let world = World::new();
+    let id = world.detached("bg", "stty -echo; read line; echo \"got $line\"; exec sleep 600");
+    // The end of input ends nothing: what comes is still shown.
+    let mut child = world
+        .command(["attach", "bg"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    wait_until("it is attached", || world.info().attached == 1);
+    std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), b"one\n").expect("typed");
+    let mut seen = [0; 9];
+    std::io::Read::read_exact(child.stdout.as_mut().expect("stdout"), &mut seen).expect("shown");
+    assert_eq!(&seen, b"got one\r\n");
+    signal(child.id(), Signal::TERM);
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    wait_until("the terminal is let go", || world.info().attached == 0);
+    assert_eq!(world.info().session.to_string(), id);
+    assert!(world.info().exit.is_none());
+    // Killed from elsewhere, whoever looks on is told.
+    let mut watching = world.command(["attach", "bg"]);
+    watching.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let watching = watching.spawn().expect("starts");
+    wait_until("it is attached", || world.info().attached == 1);
+    assert_eq!(world.run(["kill", "bg"]).status.code(), Some(0));
+    let output = watching.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(129), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shellkeep kill"), "{output:?}");
 }

@@ -71,11 +71,12 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let system = |action| move |source| RunError::System { action, source };
     let watchers = Watchers::default();
-    let logs = Logs::real(config.places.logs.clone());
+    let logs = Logs::real(config.places.logs.clone(), config.retention.session_bytes_max);
     let (store, store_thread) =
         Store::start(logs.clone(), watchers.clone()).map_err(system("start the store's threads"))?;
     let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;
-    let pruner = Pruner::start(store.clone(), logs.clone(), config.retention).map_err(system("start pruning"))?;
+    let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
+        .map_err(system("start pruning"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let server = RpcServer::new(server, ServerOptions::default(), stop.clone());

@@ -148,19 +148,9 @@ impl Queries {
     async fn remove(&self, session: SessionId) -> Reply {
         self.adopter.looked().await;
         self.keeper_gone(session).await;
-        let spools = self.config.places.spools.clone();
-        let removed = self.on_store(move |manager| {
-            let connected = manager.get(session).is_some_and(|open| open.core().connection().is_some());
-            if connected || spool::is_held(&spools, session) {
-                return Err(Failure::StillRunning);
-            }
-            manager.forget(session);
-            manager.logs().remove(session)
-        });
-        match removed.await {
-            Some(Ok(freed_bytes)) => Reply::Removed { freed_bytes },
-            Some(Err(failure)) => Reply::Failed(failure),
-            None => Reply::Failed(Failure::Invalid { why: "the daemon is ending".into() }),
+        match self.adopter.remove(session).await {
+            Ok(freed_bytes) => Reply::Removed { freed_bytes },
+            Err(failure) => Reply::Failed(failure),
         }
     }
 

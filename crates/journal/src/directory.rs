@@ -13,7 +13,7 @@ use crate::error::JournalError;
 use crate::record::RECORD_BYTES_MAX;
 use crate::sealed::{SealedCursor, Trailer};
 use crate::segment::{FileKind, HEADER_BYTES_MAX, HeaderError, SegmentHeader};
-use crate::storage::{OpenMode, Storage, StorageFile, read_full_at, uninterrupted};
+use crate::storage::{FileStat, OpenMode, Storage, StorageFile, read_full_at, uninterrupted};
 
 /// Bytes of a header that are read at first; longer attrs cost a second read.
 const HEADER_READ_BYTES: usize = 4 << 10;
@@ -70,6 +70,8 @@ pub(crate) struct OpenSegment {
     /// Where its entries begin.
     pub(crate) start: u64,
     pub(crate) len: u64,
+    /// A sync of it failed.
+    pub(crate) doubtful: bool,
     /// Of a sealed segment that is whole.
     pub(crate) trailer: Option<Trailer>,
 }
@@ -111,7 +113,7 @@ fn open_file(storage: &dyn Storage, dir: &Path, ordinal: u32, kind: FileKind) ->
         Err(error) => return refusal(&path, error),
     };
     let failed = |source| JournalError::of(&path, "read", source);
-    let len = uninterrupted(|| file.stat()).map_err(failed)?.len;
+    let FileStat { len, doubtful, .. } = uninterrupted(|| file.stat()).map_err(failed)?;
     let bytes = read_head(&*file, len).map_err(failed)?;
     let sealed = kind == FileKind::Sealed;
     let header = match SegmentHeader::decode(&bytes) {
@@ -127,6 +129,7 @@ fn open_file(storage: &dyn Storage, dir: &Path, ordinal: u32, kind: FileKind) ->
         start: header.as_ref().map_or(0, |(_, start)| *start),
         header: header.map(|(header, _)| header),
         len,
+        doubtful,
         trailer: None,
         path,
     };

@@ -73,6 +73,13 @@ pub enum JournalError {
     /// A sync failed or found its file cut or deleted: the file is never used again. Go on with `new_segment_from`.
     #[error("a sync failed; the journal goes on only in a new segment")]
     Distrusted,
+    /// The segment that takes records was deleted, cut or replaced under its writer. Open the journal again: what it still
+    /// holds is known only then.
+    #[error("{}: was deleted, cut or replaced", path.display())]
+    Vanished {
+        /// The segment.
+        path: PathBuf,
+    },
     /// Records before this number are in a file that may not be trusted and were never made durable.
     #[error("cannot go on from record {seq}: durable only up to {durable}")]
     NotDurable {
@@ -102,6 +109,29 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Whether what is on disk is not what was written, so that the journal must be opened again, or made anew.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Vanished { .. } | Self::NotFound { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// Whether this says nothing about the journal: the same call may succeed once descriptors or memory are free again,
+    /// or the directory is at rest.
+    pub fn is_passing(&self) -> bool {
+        use rustix::io::Errno;
+        match self {
+            Self::Io { source, .. } => {
+                let errno = Errno::from_io_error(source);
+                matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR))
+            }
+            Self::Unsettled { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Tells a full disk from all else.
     pub(crate) fn of(path: &Path, doing: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();

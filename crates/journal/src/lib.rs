@@ -7,6 +7,7 @@ mod chain;
 mod cursor;
 mod directory;
 mod error;
+pub mod hook;
 mod journal;
 mod reader;
 mod record;

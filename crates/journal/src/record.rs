@@ -29,7 +29,7 @@ pub enum RecordKind {
     Input,
     /// The terminal's new size.
     Resize,
-    /// A mark of the shell integration.
+    /// A mark in the session's course, such as a pause of the recording.
     Mark,
     /// A note of a person or a program.
     Annotation,

@@ -120,6 +120,7 @@ impl Recovery {
 
 /// A segment as recovery left it, for the journal that goes on with it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // facts of a file that are independent of each other
 pub(crate) struct Scanned {
     pub(crate) ordinal: u32,
     pub(crate) sealed: bool,
@@ -129,6 +130,8 @@ pub(crate) struct Scanned {
     pub(crate) len: u64,
     /// No byte of it is damaged, up to a torn tail.
     pub(crate) clean: bool,
+    /// A sync of it failed in an earlier life.
+    pub(crate) doubtful: bool,
     /// Place in the file behind the last sound entry, if `clean`.
     pub(crate) good_end: u64,
     pub(crate) empty: bool,
@@ -269,6 +272,7 @@ impl Walk<'_> {
             time_before: segment.header.as_ref().map_or(0, |header| header.time_before),
             len: segment.len,
             clean: segment.header.is_some(),
+            doubtful: segment.doubtful,
             good_end: segment.start,
             empty: true,
         };

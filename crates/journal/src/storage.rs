@@ -34,6 +34,8 @@ pub struct FileStat {
     pub len: u64,
     /// Number of names; 0 means deleted under us.
     pub links: u64,
+    /// Marked by [`StorageFile::doubt`].
+    pub doubtful: bool,
 }
 
 /// Something in a directory.
@@ -77,8 +79,13 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
     fn sync(&self) -> io::Result<()>;
     /// Cuts or extends with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Length and number of names.
+    /// Length, number of names, and the mark.
     fn stat(&self) -> io::Result<FileStat>;
+    /// Whether `path` names this very file.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
+    /// Sets or takes away a mark that outlives this process, though perhaps not a power loss, and that takes no space: a
+    /// sync of the file has failed, so a later one that succeeds proves nothing.
+    fn doubt(&self, doubtful: bool) -> io::Result<()>;
 }
 
 /// Repeats `call` while it is interrupted, at most [`RETRIES_MAX`] times.

@@ -3,7 +3,7 @@
 //! Spoken over the keeper's own socket, in frames, without the daemon: it works when nothing else does. Each end's
 //! first frame is a [`Hello`]; the highest version that both know is spoken from then on. A terminal may send its first
 //! message behind its Hello without waiting, if that message did not change since version 1: `Info`, `Attach`,
-//! `Detach`, `DetachAll`, `Kill` and `Poke` never do, because keepers live for months. Descriptors travel beside
+//! `Detach`, `DetachAll`, `Kill`, `Poke` and `Record` never do, because keepers live for months. Descriptors travel beside
 //! [`FromTerminal::Attach`] (the tty, for output) and [`FromKeeper::Attached`] (the PTY's master, for input).
 //! Source: docs/wire.md, "Attach conversation".
 
@@ -96,6 +96,18 @@ pub enum FromTerminal<'a> {
     Kill,
     /// The daemon is up: dial it now → [`FromKeeper::Poked`].
     Poke,
+    /// Pause the recording, or go on with it → [`FromKeeper::Recording`].
+    Record(Recording),
+}
+
+/// Whether what the session prints and is typed is recorded. Each change of it is a mark in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Recording {
+    /// Nothing is recorded until it goes on.
+    Paused,
+    /// Everything is.
+    #[default]
+    On,
 }
 
 /// How a terminal wants to see the session.
@@ -205,6 +217,8 @@ pub enum FromKeeper<'a> {
     Poked,
     /// Something that the user should know, one line.
     Notice(String),
+    /// The answer to `Record`: how it is now.
+    Recording(Recording),
 }
 
 /// What a keeper knows about its session.
@@ -238,6 +252,8 @@ pub struct Info {
     pub exit: Option<ExitStatus>,
     /// Version of the keeper's program.
     pub keeper_version: String,
+    /// Whether it records now.
+    pub recording: Recording,
 }
 
 /// Bytes of a resize record's payload.
@@ -280,6 +296,27 @@ pub fn exit_from_payload(payload: &[u8]) -> Option<ExitStatus> {
         [0, code] => Some(ExitStatus::Code(*code)),
         [1, signal] => Some(ExitStatus::Signal(*signal)),
         _ => None,
+    }
+}
+
+impl Recording {
+    /// The payload of the mark that says so: 1 for a pause, 2 for going on. Other first bytes are marks of other kinds.
+    #[must_use]
+    pub const fn to_payload(self) -> [u8; 1] {
+        match self {
+            Self::Paused => [1],
+            Self::On => [2],
+        }
+    }
+
+    /// Reads a mark's payload; `None` if it says something else.
+    #[must_use]
+    pub fn from_payload(payload: &[u8]) -> Option<Self> {
+        match payload.first()? {
+            1 => Some(Self::Paused),
+            2 => Some(Self::On),
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
 
+use crate::attach::Recording;
 use crate::ids::SessionId;
 use crate::session::{Attrs, ExitStatus, GapReason};
 
@@ -208,6 +209,13 @@ pub enum Item {
         time_us: u64,
         /// How.
         exit: ExitStatus,
+    },
+    /// Recording was paused, or went on: no loss, but not all that was printed is here.
+    Recording {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// How it is from here on.
+        recording: Recording,
     },
 }
 

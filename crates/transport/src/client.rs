@@ -5,7 +5,7 @@
 //! `dial`'s and `reconnect`'s.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +78,9 @@ pub struct ReconnectPolicy {
     /// Watch the socket's directory while disconnected and try as soon as something appears. Takes one inotify
     /// instance for that time.
     pub watch_directory: bool,
+    /// Other paths at which the same server may listen, tried in this order when the usual one does not answer. They are
+    /// not watched.
+    pub alternatives: Vec<PathBuf>,
 }
 
 impl Default for ReconnectPolicy {
@@ -88,6 +91,7 @@ impl Default for ReconnectPolicy {
             delay_max: RETRY_DELAY_MAX,
             on_reconnect_wait: ON_RECONNECT_WAIT,
             watch_directory: true,
+            alternatives: Vec::new(),
         }
     }
 }

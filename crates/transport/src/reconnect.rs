@@ -198,7 +198,7 @@ impl<P: Protocol> Redial<P> {
     async fn try_once(&mut self) -> Result<Dialed<P>, DialError> {
         let generation = self.generation + 1;
         let options = &self.policy.connect;
-        let mut dialed = dial(&self.path, options, generation, &self.tasks).await?;
+        let mut dialed = self.dial_one(generation).await?;
         self.generation = generation; // a number is spent on a connection, not on a try
         let connection = Connection::new(Arc::clone(&dialed.link), options.call_wait);
         let callback = AssertUnwindSafe(async { (self.on_reconnect)(connection).await }).catch_unwind();
@@ -213,6 +213,21 @@ impl<P: Protocol> Redial<P> {
             },
             reason = &mut dialed.ended => Err(reason.unwrap_or(DownReason::Closed).into()),
         }
+    }
+
+    /// The first path at which a server answers; if none does, what was wrong with the usual one.
+    async fn dial_one(&self, generation: u64) -> Result<Dialed<P>, DialError> {
+        let options = &self.policy.connect;
+        let usual = match dial(&self.path, options, generation, &self.tasks).await {
+            Err(error) => error,
+            connected => return connected,
+        };
+        for path in &self.policy.alternatives {
+            if let Ok(dialed) = dial(path, options, generation, &self.tasks).await {
+                return Ok(dialed);
+            }
+        }
+        Err(usual)
     }
 
     fn went_down(&self, error: DialError) {

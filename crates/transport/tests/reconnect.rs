@@ -68,6 +68,22 @@ async fn it_reconnects_fails_calls_meanwhile_and_runs_on_reconnect_once_per_conn
 }
 
 #[tokio::test]
+async fn a_server_that_had_to_listen_elsewhere_is_found_there_and_at_its_usual_path_again() {
+    let (home, other) = (Home::new(), Home::new());
+    let server = Server::start(&other.socket());
+    let policy = ReconnectPolicy { alternatives: vec![other.socket()], ..ReconnectPolicy::default() };
+    let client = connect_unix_lazy(home.socket(), policy, |_: Connection<Echo>| async { Ok(()) });
+    assert_eq!(connected(&client).await, 1);
+    assert_eq!(number(patient("an answer", client.call(Ask::Echo(1))).await), 1);
+    // Both are up: the usual path wins.
+    let usual = Server::start(&home.socket());
+    server.stop().await;
+    disconnected(&client).await;
+    assert_eq!(connected(&client).await, 2);
+    assert_eq!(usual.seen.connected(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_up_is_an_error_at_first_and_none_for_a_lazy_client() {
     let home = Home::new();
     let failed = connect_unix_with_reconnect(home.socket(), ReconnectPolicy::default(), nothing).await;

@@ -22,11 +22,20 @@ pub enum Bug {
     BlindAppend,
     /// Who owns a session is kept beside the log, and not synced with it.
     OwnerInSecondFile,
+    /// A failed sync is known only to the daemon that saw it.
+    ForgetfulSync,
 }
 
 /// All planted bugs.
-pub const BUGS: [Bug; 6] =
-    [Bug::TrimOnWritten, Bug::DedupeInMemory, Bug::NoFencing, Bug::SilentGap, Bug::BlindAppend, Bug::OwnerInSecondFile];
+pub const BUGS: [Bug; 7] = [
+    Bug::TrimOnWritten,
+    Bug::DedupeInMemory,
+    Bug::NoFencing,
+    Bug::SilentGap,
+    Bug::BlindAppend,
+    Bug::OwnerInSecondFile,
+    Bug::ForgetfulSync,
+];
 
 impl Bug {
     /// The name on the command line.
@@ -39,6 +48,7 @@ impl Bug {
             Self::SilentGap => "silent-gap",
             Self::BlindAppend => "blind-append",
             Self::OwnerInSecondFile => "owner-in-second-file",
+            Self::ForgetfulSync => "forgetful-sync",
         }
     }
 

@@ -162,7 +162,9 @@ impl World {
         let emptied = self.links[l].answers.is_empty();
         let keeper = &mut self.keepers[k];
         let outputs = match said {
-            Said::Answer(SessionResponse::Welcome(welcome)) => keeper.core.welcomed(id.0, &welcome, &keeper.spool),
+            Said::Answer(SessionResponse::Welcome(welcome)) => {
+                keeper.core.welcomed(id.0, &welcome, &keeper.spool, self.now)
+            }
             Said::Answer(SessionResponse::Refused(shellkeep_protocol::session::Refused::Owner(_))) => {
                 vec![Output::Fork]
             }
@@ -184,7 +186,7 @@ impl World {
     /// A keeper has something new to send.
     pub(super) fn ship(&mut self, k: usize) {
         let keeper = &mut self.keepers[k];
-        let outputs = keeper.core.recorded(&keeper.spool);
+        let outputs = keeper.core.recorded(&keeper.spool, self.now);
         self.act(k, outputs);
     }
 

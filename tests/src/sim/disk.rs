@@ -78,6 +78,8 @@ struct Segment {
     header_durable: bool,
     /// A sync of this segment failed.
     spent: bool,
+    /// The daemon that saw it fail has left its mark, and has not settled it since.
+    doubtful: bool,
     entries: Vec<Stored>,
 }
 
@@ -92,14 +94,21 @@ impl StoredLog {
     fn new(store: StoreId, writer: WriterId) -> Self {
         let first = Position::START;
         // A log is made aside, synced and renamed: it exists durably or not at all.
-        let segment = Segment { first, header: (0, writer), header_durable: true, spent: false, entries: Vec::new() };
+        let segment = Segment {
+            first,
+            header: (0, writer),
+            header_durable: true,
+            spent: false,
+            doubtful: false,
+            entries: Vec::new(),
+        };
         Self { store, segments: vec![segment] }
     }
 
     /// What is read from the medium is on it, and the kernel has no old errors to tell.
     pub(super) fn reread(&mut self) {
         for segment in &mut self.segments {
-            segment.spent = false;
+            (segment.spent, segment.doubtful) = (false, false);
             segment.header_durable = true;
             for stored in &mut segment.entries {
                 stored.durable = true;
@@ -176,22 +185,34 @@ impl StoredLog {
                 _ => proved = granted.unwrap_or(proved),
             }
         }
-        SessionCore::recovered((self.store, owner, epoch), proved, self.end(), now)
+        let mut core = SessionCore::recovered((self.store, owner, epoch), proved, self.end(), now);
+        if self.segments.iter().any(|segment| segment.doubtful) {
+            core.distrust();
+        }
+        core
     }
 }
 
 /// Everything a power cut, an administrator or a full disk can do to the logs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Disk {
     pub(super) logs: BTreeMap<SessionId, StoredLog>,
     pub(super) full: bool,
     /// So many of the next syncs fail.
     pub(super) failing_syncs: u32,
+    /// Failed syncs leave a mark on the disk; only with a planted bug they do not.
+    pub(super) marks: bool,
 }
 
 /// What a sync that is running covers: entries per segment at its start.
 #[derive(Debug, Clone)]
 pub(super) struct Covered(Vec<usize>);
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { logs: BTreeMap::new(), full: false, failing_syncs: 0, marks: true }
+    }
+}
 
 impl Disk {
     /// Makes the log of a session that has none.
@@ -223,6 +244,7 @@ impl Disk {
             }
             segment.header_durable |= ok;
             segment.spent |= !ok;
+            segment.doubtful |= !ok && self.marks;
             for stored in segment.entries.iter_mut().take(*count).filter(|stored| !stored.durable) {
                 stored.durable = ok;
                 stored.doomed = !ok;
@@ -321,7 +343,9 @@ impl Log for SimLog {
                 log.stored().filter(|stored| stored.at.next_seq >= at.next_seq && stored.entry.after().is_some());
             let entries = carried.map(|stored| Stored { durable: false, doomed: false, ..*stored }).collect();
             let header = log.grant();
-            log.segments.push(Segment { first: at, header, header_durable: false, spent: false, entries });
+            log.segments.iter_mut().for_each(|segment| segment.doubtful = false);
+            let (header_durable, spent, doubtful) = (false, false, false);
+            log.segments.push(Segment { first: at, header, header_durable, spent, doubtful, entries });
             log.end()
         })
     }

@@ -7,7 +7,7 @@ use shellkeep_daemon::sessions::adopt::{AbandonedSpool, Batch};
 use shellkeep_journal::{Chain, Seq};
 use shellkeep_protocol::ids::{SessionId, WriterId};
 use shellkeep_protocol::resume::Retained;
-use shellkeep_protocol::session::Position;
+use shellkeep_protocol::session::{GapReason, Position};
 
 use super::disk::{Rec, arrived};
 
@@ -81,7 +81,7 @@ impl SpoolView for Spool {
         let mut records = self.records.iter().skip(self.index(from)).peekable();
         if self.damaged.contains(&from) {
             let to = records.take_while(|rec| self.damaged.contains(&rec.seq)).last().map_or(self.end(), Rec::after);
-            return Extent::Hole { to };
+            return Extent::Hole { to, reason: GapReason::SpoolDamaged };
         }
         let mut to = self.first;
         let mut bytes = 0;
@@ -119,7 +119,8 @@ impl Retained for Abandoned<'_> {
 impl AbandonedSpool<[Rec]> for Abandoned<'_> {
     fn batch(&mut self, from: Seq) -> Batch<'_, [Rec]> {
         match self.spool.extent(from, 64) {
-            Extent::Hole { to } => Batch::Hole(to),
+            Extent::Hole { to, .. } => Batch::Hole(to),
+            Extent::Unreadable => Batch::Unreadable,
             Extent::Records { to, .. } => {
                 self.batch = self.spool.read(from, to.next_seq);
                 let prev_chain = self.batch.first().map_or(Chain::START, |rec| rec.prev);

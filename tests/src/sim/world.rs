@@ -60,6 +60,8 @@ pub struct Tally {
     pub records: u64,
     /// Deaths of the daemon.
     pub daemon_deaths: u64,
+    /// Those of them after a failed sync that it could not go on from.
+    pub suspect_deaths: u64,
     /// Deaths of keepers.
     pub keeper_deaths: u64,
     /// Connections dropped with bytes unread.
@@ -80,6 +82,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.records += other.records;
         self.daemon_deaths += other.daemon_deaths;
+        self.suspect_deaths += other.suspect_deaths;
         self.keeper_deaths += other.keeper_deaths;
         self.drops += other.drops;
         self.power_losses += other.power_losses;
@@ -134,6 +137,7 @@ impl World {
             trace,
             next_id: 0,
         };
+        world.disk.borrow_mut().marks = bug != Bug::ForgetfulSync;
         let session = world.session_id();
         let writer = WriterId::from_bytes(world.id());
         world.keepers.push(Keeper::new(session, writer));
@@ -282,12 +286,10 @@ impl World {
     }
 
     fn daemon_dies(&mut self) {
-        // Known limit (docs/wire.md, "Limits"): a sync fails, no segment can be begun, the daemon dies, and the next
-        // one believes a sync of the same file. Three faults in a row are not promised.
-        let suspect = self.sessions.values().any(|session| session.core().is_suspect());
-        if suspect || !std::mem::take(&mut self.daemon_up) {
+        if !std::mem::take(&mut self.daemon_up) {
             return;
         }
+        self.tally.suspect_deaths += u64::from(self.sessions.values().any(|session| session.core().is_suspect()));
         self.note(|| "daemon dies".into());
         self.tally.daemon_deaths += 1;
         self.sessions.clear();
@@ -325,7 +327,11 @@ impl World {
     }
 
     fn fail_syncs(&mut self) {
-        self.disk.borrow_mut().failing_syncs = self.rng.u32(1..4);
+        let mut disk = self.disk.borrow_mut();
+        disk.failing_syncs = self.rng.u32(1..4);
+        // Troubles come together: then not even a new segment can be begun.
+        disk.full |= self.rng.u32(0..3) == 0;
+        drop(disk);
         self.tally.failed_syncs += 1;
         self.note(|| "syncs will fail".into());
     }

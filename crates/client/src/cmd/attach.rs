@@ -1,5 +1,6 @@
 //! `shellkeep attach`: shows a running session here, by the keeper alone.
 
+use std::fmt;
 use std::fs::File;
 use std::process::ExitCode;
 
@@ -46,7 +47,22 @@ pub(super) fn run(args: &Attach) -> Outcome {
     };
     let keys = args.detach_key.keys(Settings::load_or_default(&places).as_ref());
     let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: false, name_right: None };
-    show(terminal, info.session)
+    show(terminal, &Shown { session: info.session, name: info.name.as_deref() })
+}
+
+/// Which session is shown, in the words of its user.
+pub(super) struct Shown<'a> {
+    pub(super) session: SessionId,
+    pub(super) name: Option<&'a str>,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => f.write_str(name),
+            None => self.session.fmt(f),
+        }
+    }
 }
 
 /// How this process wants to be shown a session.
@@ -68,12 +84,12 @@ pub(super) fn lent(has_tty: bool) -> &'static [std::os::fd::BorrowedFd<'static>]
 }
 
 /// Shows an attached session until it is over here, and says with which status to end.
-pub(super) fn show(terminal: Terminal, session: SessionId) -> Outcome {
+pub(super) fn show(terminal: Terminal, session: &Shown<'_>) -> Outcome {
     let end = terminal.run().map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))?;
     Ok(match end {
         End::Exited(exit) => ExitCode::from(exit.code()),
         End::Detached => {
-            report::notice(format_args!("detached from {session}"));
+            report::notice(format_args!("detached from {session}; \"shellkeep attach {session}\" comes back to it"));
             ExitCode::SUCCESS
         }
         End::Signalled(signal) => ExitCode::from(STATUS_SIGNAL.saturating_add(signal)),

@@ -1,11 +1,15 @@
-//! `config show|path`: the settings in force, and where they are changed.
+//! `config show|path`: the settings in force, where each comes from, and where they are changed.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::ConfigVerb;
 use crate::config::{DEFAULT, Settings};
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome};
+use crate::report::{self, Outcome};
+
+/// The one setting that a variable may say.
+const DETACH_KEY_VARIABLE: &str = "SHELLKEEP_DETACH_KEY";
 
 /// Runs the verb.
 ///
@@ -16,13 +20,50 @@ pub(crate) fn run(places: &Places, verb: &ConfigVerb) -> Outcome {
     match verb {
         ConfigVerb::Path => report::result(&format!("{}\n", path.display()))?,
         ConfigVerb::Show => {
-            let own = if path.exists() { "changed by" } else { "not changed; write your own into" };
-            let settings = Settings::merged(places)?;
-            let text = toml::to_string(&settings).map_err(|error| Failure::bug(&error))?;
-            report::result(&format!("# In force, {own} {}\n{text}", path.display()))?;
-            report::notice("the defaults, with a comment on each:");
-            report::notice_block(DEFAULT);
+            Settings::load(places)?; // values that cannot be are an error here too
+            let own = Settings::own(places)?;
+            report::result(&annotated(&Settings::merged(places)?, &own, &path.display().to_string()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The shipped text with the values in force, each with its origin. Is a settings file itself.
+fn annotated(in_force: &toml::Table, own: &toml::Table, path: &str) -> String {
+    let (mut shown, mut section) = (String::new(), "");
+    for line in DEFAULT.lines() {
+        let name = line.trim_start_matches('[').trim_end_matches(']');
+        section = if line.starts_with('[') { name } else { section };
+        let key = line.split_once(" = ").map(|(key, _)| key).filter(|_| !line.starts_with('#'));
+        let value = key.and_then(|key| in_force.get(section)?.get(key));
+        let (Some(key), Some(value)) = (key, value) else {
+            shown.push_str(line);
+            shown.push('\n');
+            continue;
+        };
+        let is_own = own.get(section).is_some_and(|values| values.get(key).is_some());
+        let said = std::env::var(DETACH_KEY_VARIABLE).ok().filter(|_| key == "detach_key");
+        let (value, origin) = match said {
+            Some(keys) => (toml::Value::String(keys), DETACH_KEY_VARIABLE),
+            None => (value.clone(), if is_own { path } else { "default" }),
+        };
+        let _infallible = writeln!(shown, "{key} = {value}  # {origin}");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_a_settings_file_that_names_the_origin_of_each_value() {
+        let own: toml::Table = toml::from_str("[daemon]\nage_days_max = 7\n").unwrap();
+        let mut in_force: toml::Table = toml::from_str(DEFAULT).unwrap();
+        in_force["daemon"]["age_days_max"] = toml::Value::Integer(7);
+        let shown = annotated(&in_force, &own, "/home/u/config.toml");
+        assert_eq!(toml::from_str::<toml::Table>(&shown).unwrap(), in_force);
+        assert!(shown.contains("age_days_max = 7  # /home/u/config.toml\n"), "{shown}");
+        assert!(shown.contains("spool_bytes_max = \"1 GiB\"  # default\n"), "{shown}");
+    }
 }

@@ -2,15 +2,16 @@
 //!
 //! Promise: `stop` is remembered, so that no keeper starts what was stopped on purpose; nothing waits without a bound.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use shellkeep_daemon::lock::{Lock, LockError};
 use shellkeep_daemon::{Config, Listener};
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::query::{Query, Reply};
 use shellkeep_transport::CancellationToken;
 
@@ -23,6 +24,9 @@ use crate::{diagnostics, keepers, systemd};
 
 /// How long a daemon may take to end after TERM; then it is killed, which loses nothing.
 const TERM_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at a daemon that is about to listen.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long a killed process may take to be gone.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -56,9 +60,27 @@ pub(crate) fn run(places: &Places) -> Outcome {
         }
         Err(error) => return Err(Failure::refused(error)),
     };
+    if let Err(failure) = diagnostics::start(places, "daemon") {
+        report::notice(failure.message); // a full disk must not keep a daemon from starting
+    }
+    hook::pause(Point::DaemonLocked);
+    if let Err(error) = touch(&places.stopped_reserve()) {
+        tracing::warn!(%error, "should the disk become full, the daemon cannot be stopped for good");
+    }
+    let ran = serve(places);
+    if let Err(failure) = &ran {
+        // Whoever starts a daemon in the background sees no stderr of it.
+        tracing::error!(message = failure.message, hint = failure.hint, "the daemon cannot run");
+    }
+    drop(lock); // not before the last write
+    ran
+}
+
+/// The daemon's life, from its settings on. The caller holds the lock.
+fn serve(places: &Places) -> Outcome {
     let settings = Settings::load(places)?;
-    diagnostics::start(places, "daemon")?;
     raise_descriptor_limit();
+    let _before = crate::keeper::pty::forbid_core();
     let config = Config {
         places: shellkeep_daemon::Places {
             socket: places.run.join("daemon.sock"),
@@ -81,7 +103,6 @@ pub(crate) fn run(places: &Places) -> Outcome {
     let poked = places.clone();
     let on_serving = move || drop(std::thread::Builder::new().name("poke".into()).spawn(move || keepers::poke(&poked)));
     let ran = runtime.block_on(shellkeep_daemon::run(config, listener, stop, on_serving));
-    drop(lock); // not before the last write
     ran.map(|()| ExitCode::SUCCESS).map_err(Failure::refused)
 }
 
@@ -152,15 +173,28 @@ pub(crate) fn restart(places: &Places) -> Outcome {
     start(places)
 }
 
-/// `state/stopped`, durable before the signal.
+/// `state/stopped`, durable before the signal. On a full disk a file that was kept for it takes its name.
 fn remember_stopped(places: &Places) -> Result<(), Failure> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let path = places.stopped();
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let written =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(&path);
-    let written = written.and_then(|file| file.sync_all());
+    let written = touch(&path).or_else(|error| {
+        let renamed = std::fs::rename(places.stopped_reserve(), &path);
+        renamed.and_then(|()| touch(&path)).map_err(|_| error)
+    });
     written.map_err(|error| Failure::refused(format_args!("cannot write {}: {error}", path.display())))
+}
+
+/// Makes an empty file of ours, and makes it durable.
+fn touch(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)?;
+    file.sync_all()
 }
 
 /// TERM, and KILL when that is not enough. Returns when no daemon holds the lock.
@@ -206,14 +240,21 @@ struct StatusJson {
 /// # Errors
 /// Status 3.
 pub(crate) fn status(places: &Places, json: bool) -> Outcome {
-    let Some(link) = DaemonLink::running(places)? else {
+    let begun = Instant::now();
+    let link = loop {
+        let link = DaemonLink::running(places)?;
         let holder = Lock::holder(&places.lock()).ok().flatten();
-        return Err(match holder {
-            Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
-                .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
-            None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
-        });
+        if link.is_none() && holder.is_some() && begun.elapsed() < STATUS_WAIT_MAX {
+            std::thread::sleep(LOOK_EVERY); // it has the lock, and is about to listen
+            continue;
+        }
+        break link.ok_or(holder);
     };
+    let link = link.map_err(|holder| match holder {
+        Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
+            .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
+        None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
+    })?;
     let Reply::Status(status) = link.ask_within(&Query::Status, STATUS_WAIT_MAX)? else {
         return Err(Failure::bug(&"the daemon answered another question"));
     };
@@ -236,7 +277,7 @@ pub(crate) fn status(places: &Places, json: bool) -> Outcome {
             status.version,
             report::printable(&status.socket),
             status.sessions,
-            super::records::bytes(status.storage_bytes),
+            report::size(status.storage_bytes),
         )
     };
     report::result(&text)?;

@@ -1,5 +1,6 @@
 //! `doctor`: looks for what is wrong with this installation, and says what to do.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use shellkeep_daemon::lock::Lock;
@@ -9,6 +10,9 @@ use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::places::{Places, prepare};
 use crate::report::{self, Outcome};
+
+/// Less room than this is worth a word: a busy session fills it within a minute.
+const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// Checks places, settings, the daemon and keepers; status 1 if something is wrong. Changes nothing but makes missing
 /// directories.
@@ -31,6 +35,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
         let found = prepare(path).map_err(|error| format!("{error}; {}", error.hint()));
         say(what, found.map(|()| path.display().to_string()))?;
     }
+    say("space", space(&places.state))?;
     let settings = Settings::load(places).map_err(|failure| failure.message);
     say("settings", settings.map(|_| places.config_file().display().to_string()))?;
     let daemon = match (DaemonLink::running(places), Lock::holder(&places.lock())) {
@@ -44,4 +49,17 @@ pub(crate) fn run(places: &Places) -> Outcome {
     let alone = running.iter().filter(|keeper| !keeper.info.connected).count();
     say("sessions", Ok(format!("{} running, {alone} of them not connected to a daemon", running.len())))?;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether records find room.
+fn space(state: &Path) -> Result<String, String> {
+    let found = rustix::fs::statvfs(state).map_err(|errno| format!("{}: {errno}", state.display()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let shown = format!("{} free for records", report::size(free));
+    let low = |what: &str| Err(format!("{shown}{what}; make room, or remove sessions with \"shellkeep rm\""));
+    match (free < FREE_BYTES_MIN, found.f_files > 0 && found.f_favail == 0) {
+        (true, _) => low(""),
+        (false, true) => low(", but no free inode"),
+        (false, false) => Ok(shown),
+    }
 }

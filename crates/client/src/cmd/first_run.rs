@@ -1,4 +1,4 @@
-//! What a person is told once, before the first session: what is recorded, where, and how to remove it.
+//! What a person is told once, before the first session: what is recorded, where, and how to pause or remove it.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -22,5 +22,8 @@ pub(super) fn notice(places: &Places) {
         "what this shell prints is recorded in {}, which only you can read; what you type is not.",
         places.logs().display()
     ));
-    report::notice("\"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one. This is shown once.");
+    report::notice(
+        "\"shellkeep pause\" inside it stops that until \"shellkeep resume\"; \"shellkeep ls --all\" lists records, \
+         \"shellkeep rm SESSION\" removes one. This is shown once.",
+    );
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use shellkeep_protocol::attach::Recording;
 
 use crate::cli::{Cli, Command};
 use crate::places::Places;
@@ -18,15 +19,24 @@ mod detach;
 mod doctor;
 mod first_run;
 mod kill;
+mod ls;
 mod man;
-mod records;
+mod output;
+mod pause;
+mod recorded;
+mod rm;
 mod start;
+mod verify;
 
 /// The hidden subcommand that is the keeper.
 const KEEPER_VERB: &str = "keeper";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if rustix::process::geteuid() != rustix::process::getuid() {
+        // With another user's rights every directory check would be about the wrong user.
+        return report::failure(&Failure::refused("shellkeep does not run with another user's rights (set-user-id)"));
+    }
     // Before everything else: a keeper lives long and needs no parser, and its descriptors must be its own at once.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == KEEPER_VERB) {
         return crate::keeper::run();
@@ -47,6 +57,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Attach(args) => attach::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Pause(args) => pause::run(&args, Recording::Paused),
+        Command::Resume(args) => pause::run(&args, Recording::On),
         Command::Completions(args) => completions::run(&args),
         Command::Man => man::run(),
         Command::Demo(args) => demo::run(&args),
@@ -57,11 +69,11 @@ fn dispatch(cli: Cli) -> Outcome {
 /// Commands that read records or steer the daemon.
 fn recorded(command: Command, places: &Places) -> Outcome {
     match command {
-        Command::Ls(args) => records::ls(places, args.all, args.json),
-        Command::Output(args) => records::output(places, &args),
-        Command::Tail(args) => records::tail(places, &args),
-        Command::Verify(args) => records::verify(places, args.session.as_ref()),
-        Command::Rm(args) => records::rm(places, &args.session),
+        Command::Ls(args) => ls::run(places, args.all, args.json),
+        Command::Output(args) => output::output(places, &args),
+        Command::Tail(args) => output::tail(places, &args),
+        Command::Verify(args) => verify::run(places, args.session.as_ref()),
+        Command::Rm(args) => rm::run(places, &args.session),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch, WhenFull};
 use shellkeep_protocol::ids::SessionId;
 
-use super::attach::{PATIENCE_MS, controlling_tty, lent, request, show};
+use super::attach::{PATIENCE_MS, Shown, controlling_tty, lent, request, show};
 use crate::cli::Start;
 use crate::config::{self, Settings};
 use crate::keeper;
@@ -65,10 +65,7 @@ pub(super) fn run(args: &Start) -> Outcome {
     let directory = match places.prepare_keeper_directory() {
         Ok(directory) => directory,
         Err(error) if args.detached => return Err(error.into()),
-        Err(error) => {
-            report::notice(error.hint());
-            return Ok(plainly(&program, &error));
-        }
+        Err(error) => return Ok(plainly(&program, &format_args!("{error}; {}", error.hint()))),
     };
     if has_tty {
         super::first_run::notice(&places);
@@ -87,20 +84,24 @@ pub(super) fn run(args: &Start) -> Outcome {
         }
         Err(error) => return Ok(plainly(&program, &error)),
     };
-    let lost = |error: LinkError| Failure::refused(format_args!("the keeper of {session} has failed: {error}"));
-    sender.to_keeper(&FromTerminal::Launch(Box::new(launch)), lent(has_tty)).map_err(lost)?;
-    if args.detached {
-        return detached(receiver, session);
+    match sender.to_keeper(&FromTerminal::Launch(Box::new(launch)), lent(has_tty)) {
+        Ok(()) if args.detached => return detached(receiver, session),
+        Err(error) if args.detached => {
+            return Err(Failure::refused(format_args!("the keeper of {session} has failed: {error}")));
+        }
+        _ => {} // a keeper that hears nothing says nothing
     }
-    let master = match receiver.from_keeper().map_err(lost)? {
-        FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
-        FromKeeper::Attached { .. } => None,
-        FromKeeper::Refused { reason } => return Ok(plainly(&program, &reason)),
-        other => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
+    // A keeper greets before it starts the command, and starts nothing once its caller is gone.
+    let master = match receiver.from_keeper() {
+        Ok(FromKeeper::Attached { direct_input: true, .. }) => receiver.take_descriptor().map(File::from),
+        Ok(FromKeeper::Attached { .. }) => None,
+        Ok(FromKeeper::Refused { reason }) => return Ok(plainly(&program, &reason)),
+        Ok(other) => return Err(Failure::refused(format_args!("the keeper of {session} answered {other:?}"))),
+        Err(error) => return Ok(plainly(&program, &format_args!("the keeper has failed: {error}"))),
     };
     let keys = args.detach_key.keys(settings.as_ref());
     let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, name_right };
-    show(terminal, session)
+    show(terminal, &Shown { session, name: args.name.as_ref().map(SessionName::as_str) })
 }
 
 /// Waits until the session exists, and says which it is.

@@ -96,6 +96,7 @@ impl Connection {
             }
             FromTerminal::Kill => {
                 let _witness = session.witness();
+                session.notify("the session was ended by \"shellkeep kill\"");
                 let exit = session.kill();
                 self.answer(&FromKeeper::Killed(exit))
             }
@@ -104,6 +105,10 @@ impl Connection {
                     shipper.poke();
                 }
                 self.answer(&FromKeeper::Poked)
+            }
+            FromTerminal::Record(recording) => {
+                session.recorder.set_recording(recording);
+                self.answer(&FromKeeper::Recording(session.recorder.recording()))
             }
         }
     }

@@ -17,6 +17,9 @@ use shellkeep_protocol::session::{
 /// Shortest and longest pause after `Busy`, whatever the daemon asks for.
 const BUSY_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(2);
 
+/// Pause before what could not be read is looked at again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What lies at a place of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -27,11 +30,15 @@ pub enum Extent {
         /// Encoded length.
         bytes: u32,
     },
-    /// Damage from the place to `to`; records go on there.
+    /// Nothing from the place to `to`; records go on there.
     Hole {
         /// Where records go on.
         to: Position,
+        /// Why.
+        reason: GapReason,
     },
+    /// It cannot be told now, for want of descriptors or memory.
+    Unreadable,
 }
 
 /// The spool as the machine sees it.
@@ -154,7 +161,13 @@ impl KeeperCore {
     }
 
     /// A start was accepted on connection `generation`.
-    pub fn welcomed(&mut self, generation: u64, welcome: &Welcome, spool: &impl SpoolView) -> Vec<Output> {
+    pub fn welcomed(
+        &mut self,
+        generation: u64,
+        welcome: &Welcome,
+        spool: &impl SpoolView,
+        now: Instant,
+    ) -> Vec<Output> {
         self.epoch_known = self.epoch_known.max(welcome.epoch);
         self.live = Some(Live {
             generation,
@@ -171,7 +184,7 @@ impl KeeperCore {
         let mut outputs = Vec::new();
         if self.go_on(welcome.end, spool, &mut outputs) {
             self.durable(welcome.durable_seq, spool, &mut outputs);
-            self.send(spool, &mut outputs);
+            self.send(spool, now, &mut outputs);
         }
         outputs
     }
@@ -185,9 +198,9 @@ impl KeeperCore {
     }
 
     /// There are new records in the spool.
-    pub fn recorded(&mut self, spool: &impl SpoolView) -> Vec<Output> {
+    pub fn recorded(&mut self, spool: &impl SpoolView, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
-        self.send(spool, &mut outputs);
+        self.send(spool, now, &mut outputs);
         outputs
     }
 
@@ -314,7 +327,7 @@ impl KeeperCore {
                 None => self.repeat(spool),
             }
         }
-        self.send(spool, outputs);
+        self.send(spool, now, outputs);
     }
 
     /// Sends from the log's end on; false when that cannot be.
@@ -342,7 +355,7 @@ impl KeeperCore {
     }
 
     /// Asks for as many requests as the window allows.
-    fn send(&mut self, spool: &impl SpoolView, outputs: &mut Vec<Output>) {
+    fn send(&mut self, spool: &impl SpoolView, now: Instant, outputs: &mut Vec<Output>) {
         let (first, end) = (spool.first(), spool.end());
         let (forked, given_away) = (self.forked, self.given_away);
         let Some(live) = self.live.as_mut().filter(|live| live.hold == Hold::No) else { return };
@@ -364,7 +377,16 @@ impl KeeperCore {
                     live.outstanding.push_back(bytes);
                     live.outstanding_bytes += bytes;
                 }
-                Extent::Hole { to } => live.gap(to, GapReason::SpoolDamaged, outputs),
+                Extent::Hole { to, reason } => live.gap(to, reason, outputs),
+                Extent::Unreadable => {
+                    let at = now + UNREADABLE_PAUSE;
+                    live.hold = if live.outstanding.is_empty() {
+                        Hold::Until { resume: None, at }
+                    } else {
+                        Hold::draining(live.hold, None, Some(at))
+                    };
+                    return;
+                }
             }
         }
     }

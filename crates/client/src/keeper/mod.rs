@@ -154,7 +154,8 @@ impl Birth {
         // Before the start too: the command may look for its own session as the first thing it does.
         let reachable = Server::bind(self.places.clone(), self.launch.session);
         let (variables, agent_link) = self.variables();
-        let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), variables };
+        let core_limit = pty::forbid_core();
+        let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), core_limit, variables };
         pty::spare_from_oom();
         let (master, child) = match pty.spawn(&self.launch, &with) {
             Ok(started) => started,
@@ -162,7 +163,7 @@ impl Birth {
                 if let Some(link) = &agent_link {
                     let _gone = std::fs::remove_file(link);
                 }
-                let reason = error.source.to_string();
+                let reason = format!("{}: {}", String::from_utf8_lossy(&self.launch.program), error.source);
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }
         };
@@ -183,7 +184,7 @@ impl Birth {
         let writer = WriterId::random().ok();
         let plan = writer.and_then(|writer| self.spool_plan(&attrs, writer));
         let spool = Arc::new(Spool::new(plan, self.launch.when_full));
-        let recorder = Recorder::new(Arc::clone(&spool), self.launch.record_input);
+        let recorder = Arc::new(Recorder::new(Arc::clone(&spool), self.launch.record_input));
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
         let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
         let place = server.place();
@@ -253,6 +254,7 @@ impl Birth {
         };
         let config = ShipperConfig {
             socket: self.places.daemon_socket(),
+            other_sockets: self.places.daemon_sockets().split_off(1),
             spool: Arc::clone(spool),
             core: KeeperCore::new(self.launch.session, writer),
             attrs: Arc::new(parking_lot::Mutex::new(attrs)),

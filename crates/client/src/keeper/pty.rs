@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use parking_lot::Mutex;
 use rustix::fs::Mode;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, setrlimit};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Termios, Winsize};
 use shellkeep_protocol::attach::{Launch, Size};
@@ -46,6 +46,8 @@ pub struct Inheritance {
     pub umask: Mode,
     /// The caller's OOM score, as the kernel writes it.
     pub oom_score: Option<String>,
+    /// The caller's limit on core files.
+    pub core_limit: Rlimit,
     /// Variables set on top of the caller's.
     pub variables: Vec<(&'static str, OsString)>,
 }
@@ -122,11 +124,12 @@ impl Pty {
     }
 }
 
-/// Makes the child a session leader on its standard input's terminal, with the caller's umask and OOM score.
+/// Makes the child a session leader on its standard input's terminal, with the caller's umask, OOM score and core limit.
 #[allow(unsafe_code)]
 fn become_session_leader(command: &mut Command, with: &Inheritance) {
     let umask = with.umask;
     let oom_score = with.oom_score.clone();
+    let core_limit = with.core_limit;
     let prepare = move || {
         rustix::process::setsid()?;
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
@@ -138,6 +141,7 @@ fn become_session_leader(command: &mut Command, with: &Inheritance) {
             }
         }
         rustix::process::umask(umask);
+        let _lower_at_the_worst = setrlimit(Resource::Core, core_limit);
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed, because another thread may have held a
@@ -258,6 +262,14 @@ pub fn spare_from_oom() {
     const KEEPER_SCORE: &str = "-500";
     let file = File::options().write(true).open(OOM_SCORE_FILE);
     let _not_allowed = file.and_then(|mut file| file.write_all(KEEPER_SCORE.as_bytes()));
+}
+
+/// Forbids core files of this process, whose memory holds what was printed and typed. Returns the limit before, which
+/// the command gets back: only the soft one is lowered.
+pub fn forbid_core() -> Rlimit {
+    let before = getrlimit(Resource::Core);
+    let _always_allowed = setrlimit(Resource::Core, Rlimit { current: Some(0), ..before });
+    before
 }
 
 /// Reads the modes of a terminal by any descriptor of it.

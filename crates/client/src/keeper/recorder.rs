@@ -1,17 +1,22 @@
 //! Turns what happens in a session into records: numbered and spooled before a terminal sees a byte of it.
 //!
-//! Promises that order, and that no typed secret is recorded: input is left out while the program reads a line with
-//! echo off. Knows the payloads of the records, and nothing of where they go.
+//! Promises that order, that no typed secret is recorded (input is left out while the program reads a line with echo
+//! off), and that nothing is recorded during a pause but the marks around it. Knows the payloads of the records, and
+//! nothing of where they go.
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use rustix::termios::LocalModes;
 use shellkeep_journal::RecordKind;
-use shellkeep_protocol::attach::{MASKED_INPUT_PAYLOAD, Size, exit_payload};
+use shellkeep_protocol::attach::{MASKED_INPUT_PAYLOAD, Recording, Size, exit_payload};
+use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
 
+use super::output::History;
 use super::spool::Spool;
 
 /// Records one session.
@@ -21,12 +26,28 @@ pub struct Recorder {
     records_input: bool,
     /// The last input record says that input was left out; one says it for all until something is recorded again.
     masked: AtomicBool,
+    /// Held while output is recorded, so that none gets behind the mark of a pause. A full spool that blocks may hold
+    /// it for long: whoever only wants to know looks at `paused`.
+    recording: Mutex<Recording>,
+    paused: AtomicBool,
+    /// Bytes of output left out so far: terminals count bytes as shown, the record counts them as recorded.
+    unrecorded: AtomicU64,
+    /// Offset, as shown, behind the last byte left out.
+    left_out_end: AtomicU64,
 }
 
 impl Recorder {
     /// Records into `spool`; typed bytes only if asked.
     pub fn new(spool: Arc<Spool>, records_input: bool) -> Self {
-        Self { spool, records_input, masked: AtomicBool::new(false) }
+        Self {
+            spool,
+            records_input,
+            masked: AtomicBool::new(false),
+            recording: Mutex::default(),
+            paused: AtomicBool::new(false),
+            unrecorded: AtomicU64::new(0),
+            left_out_end: AtomicU64::new(0),
+        }
     }
 
     /// Whether typed bytes must come through here.
@@ -34,15 +55,44 @@ impl Recorder {
         self.records_input
     }
 
-    /// Records what the PTY gave. Returns the offset of its first byte among all output. The shipper is woken by the
-    /// caller, when the bytes are shown: waking it first would cost an echo its time on the processor.
+    /// Records what the PTY gave. Returns the offset of its first byte among all that is shown. The shipper is woken by
+    /// the caller, when the bytes are shown: waking it first would cost an echo its time on the processor.
     pub fn output(&self, bytes: &[u8]) -> u64 {
-        self.spool.append_quietly(RecordKind::Output, bytes).output_offset
+        let recording = self.recording.lock();
+        let unrecorded = self.unrecorded.load(Ordering::SeqCst);
+        if *recording == Recording::On {
+            return self.spool.append_quietly(RecordKind::Output, bytes).output_offset + unrecorded;
+        }
+        let offset = self.spool.end().output_offset + unrecorded;
+        let count = bytes.len() as u64;
+        self.left_out_end.store(offset + count, Ordering::SeqCst);
+        self.unrecorded.store(unrecorded + count, Ordering::SeqCst);
+        offset
+    }
+
+    /// Offset behind the last byte of output that [`Self::output`] has seen.
+    pub fn shown_end(&self) -> u64 {
+        self.spool.end().output_offset + self.unrecorded.load(Ordering::SeqCst)
+    }
+
+    /// Pauses the recording or goes on with it; a change is marked.
+    pub fn set_recording(&self, recording: Recording) {
+        let mut now = self.recording.lock();
+        if *now != recording {
+            *now = recording;
+            self.paused.store(recording == Recording::Paused, Ordering::SeqCst);
+            self.spool.append(RecordKind::Mark, &recording.to_payload());
+        }
+    }
+
+    /// Whether it is paused.
+    pub fn recording(&self) -> Recording {
+        if self.paused.load(Ordering::SeqCst) { Recording::Paused } else { Recording::On }
     }
 
     /// Records what was typed, unless the program behind `master` asked for something secret.
     pub fn input(&self, master: &File, bytes: &[u8]) {
-        if !self.records_input || bytes.is_empty() {
+        if !self.records_input || bytes.is_empty() || self.recording() == Recording::Paused {
             return;
         }
         if asks_for_a_secret(master) {
@@ -63,6 +113,15 @@ impl Recorder {
     /// Records the end.
     pub fn exit(&self, exit: ExitStatus) {
         self.spool.append(RecordKind::Exit, &exit_payload(exit));
+    }
+}
+
+impl History for Recorder {
+    fn output_from(&self, offset: u64, bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        // Behind the last pause all offsets differ by the same; before it something is missing in any case.
+        let is_behind = offset >= self.left_out_end.load(Ordering::SeqCst);
+        let recorded = offset.checked_sub(self.unrecorded.load(Ordering::SeqCst)).filter(|_| is_behind);
+        recorded.is_some_and(|recorded| self.spool.output_from(recorded, bytes_max, out))
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
@@ -80,7 +81,7 @@ pub struct Session {
     /// The way in.
     pub input: Input,
     /// The record's writer.
-    pub recorder: Recorder,
+    pub recorder: Arc<Recorder>,
     /// The record.
     pub spool: Arc<Spool>,
     /// Ships the record, once it was set.
@@ -102,7 +103,13 @@ struct Progress {
 
 impl Session {
     /// A session around a running command.
-    pub fn new(identity: Identity, master: File, child: Child, recorder: Recorder, spool: Arc<Spool>) -> Arc<Self> {
+    pub fn new(
+        identity: Identity,
+        master: File,
+        child: Child,
+        recorder: Arc<Recorder>,
+        spool: Arc<Spool>,
+    ) -> Arc<Self> {
         let master = Arc::new(master);
         Arc::new(Self {
             identity,
@@ -125,6 +132,7 @@ impl Session {
             let (count, ended) = self.read_chunk(&mut chunk);
             if count > 0 {
                 let offset = self.recorder.output(&chunk[..count]);
+                hook::pause(Point::KeeperSpooled);
                 if count >= BULK_BYTES_MIN {
                     self.spool.wake(); // showing may have to wait for the terminal; shipping does not
                 }
@@ -189,13 +197,13 @@ impl Session {
         let this = Arc::downgrade(self);
         let terms = Terms {
             patience,
-            history: Arc::clone(&self.spool) as Arc<dyn History>,
+            history: Arc::clone(&self.recorder) as Arc<dyn History>,
             redraw: Arc::new(move || this.upgrade().iter().for_each(|session| session.redraw())),
         };
         let is_relay = sink.is_relay();
         let mut terminals = self.terminals.lock();
         // What was recorded by now and is still to be shown to the others is not shown to this one.
-        let output = Output::new(sink, self.spool.end().output_offset, terms);
+        let output = Output::new(sink, self.recorder.shown_end(), terms);
         let terminal = Arc::new(Terminal::new(output, sender.clone(), is_relay, patience));
         *terminals = terminals.iter().cloned().chain([Arc::clone(&terminal)]).collect();
         terminal
@@ -330,6 +338,7 @@ impl Session {
             output_bytes: self.spool.end().output_offset,
             exit: self.exit(),
             keeper_version: env!("CARGO_PKG_VERSION").to_owned(),
+            recording: self.recorder.recording(),
         }
     }
 }

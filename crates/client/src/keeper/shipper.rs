@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::daemon::{DaemonProtocol, Push, Request, Response};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::resume::Retained as _;
@@ -45,6 +46,8 @@ pub type StartDaemon = Box<dyn FnMut() -> bool + Send>;
 pub struct ShipperConfig {
     /// The daemon's socket.
     pub socket: PathBuf,
+    /// Where it may listen instead, when the runtime directory was gone.
+    pub other_sockets: Vec<PathBuf>,
     /// What is sent, and told of a fork by `Spool::fork`.
     pub spool: Arc<Spool>,
     /// Whose records these are.
@@ -135,11 +138,11 @@ struct Ending {
 }
 
 async fn ship(config: ShipperConfig, mut inbox: mpsc::UnboundedReceiver<Command>, is_live: Arc<AtomicBool>) {
-    let ShipperConfig { socket, spool, core, attrs, start_daemon } = config;
+    let ShipperConfig { socket, other_sockets, spool, core, attrs, start_daemon } = config;
     let in_flight = FuturesOrdered::new();
     let shared = Shared { core, connection: None, in_flight, spool: Arc::clone(&spool), attrs };
     let shared = Arc::new(Mutex::new(shared));
-    let mut policy = ReconnectPolicy::default();
+    let mut policy = ReconnectPolicy { alternatives: other_sockets, ..ReconnectPolicy::default() };
     policy.connect.call_wait = CALL_WAIT;
     let registered = Arc::clone(&shared);
     let client = connect_unix_lazy(socket, policy, move |connection| register(Arc::clone(&registered), connection));
@@ -208,7 +211,7 @@ async fn register(shared: Arc<Mutex<Shared>>, connection: Connection<DaemonProto
         match response {
             SessionResponse::Welcome(welcome) => {
                 let spool = Arc::clone(&shared.spool);
-                let outputs = shared.core.welcomed(connection.generation(), &welcome, &*spool);
+                let outputs = shared.core.welcomed(connection.generation(), &welcome, &*spool, Instant::now());
                 shared.connection = Some(connection);
                 shared.in_flight = FuturesOrdered::new();
                 return if shared.act(outputs) { Ok(()) } else { Err("the log has other records".into()) };
@@ -246,6 +249,7 @@ impl Shared {
                     chain_after: to_before.chain,
                 }),
                 Output::Trim(below) => {
+                    hook::pause(Point::KeeperToldDurable);
                     self.spool.trim(below);
                     continue;
                 }
@@ -326,7 +330,7 @@ impl Ship {
     fn recorded(&mut self) {
         let mut shared = self.shared.lock();
         let spool = Arc::clone(&shared.spool);
-        let outputs = shared.core.recorded(&*spool);
+        let outputs = shared.core.recorded(&*spool, Instant::now());
         shared.act(outputs);
     }
 
@@ -370,6 +374,7 @@ impl Ship {
             return true;
         }
         if !ending.end_sent && shared.core.is_written(end.next_seq) {
+            hook::pause(Point::KeeperEnding);
             ending.end_sent = true;
             let end = End {
                 session: shared.core.session(),

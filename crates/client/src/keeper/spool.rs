@@ -339,7 +339,8 @@ impl SpoolView for Spool {
             Run::Records { after, bytes } => {
                 Extent::Records { to: after, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
             }
-            Run::Hole { after } => Extent::Hole { to: after },
+            Run::Hole { after, reason } => Extent::Hole { to: after, reason },
+            Run::Unreadable => Extent::Unreadable,
         }
     }
 }

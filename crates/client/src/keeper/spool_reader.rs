@@ -11,6 +11,8 @@ use shellkeep_journal::{
     Item, JournalError, Position, RECORD_HEADER_BYTES, RawRun, Reader, RecordIter, RecordKind, Seq, Start,
 };
 
+use shellkeep_protocol::session::GapReason;
+
 use super::ring::Ring;
 
 /// Tries to read before what cannot be read counts as lost: a directory that changes settles within the second one.
@@ -30,7 +32,11 @@ pub enum Run {
     Hole {
         /// The place behind the hole.
         after: Position,
+        /// Why.
+        reason: GapReason,
     },
+    /// It cannot be told now: descriptors or memory are short.
+    Unreadable,
 }
 
 /// Reads one spool.
@@ -75,7 +81,7 @@ impl SpoolReader {
         for held in ring.from(from).take_while(|held| held.before.next_seq < to) {
             let expected = self.held.map_or(from, |(_, after)| after.next_seq);
             if held.before.next_seq != expected {
-                return Run::Hole { after: held.before };
+                return Run::Hole { after: held.before, reason: GapReason::SpoolFull };
             }
             if !self.chunk.is_empty() && self.chunk.len() + held.bytes.len() > bytes_max {
                 break;
@@ -83,7 +89,7 @@ impl SpoolReader {
             self.chunk.extend_from_slice(&held.bytes);
             self.held = Some((from, held.after));
         }
-        if self.held.is_some() { self.run() } else { Run::Hole { after: end } }
+        if self.held.is_some() { self.run() } else { damage(end) }
     }
 
     /// Reads from the journal in `dir`, whose part that counts ends at `end`.
@@ -92,13 +98,17 @@ impl SpoolReader {
         for _ in 0..READ_TRIES_MAX {
             self.chunk.clear();
             match self.read(dir, from, to, bytes_max) {
-                Ok(RawRun::Records { before, .. }) if before.next_seq != from => return Run::Hole { after: before },
+                Ok(RawRun::Records { before, .. }) if before.next_seq != from => return damage(before),
                 Ok(RawRun::Records { .. }) => return self.without_gaps(from),
-                Ok(RawRun::Lost { after, .. }) => return Run::Hole { after },
+                Ok(RawRun::Lost { after, .. }) => return damage(after),
+                Err(error) if error.is_passing() => {
+                    self.reader = None;
+                    return Run::Unreadable;
+                }
                 Ok(RawRun::End) | Err(_) => self.reader = None,
             }
         }
-        Run::Hole { after: end }
+        damage(end)
     }
 
     fn read(&mut self, dir: &Path, from: Seq, to: Seq, bytes_max: usize) -> Result<RawRun, JournalError> {
@@ -115,13 +125,14 @@ impl SpoolReader {
 
     /// Ends the chunk before the first gap record in it; a gap at its beginning is a hole.
     fn without_gaps(&mut self, from: Seq) -> Run {
-        let Ok(walk) = RecordIter::from_first(&self.chunk) else { return Run::Hole { after: Position::START } };
+        let Ok(walk) = RecordIter::from_first(&self.chunk) else { return damage(Position::START) };
         let mut whole = 0;
         for record in walk.flatten() {
             if record.header.kind == RecordKind::Gap {
                 let after = record.after;
                 if whole == 0 {
-                    return Run::Hole { after };
+                    let code = record.gap().and_then(|gap| u8::try_from(gap.reason).ok());
+                    return Run::Hole { after, reason: code.map_or(GapReason::SpoolFull, GapReason::from_code) };
                 }
                 self.reader = None; // it is behind the gap already
                 break;
@@ -132,6 +143,10 @@ impl SpoolReader {
         self.chunk.truncate(whole);
         self.run()
     }
+}
+
+fn damage(after: Position) -> Run {
+    Run::Hole { after, reason: GapReason::SpoolDamaged }
 }
 
 /// Output from byte `offset` on, from the journal in `dir` up to record `end`; false if it is not there.

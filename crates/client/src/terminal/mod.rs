@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use rustix::stdio::{stdin, stdout};
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, FromTerminal, Size};
 use shellkeep_protocol::session::ExitStatus;
 
@@ -77,7 +78,8 @@ pub struct Terminal {
     pub has_tty: bool,
     /// Keys that detach.
     pub keys: Keys,
-    /// The session was started by this process: a closed output ends it, as it would end any program in a pipe.
+    /// The session was started by this process: without a tty the end of input, a closed output and signals are the
+    /// command's, as they would be for any program in a pipe.
     pub is_starter: bool,
     /// The right to the session's name, given up once others can see that it is taken.
     pub name_right: Option<OwnedFd>,
@@ -148,6 +150,7 @@ impl Terminal {
         modes::restore_on_panic();
         let signals = Signals::catch()?;
         let raw = if self.has_tty { Some(Raw::enter()?) } else { None };
+        hook::pause(Point::TerminalHanded);
         let mut this = Loop {
             sender: self.sender,
             receiver: self.receiver,
@@ -303,14 +306,15 @@ impl Loop {
         }
     }
 
-    /// A pipe has ended: so has what the command reads. A tty has hung up: the session goes on without it.
+    /// A tty has hung up: the session goes on without it. A pipe has ended: so has what a command started from here
+    /// reads; a session that was there before may have other people at its keyboard.
     fn input_ended(&mut self) -> Result<(), LinkError> {
         self.input_open = false;
         if self.has_tty {
             self.ended_by = Some(as_status(Signal::HUP));
             return self.detach();
         }
-        self.say(&FromTerminal::EndOfInput)
+        if self.is_starter { self.say(&FromTerminal::EndOfInput) } else { Ok(()) }
     }
 
     fn release_key(&mut self) -> Result<(), LinkError> {
@@ -404,8 +408,12 @@ impl Loop {
                         return Ok(Some(end));
                     }
                 }
-                Signal::INT if !self.has_tty => self.say(&FromTerminal::Signal(CommandSignal::Interrupt))?,
-                Signal::TERM if !self.has_tty => self.say(&FromTerminal::Signal(CommandSignal::Terminate))?,
+                Signal::INT if self.stands_for_command() => {
+                    self.say(&FromTerminal::Signal(CommandSignal::Interrupt))?;
+                }
+                Signal::TERM if self.stands_for_command() => {
+                    self.say(&FromTerminal::Signal(CommandSignal::Terminate))?;
+                }
                 Signal::CONT => {}
                 signal => {
                     self.ended_by = Some(as_status(signal));
@@ -414,6 +422,11 @@ impl Loop {
             }
         }
         Ok(None)
+    }
+
+    /// In a pipeline this process is the command that it started, to whoever signals it.
+    fn stands_for_command(&self) -> bool {
+        self.is_starter && !self.has_tty
     }
 
     /// Stops as the user's shell wants it, with the tty given back for as long as that lasts.

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use shellkeep_journal::{Chain, Seq};
 use shellkeep_protocol::resume::{Resume, Retained, resume};
-use shellkeep_protocol::session::{Append, Gap, GapReason, Position, SessionResponse, SessionStart};
+use shellkeep_protocol::session::{Append, Busy, BusyReason, Gap, GapReason, Position, SessionResponse, SessionStart};
 
 use super::core::{Arrived, ConnectionId};
-use super::session::{Log, Session};
+use super::session::{BUSY_RETRY_MS, Log, Session};
 
 /// What lies at a place of an abandoned spool.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub enum Batch<'a, R: ?Sized> {
     },
     /// Damage; records go on at this place.
     Hole(Position),
+    /// It cannot be told now, for want of descriptors or memory.
+    Unreadable,
 }
 
 /// An abandoned spool, readable and held against everybody else.
@@ -88,6 +90,10 @@ pub fn adopt<L: Log>(
             return Adoption::Done;
         }
         response = match spool.batch(at.next_seq) {
+            Batch::Unreadable => {
+                let busy = Busy { reason: BusyReason::Overloaded, retry_ms: BUSY_RETRY_MS };
+                return Adoption::Later(SessionResponse::Busy(busy));
+            }
             Batch::Hole(to) => session.gap(&state_gap(at.next_seq, to, GapReason::SpoolDamaged), now),
             Batch::Records { arrived, prev_chain, records, .. } => {
                 let first_seq = at.next_seq;

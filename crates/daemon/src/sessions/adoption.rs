@@ -10,14 +10,16 @@ use std::str::FromStr as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::Failure;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::adopt::{Adoption, adopt};
 use super::core::ConnectionId;
 use super::manager::SessionManager;
-use super::spool::{OpenSpool, SpoolState};
+use super::spool::{self, Found, FreeSpool, OpenSpool, SpoolState};
 use super::store::Store;
 
 /// How often spools are looked at while one of them has no connection.
@@ -32,6 +34,7 @@ const ADOPTER: ConnectionId = ConnectionId(u64::MAX);
 
 enum Ask {
     Look(Option<oneshot::Sender<()>>),
+    Remove(SessionId, oneshot::Sender<Result<u64, Failure>>),
     Stop,
 }
 
@@ -64,6 +67,17 @@ impl Adopter {
         let _ = is_done.await;
     }
 
+    /// Removes the record of an ended session, with what a dead keeper of it has left: otherwise that would be adopted
+    /// later, and the session would be back. Returns the bytes freed.
+    ///
+    /// # Errors
+    /// [`Failure::StillRunning`]; what cannot be removed, and why.
+    pub async fn remove(&self, session: SessionId) -> Result<u64, Failure> {
+        let (done, removed) = oneshot::channel();
+        let _ = self.asks.send(Ask::Remove(session, done));
+        removed.await.unwrap_or_else(|_| Err(Failure::Invalid { why: "the daemon is ending".into() }))
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         let _ = self.asks.send(Ask::Stop);
@@ -81,6 +95,10 @@ fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
         };
         let done = match ask {
             Ok(Ask::Look(done)) => done,
+            Ok(Ask::Remove(session, done)) => {
+                let _ = done.send(remove(store, spools, session));
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => None,
             Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -121,17 +139,52 @@ fn look(store: &Store, spools: &Path, told: &mut BTreeSet<PathBuf>) -> bool {
 }
 
 fn is_connected(store: &Store, session: SessionId) -> bool {
-    on_store(store, move |manager| manager.get(session).is_some_and(|open| open.core().connection().is_some()))
+    store
+        .run(move |manager| manager.get(session).is_some_and(|open| open.core().connection().is_some()))
         .unwrap_or(false)
+}
+
+/// The spool first: after a crash between the two a log without its spool is still there to be removed, but a spool
+/// without its log would bring the session back.
+fn remove(store: &Store, spools: &Path, session: SessionId) -> Result<u64, Failure> {
+    let mut found = spool::of(spools, session);
+    for _ in 0..LOOKS_AGAIN_MAX {
+        if !matches!(found, Found::Held) {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER); // whoever only looks holds the lock for a moment
+        found = spool::of(spools, session);
+    }
+    let spool = match found {
+        Found::Held => return Err(Failure::StillRunning),
+        Found::None => None,
+        Found::Free(spool) => Some(spool),
+    };
+    let removed = store.run(move |manager| {
+        if manager.get(session).is_some_and(|open| open.core().connection().is_some()) {
+            return Err(Failure::StillRunning);
+        }
+        let freed_spool = spool.map(FreeSpool::remove).transpose()?;
+        manager.forget(session);
+        match (manager.logs().remove(session), freed_spool) {
+            (Err(Failure::UnknownSession), Some(freed)) => Ok(freed), // nothing of it had reached a log
+            (removed, freed) => Ok(removed? + freed.unwrap_or(0)),
+        }
+    });
+    removed.unwrap_or_else(|| Err(Failure::Invalid { why: "the daemon is ending".into() }))
 }
 
 /// True when the spool is gone: the log has everything.
 fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
     let session = spool.session();
-    let outcome = on_store(store, move |manager| {
+    let outcome = store.run(move |manager| {
         let mut spool = spool;
         let adopted = manager.adopt(&mut spool);
-        if adopted { spool.remove().map(|()| true) } else { Ok(false) }
+        if !adopted {
+            return Ok(false);
+        }
+        hook::pause(Point::DaemonAdopted);
+        spool.remove().map(|()| true)
     });
     match outcome {
         Some(Ok(adopted)) => {
@@ -146,16 +199,6 @@ fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
         }
         None => false,
     }
-}
-
-/// Runs `act` on the store thread and waits for it.
-fn on_store<T: Send + 'static>(
-    store: &Store,
-    act: impl FnOnce(&mut SessionManager) -> T + Send + 'static,
-) -> Option<T> {
-    let (answer, answered) = oneshot::channel();
-    store.with(move |manager| drop(answer.send(act(manager))));
-    answered.blocking_recv().ok()
 }
 
 impl SessionManager {
@@ -173,6 +216,9 @@ impl SessionManager {
             let adoption = adopt(session, spool, ADOPTER, &start, spool.gap_reason(), (now, time_us));
             session.disconnected(ADOPTER);
             self.mark(id);
+            if self.lost_log(id) {
+                return false; // the next look finds what is there, or makes it
+            }
             match adoption {
                 Adoption::Conflict => spool.fork(),
                 Adoption::Later(response) => {
@@ -186,7 +232,7 @@ impl SessionManager {
     }
 
     /// Syncs one session here and now; true when everything written is durable.
-    fn sync_now(&mut self, id: SessionId) -> bool {
+    pub(crate) fn sync_now(&mut self, id: SessionId) -> bool {
         let Some(session) = self.get_mut(id) else { return false };
         if session.sync_due().is_some() {
             let ticket = session.sync_begin();
@@ -196,6 +242,6 @@ impl SessionManager {
         }
         let clean = session.core().is_clean();
         self.mark(id);
-        clean
+        clean && !self.lost_log(id)
     }
 }

@@ -1,6 +1,7 @@
 //! A session's log on the disk: the journal, as the session wants it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use shellkeep_journal::{
     Chain, GapInfo, Grant as JournalGrant, Journal, JournalError, Position, RawRun, Reader, RecordIter, Seq, Start,
@@ -19,15 +20,23 @@ const CARRY_BYTES_MAX: usize = 64 << 20;
 /// Bytes copied with one write.
 const CARRY_WRITE_BYTES: usize = 1 << 20;
 
+/// Counts the logs that were ever opened, so that each has a number of its own.
+static LIVES: AtomicU64 = AtomicU64::new(0);
+
 /// The log of one session.
 #[derive(Debug)]
 pub struct JournalLog {
     journal: Journal,
+    life: u64,
+    gone: bool,
 }
 
 /// What must be synced, on whichever thread.
 #[derive(Debug)]
-pub struct SyncJob(Option<SyncTicket>);
+pub struct SyncJob {
+    ticket: Option<SyncTicket>,
+    life: u64,
+}
 
 /// How a sync ended.
 #[derive(Debug)]
@@ -35,17 +44,20 @@ pub struct SyncResult {
     synced: Option<Synced>,
     /// Whether everything that the job covered is durable.
     pub ok: bool,
+    gone: bool,
+    life: u64,
 }
 
 impl SyncJob {
     /// Syncs.
     pub fn sync(self) -> SyncResult {
-        match self.0.map(SyncTicket::sync) {
-            None => SyncResult { synced: None, ok: true }, // nothing was left to do
-            Some(Ok(synced)) => SyncResult { synced: Some(synced), ok: true },
+        let life = self.life;
+        match self.ticket.map(SyncTicket::sync) {
+            None => SyncResult { synced: None, ok: true, gone: false, life }, // nothing was left to do
+            Some(Ok(synced)) => SyncResult { synced: Some(synced), ok: true, gone: false, life },
             Some(Err(error)) => {
                 warn!(%error, "sync failed");
-                SyncResult { synced: None, ok: false }
+                SyncResult { synced: None, ok: false, gone: error.is_gone(), life }
             }
         }
     }
@@ -54,7 +66,18 @@ impl SyncJob {
 impl JournalLog {
     /// Over an open journal.
     pub fn new(journal: Journal) -> Self {
-        Self { journal }
+        Self { journal, life: LIVES.fetch_add(1, Ordering::Relaxed), gone: false }
+    }
+
+    /// Whether what is on the disk is not what was written: somebody deleted, cut, moved or replaced the log. It takes
+    /// nothing more; the session must be opened anew from what is there.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether a sync was one of this log, and not of one that the session had before.
+    pub fn is_of(&self, result: &SyncResult) -> bool {
+        self.life == result.life
     }
 
     /// The journal, for what sessions have no opinion on.
@@ -69,11 +92,12 @@ impl JournalLog {
 
     /// Everything that is written now and not known to be durable.
     pub fn sync_job(&self) -> SyncJob {
-        SyncJob(self.journal.sync_ticket())
+        SyncJob { ticket: self.journal.sync_ticket(), life: self.life }
     }
 
     /// Takes note of the end of a sync, and seals one segment that is full and durable by it.
     pub fn note(&mut self, result: &SyncResult) {
+        self.gone |= result.gone;
         let Some(synced) = &result.synced else { return };
         self.journal.note_synced(synced);
         if let Err(error) = self.journal.seal_oldest_full(self.journal.durable()) {
@@ -93,6 +117,12 @@ impl JournalLog {
             }
         }
         Ok(bytes)
+    }
+
+    fn failed(&mut self, error: &JournalError) -> WriteFailure {
+        warn!(%error, "a log takes nothing now");
+        self.gone |= error.is_gone();
+        if matches!(error, JournalError::NoSpace { .. }) { WriteFailure::NoSpace } else { WriteFailure::Storage }
     }
 
     fn write_carried(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
@@ -136,7 +166,7 @@ impl Log for JournalLog {
             skipped = known.take(skip).flatten().map(|record| record.header.encoded_len()).sum();
         }
         let fresh = &records[skipped..];
-        let appended = self.journal.append_encoded(fresh).map_err(|error| failure(&error))?;
+        let appended = self.journal.append_encoded(fresh).map_err(|error| self.failed(&error))?;
         Ok((appended.end, fresh.len() as u64))
     }
 
@@ -144,7 +174,7 @@ impl Log for JournalLog {
         let output_bytes = gap.output_offset_after.saturating_sub(self.journal.output_offset());
         let reason = u32::from(gap.reason.code());
         let info = GapInfo { to: gap.to, output_bytes, reason, chain_after: gap.chain_after };
-        let end = self.journal.append_gap(gap.time_us, &info).map_err(|error| failure(&error))?;
+        let end = self.journal.append_gap(gap.time_us, &info).map_err(|error| self.failed(&error))?;
         Ok((end, shellkeep_journal::RECORD_HEADER_BYTES as u64))
     }
 
@@ -156,28 +186,26 @@ impl Log for JournalLog {
             epoch: grant.epoch,
             attrs: encode_attrs(attrs).ok_or(WriteFailure::Storage)?,
         };
-        self.journal.append_grant(grant).map_err(|error| failure(&error))?;
+        self.journal.append_grant(grant).map_err(|error| self.failed(&error))?;
         let result = self.sync_job().sync();
         self.note(&result);
         Ok(result.ok)
     }
 
     fn new_segment(&mut self, at: Position) -> Result<Position, WriteFailure> {
-        let carried = self.carried(at).map_err(|error| failure(&error))?;
+        if self.gone {
+            return Err(WriteFailure::Storage); // a segment here would pass for what was lost, or go into nowhere
+        }
+        let carried = self.carried(at).map_err(|error| self.failed(&error))?;
         // What lies before was proved, by this life or because its keeper gave it away.
         self.journal.assume_durable(at.next_seq.prev());
-        self.journal.new_segment_from(at.next_seq).map_err(|error| failure(&error))?;
+        self.journal.new_segment_from(at.next_seq).map_err(|error| self.failed(&error))?;
         if let Err(error) = self.write_carried(&carried) {
             // What could not be copied is with the keeper still, which is told where the log ends.
             warn!(%error, "not all records could be copied after a failed sync");
         }
         Ok(self.journal.end())
     }
-}
-
-fn failure(error: &JournalError) -> WriteFailure {
-    warn!(%error, "a log takes nothing now");
-    if matches!(error, JournalError::NoSpace { .. }) { WriteFailure::NoSpace } else { WriteFailure::Storage }
 }
 
 /// Attributes as a journal keeps them; `None` if they are too long.

@@ -16,12 +16,13 @@ use shellkeep_journal::{
     Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start,
     remove_journal, scan_read_only,
 };
-use shellkeep_protocol::attach::exit_from_payload;
+use shellkeep_protocol::attach::{Recording, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
 use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
 use tracing::warn;
 
+use super::aside;
 use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
 use super::session::{Session, WriteFailure};
@@ -30,11 +31,16 @@ use crate::queries::failed;
 /// Summaries kept in memory; beyond that all are forgotten and made anew when asked for.
 const SUMMARIES_MAX: usize = 20_000;
 
+/// Segments that a session's share of the disk holds at least: so much of it may be over the limit, or unused, at a time.
+const SEGMENTS_PER_SESSION: u64 = 8;
+
 /// The logs of one user. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logs {
     storage: Arc<dyn Storage>,
     directory: PathBuf,
+    options: Options,
+    session_bytes_max: u64,
     summaries: Arc<Mutex<HashMap<SessionId, Summary>>>,
 }
 
@@ -57,9 +63,21 @@ pub struct Summary {
 }
 
 impl Logs {
-    /// On the real disk.
-    pub fn real(directory: PathBuf) -> Self {
-        Self { storage: real_storage(), directory, summaries: Arc::default() }
+    /// On the real disk. Segments are small enough for `session_bytes_max` to be kept by dropping whole ones.
+    pub fn real(directory: PathBuf, session_bytes_max: u64) -> Self {
+        let segment_bytes_max = (session_bytes_max / SEGMENTS_PER_SESSION).min(Options::default().segment_bytes_max);
+        let options = Options { segment_bytes_max, ..Options::default() };
+        Self { storage: real_storage(), directory, options, session_bytes_max, summaries: Arc::default() }
+    }
+
+    /// Bytes of disk that one session may have.
+    pub(super) fn session_bytes_max(&self) -> u64 {
+        self.session_bytes_max
+    }
+
+    /// Forgets what was counted: the log is another one now.
+    pub(super) fn forget_summary(&self, id: SessionId) {
+        self.summaries.lock().remove(&id);
     }
 
     /// Where they are.
@@ -82,10 +100,17 @@ impl Logs {
         retained: Seq,
         now: Instant,
     ) -> Result<Option<Session<JournalLog>>, WriteFailure> {
-        let opened = Journal::open(Arc::clone(&self.storage), &self.path(id), Options::default());
+        let opened = Journal::open(Arc::clone(&self.storage), &self.path(id), self.options);
         let (mut journal, recovery) = match opened {
+            Ok((journal, _)) if journal.identity().session != *id.as_bytes() => {
+                return self.put_aside(id).map(|()| None); // somebody put another session's log here
+            }
             Ok(opened) => opened,
             Err(JournalError::NotFound { .. }) => return Ok(None),
+            Err(JournalError::NoIdentity { .. }) => return self.put_aside(id).map(|()| None),
+            Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+                return self.put_aside(id).map(|()| None);
+            }
             Err(error) => {
                 warn!(session = %id, %error, "a log cannot be opened");
                 return Err(WriteFailure::Storage);
@@ -96,6 +121,7 @@ impl Logs {
         }
         // A power cut may leave a hole in what was not durable yet: whoever still has those records sends them again.
         if let Some(hole) = recovery.first_hole_from(retained)
+            && !journal.is_doubtful()
             && let Err(error) = journal.new_segment_from(hole)
         {
             warn!(session = %id, %hole, %error, "a hole in a log cannot be filled now");
@@ -103,8 +129,13 @@ impl Logs {
         }
         let identity = journal.identity();
         let owner = (StoreId::from_bytes(identity.store), WriterId::from_bytes(identity.writer), identity.epoch);
-        // Before the oldest record there is nothing that a new segment would have to begin with.
-        let core = SessionCore::recovered(owner, journal.first(), journal.end(), now);
+        // What is sealed is durable, and nothing else is known to be.
+        let proved = journal.place_before(journal.durable().next()).ok().flatten().unwrap_or(journal.first());
+        let mut core = SessionCore::recovered(owner, proved, journal.end(), now);
+        if journal.is_doubtful() {
+            warn!(session = %id, "a sync of this log had failed; its end is written anew before it counts");
+            core.distrust();
+        }
         Ok(Some(Session::new(id, core, JournalLog::new(journal))))
     }
 
@@ -120,9 +151,20 @@ impl Logs {
             epoch: 0,
             attrs: encode_attrs(&start.attrs).ok_or(WriteFailure::Storage)?,
         };
-        let storage = Arc::clone(&self.storage);
         let name = start.session.to_string();
-        match Journal::create(storage, &self.directory, &name, identity, Options::default()) {
+        let make = || {
+            let storage = Arc::clone(&self.storage);
+            Journal::create(storage, &self.directory, &name, identity.clone(), self.options)
+        };
+        let log = match make() {
+            // No segment is in it, or it would have been opened: what is left of a log.
+            Err(JournalError::Exists { .. }) => {
+                self.put_aside(start.session)?;
+                make()
+            }
+            other => other,
+        };
+        match log {
             Ok(journal) => Ok(JournalLog::new(journal)),
             Err(error) => {
                 warn!(session = %name, %error, "a log cannot be made");
@@ -130,6 +172,13 @@ impl Logs {
                 Err(if no_space { WriteFailure::NoSpace } else { WriteFailure::Storage })
             }
         }
+    }
+
+    fn put_aside(&self, id: SessionId) -> Result<(), WriteFailure> {
+        aside::put(&self.directory, id).map_err(|error| {
+            warn!(session = %id, %error, "a log that nobody can go on with cannot be put aside");
+            WriteFailure::Storage
+        })
     }
 
     /// All sessions that have a log.
@@ -252,6 +301,7 @@ impl Logs {
         let summary = self.summary(id).ok_or(Failure::UnknownSession)?;
         let removed = remove_journal(&*self.storage, &self.directory, &id.to_string());
         removed.map_err(|error| self.unreadable(id, &error))?;
+        aside::forget(&self.directory, id).map_err(|error| failed(&self.path(id), &error))?;
         self.summaries.lock().remove(&id);
         Ok(summary.bytes_on_disk)
     }
@@ -293,7 +343,7 @@ fn around_records(finding: &Finding, end: Position) -> Option<Item> {
     Some(Item::Damage { from: end.next_seq, to: end.next_seq.prev(), what })
 }
 
-fn directory_bytes(path: &Path) -> u64 {
+pub(super) fn directory_bytes(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }
@@ -319,6 +369,10 @@ fn item(found: Found<'_>) -> Option<Item> {
                 output_bytes: gap.output_bytes,
                 reason: u8::try_from(gap.reason).map_or(GapReason::SpoolFull, GapReason::from_code),
             }),
+            RecordKind::Mark => {
+                let recording = Recording::from_payload(record.payload)?;
+                Some(Item::Recording { time_us: record.header.time_us, recording })
+            }
             RecordKind::Exit => {
                 let exit = exit_from_payload(record.payload)?;
                 Some(Item::Exit { time_us: record.header.time_us, exit })

@@ -6,16 +6,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use shellkeep_journal::RecordIter;
+use shellkeep_journal::hook::{self, Point};
+use shellkeep_journal::{RecordIter, Seq};
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::session::{
-    APPEND_BYTES_MAX, Append, Busy, BusyReason, End, Gap, Position, Refused, SessionPush, SessionRequest,
-    SessionResponse, SessionStart,
+    APPEND_BYTES_MAX, ATTRS_BYTES_MAX, Append, Busy, BusyReason, End, Gap, Position, Refused, SessionPush,
+    SessionRequest, SessionResponse, SessionStart,
 };
 use tracing::{info, warn};
 
 use super::core::{Arrived, ConnectionId, SessionCore, SyncDue, SyncTicket};
-use super::journal_log::{JournalLog, SyncResult};
+use super::journal_log::{JournalLog, SyncResult, encode_attrs};
 use super::logs::Logs;
 use super::session::{Registered, Session, Told, WriteFailure};
 use super::syncer::Syncer;
@@ -43,6 +44,25 @@ pub struct SessionManager {
     dirty: BTreeSet<SessionId>,
     syncer: Syncer,
     watchers: Watchers,
+    growth: Growth,
+}
+
+/// Counts what is written, and calls whenever it was so much again.
+#[derive(Default)]
+struct Growth {
+    bytes: u64,
+    every: u64,
+    call: Option<Box<dyn Fn() + Send>>,
+}
+
+impl Growth {
+    fn by(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(call) = self.call.as_ref().filter(|_| self.bytes >= self.every) {
+            self.bytes = 0;
+            call();
+        }
+    }
 }
 
 impl SessionManager {
@@ -56,7 +76,13 @@ impl SessionManager {
             dirty: BTreeSet::new(),
             syncer,
             watchers,
+            growth: Growth::default(),
         }
+    }
+
+    /// From now on calls `call` whenever so many bytes of records were written again.
+    pub(crate) fn when_grown(&mut self, every: u64, call: Box<dyn Fn() + Send>) {
+        self.growth = Growth { bytes: 0, every, call: Some(call) };
     }
 
     /// Executes one request of a keeper.
@@ -74,6 +100,15 @@ impl SessionManager {
 
     /// Opens or resumes a session. A second start with the same id updates the attributes and keeps every record.
     pub fn register(&mut self, id: ConnectionId, start: &SessionStart) -> SessionResponse {
+        if encode_attrs(&start.attrs).is_none() {
+            return SessionResponse::Invalid { reason: format!("attributes of more than {ATTRS_BYTES_MAX} bytes") };
+        }
+        let response = self.register_once(id, start);
+        // Found to be gone just now: the same start finds, or makes, the log that the session goes on in.
+        if self.lost_log(start.session) { self.register_once(id, start) } else { response }
+    }
+
+    fn register_once(&mut self, id: ConnectionId, start: &SessionStart) -> SessionResponse {
         let now = Instant::now();
         let session = match self.open(start, now) {
             Ok(session) => session,
@@ -83,6 +118,7 @@ impl SessionManager {
         if let SessionResponse::Welcome(welcome) = &response {
             info!(session = %start.session, epoch = welcome.epoch, next = %welcome.end.next_seq, "session registered");
             self.held.entry(id).or_default().insert(start.session);
+            hook::pause(Point::DaemonGranted);
         }
         if let Some(old) = superseded {
             warn!(session = %start.session, connection = old.0, "a newer connection has taken the session over");
@@ -103,6 +139,8 @@ impl SessionManager {
         };
         let response = session.append(append, &arrived, &append.records, Instant::now());
         self.wrote(append.session, &response);
+        self.growth.by(append.records.len() as u64);
+        self.lost_log(append.session);
         response
     }
 
@@ -114,6 +152,7 @@ impl SessionManager {
         let response = session.gap(gap, Instant::now());
         warn!(session = %gap.session, from = %gap.from, to = %gap.to, reason = ?gap.reason, "records are lost");
         self.wrote(gap.session, &response);
+        self.lost_log(gap.session);
         response
     }
 
@@ -142,12 +181,18 @@ impl SessionManager {
 
     /// A sync has ended.
     pub fn synced(&mut self, id: SessionId, ticket: SyncTicket, result: &SyncResult) {
-        let Some(session) = self.open.get_mut(&id) else { return };
+        let Some(session) = self.open.get_mut(&id).filter(|session| session.log().is_of(result)) else { return };
         session.log_mut().note(result);
+        if self.lost_log(id) {
+            return;
+        }
+        let Some(session) = self.open.get_mut(&id) else { return };
         if !result.ok {
             warn!(session = %id, "a sync failed; the log goes on in a new segment");
         }
-        match session.sync_end(ticket, result.ok, Instant::now()) {
+        let told = session.sync_end(ticket, result.ok, Instant::now());
+        let bytes = session.log().journal().bytes_on_disk();
+        match told {
             None => {}
             Some((connection, Told::Close)) => self.close(connection),
             Some((connection, Told::Push(push))) => {
@@ -158,6 +203,10 @@ impl SessionManager {
             }
         }
         self.mark(id);
+        let over = bytes.saturating_sub(self.logs.session_bytes_max());
+        if over > 0 {
+            self.prune_front(id, over);
+        }
         self.watchers.changed(id);
     }
 
@@ -254,6 +303,12 @@ impl SessionManager {
         self.open.get_mut(&id).ok_or(WriteFailure::Storage)
     }
 
+    /// Finds a session on disk that is not open; false if there is none that can be used.
+    pub(crate) fn open_found(&mut self, id: SessionId, retained: Seq, now: Instant) -> bool {
+        let found = self.logs.open(id, retained, now).ok().flatten();
+        found.is_some_and(|session| self.open.insert(id, session).is_none())
+    }
+
     /// Remembers a session that may have something to sync.
     pub(super) fn mark(&mut self, id: SessionId) {
         if self.open.get(&id).is_some_and(|session| session.sync_due().is_some()) {
@@ -273,9 +328,26 @@ impl SessionManager {
 
     fn wrote(&mut self, id: SessionId, response: &SessionResponse) {
         if matches!(response, SessionResponse::Written { .. }) {
+            hook::pause(Point::DaemonWrote);
             self.mark(id);
             self.watchers.changed(id);
         }
+    }
+
+    /// If somebody was at the log of a session: forgets what is known of it and hangs up, so that its keeper starts anew,
+    /// with whatever is on the disk then. What it still has it sends again; the rest becomes a gap.
+    pub(super) fn lost_log(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.open.get(&id).filter(|session| session.log().is_gone()) else { return false };
+        let connection = session.core().connection();
+        warn!(session = %id, path = %session.log().journal().dir().display(),
+            "the log was deleted, cut or replaced under the daemon; the session goes on with what is there now");
+        self.forget(id);
+        self.logs.forget_summary(id);
+        if let Some(connection) = connection {
+            self.close(connection);
+        }
+        self.watchers.changed(id);
+        true
     }
 
     fn close(&mut self, id: ConnectionId) {

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod adoption;
+pub(crate) mod aside;
 pub mod core;
 pub mod journal_log;
 pub mod logs;

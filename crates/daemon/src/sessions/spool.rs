@@ -3,7 +3,7 @@
 //! Promise: a spool is only read, and only removed, while its lock is ours.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -12,6 +12,7 @@ use shellkeep_journal::{
     Chain, Identity, JournalError, Position, RawRun, Reader, RecordIter, Seq, Start, remove_journal, scan_read_only,
 };
 use shellkeep_protocol::ids::{SessionId, WriterId};
+use shellkeep_protocol::query::Failure;
 use shellkeep_protocol::resume::Retained;
 use shellkeep_protocol::session::{APPEND_BYTES_MAX, GapReason, SessionStart, SpoolAttrs};
 
@@ -37,7 +38,7 @@ pub enum SpoolState {
 /// An abandoned spool whose lock is ours.
 pub struct OpenSpool {
     storage: Arc<dyn Storage>,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
     session: SessionId,
     attrs: SpoolAttrs,
     writer: WriterId,
@@ -45,7 +46,7 @@ pub struct OpenSpool {
     first: Position,
     end: Position,
     buffer: Vec<u8>,
-    _lock: File,
+    lock: File,
 }
 
 /// Whether a living keeper holds the spool of a session.
@@ -61,6 +62,71 @@ fn lock(directory: &Path) -> std::io::Result<Option<File>> {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The spool that holds records of a session, as somebody who wants it away finds it.
+pub(crate) enum Found {
+    /// Its keeper lives.
+    Held,
+    /// There is none.
+    None,
+    /// Its keeper is dead, and the lock is ours now.
+    Free(FreeSpool),
+}
+
+/// A spool to be removed, whether or not anybody can read it. Its lock is ours.
+pub(crate) struct FreeSpool {
+    directory: PathBuf,
+    name: SessionId,
+    lock: File,
+}
+
+impl FreeSpool {
+    /// Removes it; returns the bytes that it had.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub(crate) fn remove(self) -> Result<u64, Failure> {
+        let freed = super::logs::directory_bytes(&self.directory);
+        let parent = self.directory.parent().unwrap_or(Path::new(""));
+        let removed = remove_journal(&*real_storage(), parent, &self.name.to_string());
+        removed.map_err(|error| Failure::Storage {
+            path: self.directory.display().to_string(),
+            why: format!("this spool of the session cannot be removed, and would bring it back: {error}"),
+        })?;
+        drop(self.lock); // not before it is gone
+        Ok(freed)
+    }
+}
+
+/// Finds the spool whose records are of `session`. After a conflict its directory has another session's name.
+pub(crate) fn of(spools: &Path, session: SessionId) -> Found {
+    for entry in std::fs::read_dir(spools).into_iter().flatten().flatten() {
+        let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let found = match OpenSpool::open(&entry.path(), name) {
+            SpoolState::Held if name == session => return Found::Held,
+            SpoolState::Free(spool) if spool.attrs.session == session => Some(spool.lock),
+            SpoolState::Bad(_) if name == session => lock(&entry.path()).ok().flatten(),
+            _ => None,
+        };
+        if let Some(lock) = found {
+            return Found::Free(FreeSpool { directory: entry.path(), name, lock });
+        }
+    }
+    Found::None
+}
+
+/// Removes the spool of this name if its keeper is dead; returns the bytes that it had.
+///
+/// # Errors
+/// If it is held, or cannot be removed.
+pub(crate) fn remove_free(spools: &Path, name: SessionId) -> Result<u64, Failure> {
+    let directory = spools.join(name.to_string());
+    match lock(&directory) {
+        Ok(Some(lock)) => FreeSpool { directory, name, lock }.remove(),
+        Ok(None) => Err(Failure::StillRunning),
+        Err(error) => Err(crate::queries::failed(&directory, &error)),
     }
 }
 
@@ -96,7 +162,7 @@ impl OpenSpool {
             first: recovery.first,
             end: recovery.end,
             buffer: Vec::new(),
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -179,6 +245,7 @@ impl AbandonedSpool<[u8]> for OpenSpool {
             }
             Ok(RawRun::Records { before, .. }) => Batch::Hole(before),
             Ok(RawRun::Lost { after, .. }) => Batch::Hole(after),
+            Err(error) if error.is_passing() => Batch::Unreadable,
             Ok(RawRun::End) | Err(_) => Batch::Hole(self.end),
         }
     }

@@ -95,6 +95,16 @@ impl Store {
         let _ = self.jobs.send(Job::With(Box::new(act)));
     }
 
+    /// Runs `act` on the store thread and waits for it; `None` if the thread has ended. Blocking.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut SessionManager) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.with(move |manager| drop(answer.send(act(manager))));
+        answered.blocking_recv().ok()
+    }
+
     /// Tells the thread that a sync has ended.
     pub(crate) fn synced(&self, session: SessionId, ticket: SyncTicket, result: SyncResult) {
         let _ = self.jobs.send(Job::Synced { session, ticket, result });

@@ -5,6 +5,7 @@
 
 use std::sync::mpsc::{Sender, channel};
 
+use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::ids::SessionId;
 
 use super::core::SyncTicket;
@@ -25,7 +26,9 @@ impl Syncer {
         let (jobs, inbox) = channel::<(SessionId, SyncTicket, SyncJob)>();
         std::thread::Builder::new().name("sync".into()).spawn(move || {
             for (session, ticket, job) in inbox {
-                done(session, ticket, job.sync());
+                let result = job.sync();
+                hook::pause(Point::DaemonSynced);
+                done(session, ticket, result);
             }
         })?;
         Ok(Self { jobs })

@@ -35,8 +35,8 @@ impl Journal {
     /// Numbers a record and writes it. One write; nothing is allocated.
     ///
     /// # Errors
-    /// `NoSpace` and `Io`: nothing was appended, try again. `Distrusted`: only after `new_segment_from`. `Record`: the
-    /// payload is too long, or numbers are used up.
+    /// `NoSpace` and `Io`: nothing was appended, try again. `Distrusted`: only after `new_segment_from`. `Vanished`: only
+    /// after `open`. `Record`: the payload is too long, or numbers are used up.
     pub fn append(&mut self, kind: RecordKind, time_us: u64, payload: &[u8]) -> Result<(Seq, Chain), JournalError> {
         let appended = self.append_all([NewRecord { kind, time_us, payload }])?;
         Ok((appended.first_seq, appended.end.chain))
@@ -116,7 +116,12 @@ impl Journal {
             self.syncs.make_room(&*self.storage, &self.dir)?;
             self.begin_segment(self.end, self.last_time_us)?;
         }
+        let synced = self.options.durability == Durability::Synced;
         let Some(active) = &mut self.active else { return Ok(Appended { first_seq, end: self.end }) };
+        if synced {
+            // Before the write: behind it a file that was cut has its old length again, with zeros where records were.
+            active.file.refuse_vanished(active.len)?;
+        }
         let file = active.file.for_writing();
         if active.must_cut {
             uninterrupted(|| file.set_len(active.len)).map_err(|e| JournalError::of(&self.dir, "cut", e))?;
@@ -134,7 +139,7 @@ impl Journal {
         }
         self.end = after;
         self.last_time_us = time;
-        if self.options.durability == Durability::Synced {
+        if synced {
             self.syncs.wrote(active.len);
         }
         Ok(Appended { first_seq, end: after })

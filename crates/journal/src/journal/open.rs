@@ -182,13 +182,16 @@ impl Journal {
         };
         tidy(&*storage, dir, &scan);
         let options = options.within_bounds();
-        // Sealed segments were synced before they got their names.
-        let first_plain = scan.segments.iter().find(|segment| !segment.sealed).map(|segment| segment.first);
-        let mut syncs = SyncState::new(first_plain.unwrap_or(scan.recovery.end).next_seq.prev());
+        // A segment is sealed when it is durable, and with it all before: in doubt is what comes behind the last of them.
+        let unproved = scan.segments.iter().rev().take_while(|segment| !segment.sealed);
+        let unproved = unproved.map(|segment| segment.first.next_seq).min();
+        let mut syncs = SyncState::new(unproved.unwrap_or(scan.recovery.end.next_seq).prev());
         if options.durability == Durability::Synced {
             syncs.found_journal();
             for segment in scan.segments.iter().filter(|segment| !segment.sealed) {
-                syncs.found_file(segment.ordinal, segment.first.next_seq, segment.len);
+                // Behind the last sealed segment only: what lies before one was durable.
+                let doubtful = segment.doubtful && unproved.is_some_and(|seq| segment.first.next_seq >= seq);
+                syncs.found_file(segment.ordinal, segment.first.next_seq, segment.len, doubtful);
             }
         }
         let active = reopen_last(&*storage, dir, &mut scan, options, &mut syncs)?;
@@ -320,7 +323,9 @@ fn reopen_last(
     options: Options,
     syncs: &mut SyncState,
 ) -> Result<Option<Active>, JournalError> {
-    let Some(last) = scan.segments.last_mut().filter(|last| !last.sealed && last.clean) else { return Ok(None) };
+    let Some(last) = scan.segments.last_mut().filter(|last| !last.sealed && last.clean && !last.doubtful) else {
+        return Ok(None);
+    };
     let path = dir.join(FileKind::Plain.name(last.ordinal));
     let file = match uninterrupted(|| storage.open(&path, OpenMode::Write)) {
         Ok(file) => file,

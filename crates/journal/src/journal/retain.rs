@@ -6,6 +6,7 @@ use crate::chain::{Position, Seq};
 use crate::cursor::Step;
 use crate::directory::{OpenSegment, Opened, Presence, open_segment};
 use crate::error::JournalError;
+use crate::hook::{self, Point};
 use crate::sealed::Packer;
 use crate::segment::FileKind;
 use crate::storage::{StorageFile, uninterrupted, write_all_at};
@@ -49,7 +50,8 @@ impl Journal {
         let (place, time) = self.place_and_time_before(seq)?.ok_or(JournalError::NoSuchPlace { seq })?;
         self.syncs.may_restart_at(seq)?;
         self.begin_segment(place, time)?;
-        self.syncs.restart_at(seq, self.last_ordinal);
+        let gone = self.syncs.restart_at(seq, self.last_ordinal, &*self.storage, &self.dir);
+        self.segments.retain(|segment| !gone.contains(&segment.ordinal));
         (self.end, self.last_time_us) = (place, time);
         Ok(place)
     }
@@ -105,12 +107,28 @@ impl Journal {
         // Only when the copy has its name for good may the original go.
         uninterrupted(|| self.storage.sync_dir(&self.dir)).map_err(|e| JournalError::of(&self.dir, "sync", e))?;
         self.syncs.forget(ordinal);
+        hook::pause(Point::DaemonSealed);
         // If this fails both stay, the sealed one counts, and the next `open` removes the other.
         _ = uninterrupted(|| self.storage.remove(&opened.path));
         let segment = &mut self.segments[n];
         let plain_bytes = segment.len;
         (segment.sealed, segment.len) = (true, sealed_bytes);
         Ok(Some(Sealed { plain_bytes, sealed_bytes }))
+    }
+
+    /// The last record of the oldest segments that hold at least `bytes` together, for [`Self::drop_front`]; of all but the
+    /// last segment if they hold less.
+    pub fn front_holding(&self, bytes: u64) -> Seq {
+        let mut held = 0;
+        let mut up_to = self.first_retained().prev();
+        for n in 0..self.segments.len().saturating_sub(1) {
+            if held >= bytes {
+                break;
+            }
+            held += self.segments[n].len;
+            up_to = self.limit_of(n).map_or(up_to, Seq::prev);
+        }
+        up_to
     }
 
     /// Drops the oldest segments as long as all their records are at most `up_to`; never the last, and none before a

@@ -46,11 +46,29 @@ impl WrittenFile {
         self.distrusted.load(Ordering::Acquire)
     }
 
+    /// Never again. The mark is for the next process, if this one dies before it could go on elsewhere: to that one the
+    /// system would call the next sync of this file a success. Without the mark that is a limit (docs/wire.md, "Limits").
+    fn distrust(&self) {
+        if !self.distrusted.swap(true, Ordering::AcqRel) {
+            _ = uninterrupted(|| self.file.doubt(true));
+        }
+    }
+
+    /// Refuses a file that has lost its name, or some of the `len` bytes that were written to it.
+    pub(super) fn refuse_vanished(&self, len: u64) -> Result<(), JournalError> {
+        let stat = uninterrupted(|| self.file.stat()).map_err(|e| JournalError::of(&self.path, "look at", e))?;
+        if stat.links > 0 && stat.len >= len {
+            return Ok(());
+        }
+        self.distrust();
+        Err(JournalError::Vanished { path: self.path.clone() })
+    }
+
     /// Syncs, and looks whether the file is still what was written.
     fn sync(&self, len: u64) -> Result<(), SyncError> {
         let result = self.sync_once(len);
         if result.is_err() {
-            self.distrusted.store(true, Ordering::Release);
+            self.distrust();
         }
         result
     }
@@ -65,7 +83,8 @@ impl WrittenFile {
         if stat.len < len {
             return Err(SyncError::Cut { path: self.path.clone(), len: stat.len, written: len });
         }
-        if stat.links == 0 && !self.removed.load(Ordering::Acquire) {
+        let is_there = uninterrupted(|| self.file.is_at(&self.path)).map_err(io)?;
+        if !is_there && !self.removed.load(Ordering::Acquire) {
             return Err(SyncError::Deleted { path: self.path.clone() });
         }
         Ok(())
@@ -81,6 +100,16 @@ struct Unsynced {
     first_seq: Seq,
     len: u64,
     synced_len: u64,
+    /// An earlier life of the journal left its mark: a sync of the file failed.
+    doubtful: bool,
+    /// This life of the journal began it.
+    is_own: bool,
+}
+
+impl Unsynced {
+    fn is_distrusted(&self) -> bool {
+        self.doubtful || self.file.as_ref().is_some_and(|file| file.is_distrusted())
+    }
 }
 
 /// What a journal knows about its durability.
@@ -110,8 +139,8 @@ impl SyncState {
     }
 
     /// A file that recovery found and that may hold what was never synced.
-    pub(super) fn found_file(&mut self, ordinal: u32, first_seq: Seq, len: u64) {
-        self.files.push(Unsynced { ordinal, file: None, first_seq, len, synced_len: 0 });
+    pub(super) fn found_file(&mut self, ordinal: u32, first_seq: Seq, len: u64, doubtful: bool) {
+        self.files.push(Unsynced { ordinal, file: None, first_seq, len, synced_len: 0, doubtful, is_own: false });
         self.names += 1;
     }
 
@@ -125,14 +154,15 @@ impl SyncState {
     /// A file that was made now, and is the active one.
     pub(super) fn begin_file(&mut self, ordinal: u32, file: &Arc<WrittenFile>, len: u64, first_seq: Seq) {
         let file = Some(Arc::clone(file));
-        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: 0 });
+        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: 0, doubtful: false, is_own: true });
         self.names += 1;
     }
 
     /// A file that was made and synced, with its name.
     pub(super) fn published(&mut self, ordinal: u32, file: &Arc<WrittenFile>, len: u64) {
         let file = Some(Arc::clone(file));
-        self.files.push(Unsynced { ordinal, file, first_seq: Seq::FIRST, len, synced_len: len });
+        let first_seq = Seq::FIRST;
+        self.files.push(Unsynced { ordinal, file, first_seq, len, synced_len: len, doubtful: false, is_own: true });
     }
 
     /// The active file has this length now.
@@ -143,8 +173,7 @@ impl SyncState {
     }
 
     pub(super) fn refuse_distrusted(&self) -> Result<(), JournalError> {
-        let distrusted = |unsynced: &Unsynced| unsynced.file.as_ref().is_some_and(|file| file.is_distrusted());
-        if self.files.iter().any(distrusted) { Err(JournalError::Distrusted) } else { Ok(()) }
+        if self.files.iter().any(Unsynced::is_distrusted) { Err(JournalError::Distrusted) } else { Ok(()) }
     }
 
     /// Syncs the oldest file if too many wait.
@@ -192,14 +221,29 @@ impl SyncState {
         Ok(())
     }
 
-    /// A segment that begins with `seq` was made: what older ones hold from there on is void.
-    pub(super) fn restart_at(&mut self, seq: Seq, ordinal: u32) {
+    /// A segment that begins with `seq` was made: what older ones hold from there on is void. Returns those that were
+    /// removed.
+    pub(super) fn restart_at(&mut self, seq: Seq, ordinal: u32, storage: &dyn Storage, dir: &Path) -> Vec<u32> {
+        let mut gone = Vec::new();
         self.generation += 1;
         self.durable = self.durable.min(seq.prev());
-        self.files.retain(|unsynced| {
-            let distrusted = unsynced.file.as_ref().is_some_and(|file| file.is_distrusted());
-            unsynced.ordinal == ordinal || (!distrusted && unsynced.first_seq < seq)
-        });
+        for unsynced in self.files.iter().filter(|unsynced| unsynced.is_distrusted()) {
+            // A copy that this life made and never synced, so that a disk that fails every sync is not filled with copies.
+            if let Some(file) = unsynced.file.as_ref().filter(|_| unsynced.is_own && unsynced.synced_len == 0)
+                && unsynced.first_seq >= seq
+            {
+                file.removed.store(true, Ordering::Release);
+                _ = uninterrupted(|| storage.remove(&file.path)); // what stays is void, and takes space
+                gone.push(unsynced.ordinal);
+                continue;
+            }
+            // What of it still counts is durable, so nothing about it is in doubt any more. A mark that stays costs a copy.
+            let path = dir.join(FileKind::Plain.name(unsynced.ordinal));
+            _ = uninterrupted(|| storage.open(&path, OpenMode::Read)?.doubt(false));
+        }
+        self.files
+            .retain(|unsynced| unsynced.ordinal == ordinal || (!unsynced.is_distrusted() && unsynced.first_seq < seq));
+        gone
     }
 }
 
@@ -208,6 +252,9 @@ fn sync_file(storage: &dyn Storage, dir: &Path, unsynced: &Unsynced) -> Result<(
         return file.sync(unsynced.len);
     }
     let path = dir.join(FileKind::Plain.name(unsynced.ordinal));
+    if unsynced.doubtful {
+        return Err(SyncError::Distrusted { path });
+    }
     match uninterrupted(|| storage.open(&path, OpenMode::Read)) {
         Ok(file) => WrittenFile::new(file.into(), path).sync(unsynced.len),
         Err(source) => Err(SyncError::Io { path, source }),
@@ -235,8 +282,8 @@ pub enum SyncError {
         /// Bytes that were written.
         written: u64,
     },
-    /// The file has no name any more: somebody deleted it.
-    #[error("{}: was deleted", path.display())]
+    /// The file is not at its name any more: somebody deleted, moved or replaced it.
+    #[error("{}: was deleted or replaced", path.display())]
     Deleted {
         /// Where it was.
         path: PathBuf,
@@ -247,6 +294,17 @@ pub enum SyncError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl SyncError {
+    /// Whether what is on disk is not what was written, so that the journal must be opened again, or made anew.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Cut { .. } | Self::Deleted { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Distrusted { .. } => false,
+        }
+    }
 }
 
 /// Everything that was written and not synced when the ticket was made. Sync it on any thread.
@@ -296,7 +354,7 @@ impl SyncTicket {
         let result = self.sync_all();
         if result.is_err() {
             for file in self.files.iter().filter_map(|unsynced| unsynced.file.as_ref()) {
-                file.distrusted.store(true, Ordering::Release);
+                file.distrust();
             }
         }
         result.map(|()| self.covers)
@@ -362,6 +420,12 @@ impl Journal {
     pub fn assume_durable(&mut self, up_to: Seq) {
         let known = up_to.min(self.end.next_seq.prev());
         self.syncs.durable = self.syncs.durable.max(known);
+    }
+
+    /// Whether an earlier life of this journal ended after a failed sync and before it could go on elsewhere: it takes
+    /// nothing until `new_segment_from`, at most one beyond [`Self::durable`].
+    pub fn is_doubtful(&self) -> bool {
+        self.syncs.files.iter().any(|unsynced| unsynced.doubtful)
     }
 
     /// The last record that is known to be durable. After `open` only what is in sealed segments, until a ticket has

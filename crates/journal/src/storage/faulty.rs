@@ -320,6 +320,19 @@ impl StorageFile for FaultyFile {
         let mut state = self.state();
         state.begin()?;
         let file = &state.disk.files[self.file];
-        Ok(FileStat { len: file.live.len() as u64, links: file.links })
+        Ok(FileStat { len: file.live.len() as u64, links: file.links, doubtful: file.doubtful })
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.state();
+        state.begin()?;
+        Ok(matches!(state.disk.lookup(path), Ok(Node::File(file)) if file == self.file))
+    }
+
+    fn doubt(&self, doubtful: bool) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin()?;
+        state.disk.files[self.file].doubtful = doubtful;
+        Ok(())
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct FileState {
     /// Of a sync that failed: the system holds them for written, a later sync does not write them again.
     doomed: Vec<Change>,
     pub(super) links: u64,
+    /// Kept by the system until a power loss; after that what is read is what the medium has.
+    pub(super) doubtful: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

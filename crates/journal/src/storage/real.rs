@@ -104,6 +104,26 @@ impl StorageFile for RealFile {
     fn stat(&self) -> io::Result<FileStat> {
         let stat = fs::fstat(&self.0)?;
         // A negative length cannot be; as 0 it is seen as a file that was cut.
-        Ok(FileStat { len: u64::try_from(stat.st_size).unwrap_or(0), links: u64::from(stat.st_nlink) })
+        Ok(FileStat {
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            links: u64::from(stat.st_nlink),
+            doubtful: !Mode::from_raw_mode(stat.st_mode).contains(Mode::WUSR),
+        })
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let there = match fs::lstat(path) {
+            Ok(there) => there,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        };
+        let own = fs::fstat(&self.0)?;
+        Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
+    }
+
+    /// The mark is the missing right to write: it stands in the inode, and every tool shows it.
+    fn doubt(&self, doubtful: bool) -> io::Result<()> {
+        let mode = if doubtful { Mode::RUSR } else { Mode::RUSR | Mode::WUSR };
+        Ok(fs::fchmod(&self.0, mode)?)
     }
 }

@@ -347,8 +347,9 @@ fn what_a_failed_write_left_behind_never_becomes_a_record() {
         time_us: 1,
         payload,
     });
-    disk.fail_call(disk.calls(), Fault::ShortThenNoSpace(43 * 2 + 5));
-    disk.fail_call(disk.calls() + 2, Fault::Io);
+    // After the look at the file comes the write, then the rest of it, then the cut.
+    disk.fail_call(disk.calls() + 1, Fault::ShortThenNoSpace(43 * 2 + 5));
+    disk.fail_call(disk.calls() + 3, Fault::Io);
     assert!(journal.append_all(batch).is_err());
     // What comes instead is as long as the first of them: without the cut the second would stand right behind it.
     journal.append(RecordKind::Output, 2, b"new").unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation)] // sizes of tests
 
 mod damage;
+mod doubt;
 mod faults;
 mod journal;
 mod kit;

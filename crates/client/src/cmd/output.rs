@@ -1,0 +1,190 @@
+//! `output` and `tail`: a record on stdout, byte for byte; what is missing from it on stderr.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use shellkeep_journal::Seq;
+use shellkeep_protocol::attach::Recording;
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply};
+use shellkeep_protocol::session::GapReason;
+
+use super::recorded::find;
+use crate::cli::{Output, Tail};
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::places::Places;
+use crate::report::{self, Exit, Failure, Outcome, size};
+
+/// How long the daemon may take to have what the keeper had when we were asked.
+const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
+
+/// How long one look for it may wait, in milliseconds.
+const CATCH_UP_STEP_MS: u32 = 20;
+
+/// Bytes of record that `tail` begins with.
+const TAIL_BYTES: usize = 16 << 10;
+
+/// How a recorded stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    /// To where it ends now.
+    No,
+    /// Until the session ends.
+    UntilEnd,
+}
+
+/// `shellkeep output`: the recorded bytes on stdout, gaps on stderr.
+///
+/// # Errors
+/// If the daemon cannot be had or does not know the session.
+pub(super) fn output(places: &Places, args: &Output) -> Outcome {
+    if args.command.is_some() || args.plain {
+        return Err(Failure::usage("this build can print only the whole raw output")
+            .with_hint("\"--command\" and \"--plain\" come with the index of commands"));
+    }
+    let link = DaemonLink::reach(places)?;
+    let session = find(places, &link, Some(&args.session))?;
+    Printer::new(places, session, None).print(&link, session, Follow::No)
+}
+
+/// `shellkeep tail`: the newest recorded bytes; with `-f` what comes, until the session ends.
+///
+/// # Errors
+/// As [`output`].
+pub(super) fn tail(places: &Places, args: &Tail) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = find(places, &link, Some(&args.session))?;
+    let follow = if args.follow { Follow::UntilEnd } else { Follow::No };
+    Printer::new(places, session, Some(TAIL_BYTES)).print(&link, session, follow)
+}
+
+/// Puts a record on stdout.
+struct Printer {
+    out: std::io::Stdout,
+    /// So many of the bytes that are there now, then all that come.
+    last_bytes: Option<usize>,
+    held: VecDeque<u8>,
+    /// Bytes of output up to here, lost ones included.
+    reached: u64,
+    /// Bytes of output that the keeper had when we were asked: the daemon has them soon.
+    goal: u64,
+    is_kept: bool,
+    until: Instant,
+}
+
+impl Printer {
+    fn new(places: &Places, session: SessionId, last_bytes: Option<usize>) -> Self {
+        let keeper = keepers::of(places, session);
+        Self {
+            out: std::io::stdout(),
+            last_bytes,
+            held: VecDeque::new(),
+            reached: 0,
+            goal: keeper.as_ref().map_or(0, |keeper| keeper.output_bytes),
+            is_kept: keeper.is_some(),
+            until: Instant::now() + CATCH_UP_WAIT_MAX,
+        }
+    }
+
+    fn print(&mut self, link: &DaemonLink, session: SessionId, follow: Follow) -> Outcome {
+        let mut from = Seq::FIRST;
+        let mut is_new = false;
+        loop {
+            let behind = self.reached < self.goal && Instant::now() < self.until;
+            let wait_ms = match (is_new, behind) {
+                (true, _) => READ_WAIT_MS_MAX,
+                (false, true) => CATCH_UP_STEP_MS,
+                (false, false) => 0,
+            };
+            let Some(Chunk { items, next, is_last }) = self.read(link, session, from, wait_ms)? else { continue };
+            let nothing = items.is_empty();
+            for item in items {
+                if !self.take(item, is_new)? {
+                    return Ok(ExitCode::SUCCESS); // the reader has gone: its choice
+                }
+            }
+            from = next;
+            let behind = self.reached < self.goal && Instant::now() < self.until;
+            if nothing && !is_new && !behind {
+                is_new = true;
+                let held = std::mem::take(&mut self.held);
+                if !self.write(&Vec::from(held))? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            if (is_last && !behind) || (is_new && follow == Follow::No) {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+
+    /// `None` when the daemon has not heard of the session yet and its keeper is about to tell it.
+    fn read(&self, link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Option<Chunk>, Failure> {
+        let query = Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms };
+        match link.ask(&query) {
+            Ok(Reply::Chunk(chunk)) => Ok(Some(chunk)),
+            Ok(_) => Err(Failure::bug(&"the daemon answered another question")),
+            Err(failure) if failure.exit == Exit::Refused && self.is_kept && Instant::now() < self.until => {
+                std::thread::sleep(Duration::from_millis(CATCH_UP_STEP_MS.into()));
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// False when nobody reads any more.
+    fn take(&mut self, item: Item, is_new: bool) -> Result<bool, Failure> {
+        self.reached += match &item {
+            Item::Output { bytes, .. } => bytes.len() as u64,
+            Item::Gap { output_bytes, .. } => *output_bytes,
+            _ => 0,
+        };
+        match item {
+            Item::Output { bytes, .. } => match self.last_bytes.filter(|_| !is_new) {
+                None => self.write(&bytes),
+                Some(max) => {
+                    self.held.extend(bytes);
+                    self.held.drain(..self.held.len().saturating_sub(max));
+                    Ok(true)
+                }
+            },
+            Item::Exit { .. } => Ok(true),
+            other => {
+                report::notice(describe(&other));
+                Ok(true)
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
+        match self.out.write_all(bytes).and_then(|()| self.out.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
+        }
+    }
+}
+
+/// What is missing, damaged or left out, in a line.
+pub(super) fn describe(item: &Item) -> String {
+    match item {
+        Item::Gap { from, to, output_bytes, reason } => {
+            let why = match reason {
+                GapReason::SpoolFull => "the spool was full while no daemon took records",
+                GapReason::StoreLost => "the log that had them was removed",
+                GapReason::SpoolDamaged => "the spool was damaged",
+                GapReason::Forked => "they are in the session that this one continues",
+            };
+            format!("gap: records {from} to {to} ({}) are lost: {why}", size(*output_bytes))
+        }
+        Item::Damage { from, to, what } if from > to => format!("damage: {what}"),
+        Item::Damage { from, to, what } => format!("damage: records {from} to {to} cannot be read: {what}"),
+        Item::Pruned { from, to } => format!("records {from} to {to} were removed by the limits on age and size"),
+        Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
+        Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
+        Item::Output { .. } | Item::Exit { .. } => String::new(),
+    }
+}

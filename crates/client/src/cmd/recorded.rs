@@ -1,0 +1,86 @@
+//! Which recorded session is meant: what the daemon has, and what keepers keep that it has not heard of yet.
+
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
+
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::names::SessionRef;
+use crate::places::Places;
+use crate::report::Failure;
+
+/// All sessions that the daemon has, newest first.
+///
+/// # Errors
+/// If the daemon cannot be had.
+pub(super) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
+    let mut all: Vec<SessionInfo> = Vec::new();
+    loop {
+        let after = all.last().map(|info| info.session);
+        match link.ask(&Query::Sessions { ended, after })? {
+            Reply::Sessions(page) if page.is_empty() => return Ok(all),
+            Reply::Sessions(page) => all.extend(page),
+            _ => return Err(Failure::bug(&"the daemon answered another question")),
+        }
+    }
+}
+
+/// The recorded session that is meant: by id, by name (a running one first, else the newest), by prefix, or the last.
+///
+/// # Errors
+/// If nothing, or more than one session, is meant; or the daemon cannot be had.
+pub(super) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+    let text = match wanted {
+        Some(SessionRef::Id(id)) => return Ok(*id),
+        None => match keepers::around_us() {
+            Some(id) => return Ok(id),
+            None => {
+                return Err(Failure::usage("which session?")
+                    .with_hint("give a name or an id; \"shellkeep ls --all\" lists them"));
+            }
+        },
+        Some(SessionRef::Last) => None,
+        Some(SessionRef::NameOrPrefix(text)) => Some(text),
+    };
+    let all = known(places, link)?;
+    let Some(text) = text else {
+        return all.first().map(|known| known.session).ok_or_else(|| Failure::refused("nothing is recorded yet"));
+    };
+    let named = |known: &&Known| known.name.as_deref() == Some(text);
+    let running = all.iter().filter(named).find(|known| known.is_running);
+    if let Some(known) = running.or_else(|| all.iter().find(named)) {
+        return Ok(known.session);
+    }
+    let mut matching = all.iter().filter(|known| known.session.to_string().starts_with(text));
+    match (matching.next(), matching.count()) {
+        (Some(known), 0) => Ok(known.session),
+        (Some(_), others) => Err(Failure::refused(format_args!("{text} is the beginning of {} sessions", others + 1))),
+        (None, _) => Err(Failure::refused(format_args!("no session is called {text}"))
+            .with_hint("\"shellkeep ls --all\" lists the recorded ones")),
+    }
+}
+
+/// A session that somebody knows of.
+struct Known {
+    session: SessionId,
+    name: Option<String>,
+    is_running: bool,
+}
+
+/// What the daemon has recorded and what keepers keep, newest first.
+fn known(places: &Places, link: &DaemonLink) -> Result<Vec<Known>, Failure> {
+    let kept = keepers::all(places).into_iter().map(|keeper| Known {
+        session: keeper.info.session,
+        name: keeper.info.name,
+        is_running: keeper.info.exit.is_none(),
+    });
+    let mut all: Vec<Known> = kept.collect();
+    for info in sessions(link, true)? {
+        if !all.iter().any(|known| known.session == info.session) {
+            let is_running = info.state == SessionState::Running;
+            all.push(Known { session: info.session, name: info.attrs.name, is_running });
+        }
+    }
+    all.sort_by_key(|known| std::cmp::Reverse(known.session));
+    Ok(all)
+}
