@@ -23,17 +23,13 @@ use crate::in_flight::{InFlight, Waiting};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
 use crate::reader::Reader;
-use crate::spin::SPIN_RHYTHM_MAX;
+use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX};
 use crate::stream::Stream;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
 pub const OUT_BYTES_MAX: usize = 8 << 20;
 const _: () = assert!(OUT_BYTES_MAX >= crate::frame::FRAME_BYTES_MAX as usize);
-
-/// A request from this size on is written in place even if others wait: the system call is small beside the copy, and
-/// a buffer that holds one frame stays in the processor's cache while one that holds all of a batch does not.
-const LARGE_BYTES: usize = 8 << 10;
 
 /// Pushes that came during `on_reconnect` and wait for the swap, and their bytes; one more ends the connection.
 const EARLY_PUSHES_MAX: usize = 1024;
@@ -222,12 +218,12 @@ impl<P: Protocol> Link<P> {
         let call = Waiting::new(deadline, state.requests, state.out.end());
         state.calls.insert(call);
         // Others were answered together with this caller's last call: they are about to call as well, and the driver
-        // runs after them, so that all leave in one write. A large frame gains nothing from company.
-        let alone = first && state.last_batch <= 1;
-        let large = state.out.pending() - unsent >= LARGE_BYTES;
-        let mut waker = state.out.send(unsent == 0 && (alone || large));
+        // runs after them, so that all leave in one write. 64 in flight on one core: 3.1 times the floor instead of 3.7.
+        let alone = first && unsent == 0 && state.last_batch <= 1;
+        let small = (state.out.pending() as u64) <= SPIN_BYTES_MAX;
+        let mut waker = state.out.send(alone);
         let in_rhythm = now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
-        let may_look = self.spin && alone && !large && in_rhythm && state.out.pending() == 0;
+        let may_look = self.spin && alone && small && in_rhythm && state.out.pending() == 0;
         if first && unsent == 0 {
             state.busy_since = now;
         }

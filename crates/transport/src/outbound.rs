@@ -14,9 +14,6 @@ use crate::stream::Stream;
 
 /// A buffer up to this size is kept when the connection goes idle.
 const KEEP_BYTES: usize = 2 << 10;
-/// Written bytes that may stay in front of those that wait. A burst that ends below it is never moved: at 16 × 64 KiB
-/// in flight that saves a fourth of our own copying.
-const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) struct Outbound {
     bytes: Vec<u8>,
@@ -180,10 +177,9 @@ impl Outbound {
         Ok(true)
     }
 
-    /// Moves the rest to the front once much of the buffer, and most of it, is history: each byte is moved at most
-    /// about once.
+    /// Moves the rest to the front once most of the buffer is history: each byte is moved at most about once.
     fn forget_written(&mut self) {
-        if self.start > HISTORY_BYTES_MAX && self.start > self.bytes.len() / 2 {
+        if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
         }

