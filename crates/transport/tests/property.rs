@@ -13,6 +13,8 @@ use shellkeep_transport::*;
 #[derive(Debug, Clone)]
 enum Step {
     Call,
+    /// A call that is executed and not answered: the connection ends instead.
+    Unanswered,
     /// A call that is answered when its gate is opened.
     Gated,
     /// A call that only its deadline can end.
@@ -33,6 +35,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Call),
+        1 => Just(Step::Unanswered),
         5 => Just(Step::Gated),
         2 => Just(Step::Hopeless),
         1 => Just(Step::Panic),
@@ -66,6 +69,7 @@ fn start(home: &Home) -> Server {
 fn asked(step: &Step, number: u64) -> (Option<Ask>, u64) {
     match step {
         Step::Call => (Some(Ask::Echo(number)), 5000),
+        Step::Unanswered => (Some(Ask::EchoAndClose(number)), 5000),
         Step::Gated => (Some(Ask::Gate(0)), 5000),
         Step::Hopeless => (Some(Ask::Hang), 5 + number % 7),
         Step::Panic => (Some(Ask::Panic), 5000),
@@ -153,7 +157,7 @@ async fn judge(kept: Kept) -> Option<(u64, Executed)> {
     let mut call = kept.call;
     let outcome = patient("a call's end", &mut call).await;
     assert!(patient("a second poll", &mut call).await.is_err(), "once is all");
-    let plain = matches!(kept.step, Step::Call);
+    let plain = matches!(kept.step, Step::Call | Step::Unanswered);
     let verdict = outcome.as_ref().map_or_else(CallError::executed, |_| Executed::Yes);
     match (outcome, kept.step) {
         (Ok(answer), step) => {

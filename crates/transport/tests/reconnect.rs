@@ -300,8 +300,11 @@ async fn a_thousand_dropped_clients_leave_nothing() {
                 let client = connect_unix_lazy(&path, ReconnectPolicy::default(), nothing);
                 connected(&client).await;
             }
-            // One that never finds its server, dropped with a watch, a delay and perhaps a try under way.
-            _ => drop(connect_unix_lazy(home.run().join("none"), ReconnectPolicy::default(), nothing)),
+            // One that never finds its server, dropped with a watch and an hour's delay under way.
+            _ => {
+                let client = connect_unix_lazy(home.run().join("none"), patient_policy(), nothing);
+                tried(&client).await;
+            }
         }
     }
     eventually("the end of all tasks", || tasks() == tasks_before).await;
