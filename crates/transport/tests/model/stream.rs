@@ -105,7 +105,12 @@ impl Stream {
 
     /// The server takes so many more bytes.
     pub(crate) fn make_room(&self, bytes: usize) {
-        self.change(|pipe| pipe.room += bytes);
+        let writer = {
+            let mut pipe = self.pipe.lock();
+            pipe.room += bytes;
+            pipe.writer.take() // and not the reader, who would write as well and hide that nobody was told
+        };
+        writer.into_iter().for_each(Waker::wake);
     }
 
     /// The server goes.
