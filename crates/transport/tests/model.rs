@@ -99,6 +99,8 @@ pub(crate) mod dial {
     pub(crate) struct DialError;
 }
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,6 +217,29 @@ fn a_caller_that_looks_takes_nothing_away() {
         other.join().unwrap();
         connection.link.end(DownReason::GivenUp);
         driver.join().unwrap();
+    });
+}
+
+/// A caller whose answer is always there when it looks would otherwise never return to its runtime.
+#[test]
+fn a_caller_that_always_finds_its_answer_gives_turns() {
+    const CALLS: u64 = 100;
+    check(PREEMPTIONS, || {
+        let connection = connection(usize::MAX, true);
+        let mut driver = pin!(Driver::new(Arc::clone(&connection.link), Arc::clone(&connection.stream)));
+        let mut calls = pin!(async {
+            for number in 0..CALLS {
+                let answer = connection.link.start_call(&number, WAIT).await;
+                assert_eq!(answer.unwrap().response, 2 * number);
+            }
+        });
+        let mut turns = 0;
+        block_on(poll_fn(|cx| {
+            let _ = driver.as_mut().poll(cx);
+            turns += 1;
+            calls.as_mut().poll(cx)
+        }));
+        assert!((CALLS / 17..CALLS / 3).contains(&turns), "{turns} turns");
     });
 }
 
@@ -381,7 +406,7 @@ fn what_a_server_has_accepted_to_push_leaves_before_its_goodbye() {
         });
         let closing = Arc::clone(&wire);
         let closer = thread::spawn(move || closing.close(GoodbyeReason::Superseded, wire::Manner::Drained));
-        block_on(std::future::poll_fn(|cx| {
+        block_on(poll_fn(|cx| {
             let state = &mut *wire.lock();
             state.out.driver_begins(cx);
             let reason = state.close.map(|(reason, _)| reason);

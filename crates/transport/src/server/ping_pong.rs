@@ -73,7 +73,8 @@ mod tests {
         assert!(looks(&mut mine, start + soon * 5, 80));
         assert!(!looks(&mut mine, start + soon * 5, SPIN_BYTES_MAX + 1), "too much");
         let mut silent = PingPong::new(false, 2, &last_asked);
-        assert!(!looks(&mut silent, start + soon * 5, 80), "it has not asked for it");
+        assert!(!looks(&mut silent, start + soon * 5, 80));
+        assert!(!looks(&mut silent, start + soon * 6, 80), "it has not asked for it");
         assert!(!looks(&mut mine, start + soon * 6, 80), "another one has asked for something meanwhile");
         assert!(looks(&mut mine, start + soon * 7, 80));
     }
