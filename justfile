@@ -12,6 +12,10 @@ bench *args:
 sim *args:
     cargo run --release --package torture -- sim {{args}}
 
+# Real processes killed, stopped, robbed of socket and log, in a private home: just torture kill --who both --n 1000
+torture *args:
+    cargo run --release --package torture -- {{args}}
+
 # A daemon killed under a running shell, in a private home: nothing of yours is touched.
 demo *args:
     cargo run --release -- demo {{args}}

@@ -1,14 +1,45 @@
 //! The machine that a measurement ran on: what to print beside a number, which cores to use, how much CPU was taken.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::stats::nanos;
+
 /// Unit of `/proc/stat`: `USER_HZ`, which is 100 on all machines that Linux runs on today.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Most of the cores' time that others may take in a second that counts as quiet, in percent.
+const QUIET_PERCENT: u64 = 5;
+/// How long the machine is looked at, to tell whether it is quiet.
+const QUIET_LOOK: Duration = Duration::from_secs(1);
+
+/// Which cores a measurement's processes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pin {
+    /// All on one.
+    Same,
+    /// The measuring one on one, the measured on another.
+    Split,
+    /// Wherever the kernel puts them.
+    None,
+}
+
+impl Pin {
+    /// In words, for a table's title.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Same => "all processes on one core",
+            Self::Split => "measuring and measured on one core each",
+            Self::None => "on any core",
+        }
+    }
+}
 
 /// What a number means nothing without.
 #[derive(Debug, Clone, Serialize)]
@@ -21,11 +52,17 @@ pub(crate) struct Machine {
     cpus: u32,
     /// Name and release of the kernel.
     kernel: String,
+    /// Of all cores' time, what others took just before the run.
+    busy_before_percent: u64,
+    /// Processes that wanted a core, on average of the last minute before the run.
+    load_1min: String,
 }
 
 impl Machine {
-    /// This one, now. To be asked before [`pin`].
-    pub(crate) fn here() -> anyhow::Result<Self> {
+    /// This one, once it is quiet; as busy as it is after `quiet_wait`. To be asked before [`pin`].
+    pub(crate) fn when_quiet(quiet_wait: Duration) -> anyhow::Result<Self> {
+        let busy_before_percent = wait_for_quiet(quiet_wait)?;
+        let load = std::fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
         let named = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let uname = rustix::system::uname();
@@ -34,14 +71,22 @@ impl Machine {
             cpu: named.map_or("unknown", |(_, name)| name.trim()).to_owned(),
             cpus: allowed()?.count(),
             kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            busy_before_percent,
+            load_1min: load.split(' ').next().unwrap_or_default().to_owned(),
         })
     }
 }
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {} × {}, {}", self.started_at, self.cpus, self.cpu, self.kernel)
+        write!(f, "{}, {} × {}, {}, ", self.started_at, self.cpus, self.cpu, self.kernel)?;
+        write!(f, "load {} and {} % busy before", self.load_1min, self.busy_before_percent)
     }
+}
+
+/// How many cores this process may use now.
+pub(crate) fn count() -> anyhow::Result<usize> {
+    Ok(usize::try_from(allowed()?.count())?)
 }
 
 /// The first `count` cores that this process may use. To be asked before [`pin`].
@@ -52,11 +97,18 @@ pub(crate) fn cores(count: usize) -> anyhow::Result<Vec<usize>> {
     Ok(cores)
 }
 
-/// Keeps this thread, and those that it starts from now on, on one core.
-pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
+/// Lets this thread, and those that it starts from now on, run on these cores.
+pub(crate) fn pin_to(cores: &[usize]) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
-    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot stay on core {cpu}"))
+    for &core in cores {
+        set.set(core);
+    }
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot stay on the cores {cores:?}"))
+}
+
+/// Keeps this thread, and those that it starts from now on, on one core.
+pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
+    pin_to(&[core])
 }
 
 /// CPU time that this process has taken since its start.
@@ -74,6 +126,14 @@ pub(crate) struct CoresTime {
     pub(crate) whole: Duration,
 }
 
+impl CoresTime {
+    /// Of all cores' time from here to `later`, what was given to anybody.
+    pub(crate) fn busy_percent_until(self, later: Self) -> u64 {
+        let (busy, whole) = (later.busy.saturating_sub(self.busy), later.whole.saturating_sub(self.whole));
+        nanos(busy) * 100 / nanos(whole).max(1)
+    }
+}
+
 /// What the cores have done until now.
 pub(crate) fn cores_time() -> anyhow::Result<CoresTime> {
     let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
@@ -88,6 +148,19 @@ pub(crate) fn cores_time() -> anyhow::Result<CoresTime> {
         }
     }
     Ok(CoresTime { busy, whole })
+}
+
+/// Waits until others leave the cores alone, at the longest so long; says what they took last, in percent.
+fn wait_for_quiet(wait: Duration) -> anyhow::Result<u64> {
+    let until = Instant::now() + wait;
+    loop {
+        let before = cores_time()?;
+        std::thread::sleep(QUIET_LOOK);
+        let busy = before.busy_percent_until(cores_time()?);
+        if busy <= QUIET_PERCENT || Instant::now() >= until {
+            return Ok(busy);
+        }
+    }
 }
 
 fn allowed() -> anyhow::Result<CpuSet> {

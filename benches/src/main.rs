@@ -3,8 +3,12 @@
 //! Promise: every number is a median over rounds in which all contestants took turns on the same cores, and every
 //! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
 
+mod fleet;
 mod machine;
+mod process;
+mod pty;
 mod report;
+mod scratch;
 mod stats;
 mod transport;
 
@@ -19,20 +23,52 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  cargo build --release && cargo run -rp shellkeep-benches -- pty
   cargo run -rp shellkeep-benches -- transport
-  cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json";
+  cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json
+  cargo run -rp shellkeep-benches -- reconnect --clients 1
+  cargo run -rp shellkeep-benches -- many";
 
 #[derive(Subcommand)]
 enum Command {
     /// Round trips and throughput over a Unix socket between two processes: raw blocking, raw tokio, ours.
     Transport(transport::Args),
+    /// A session's output and keys: bare PTY, plain relay, script, shellkeep with its daemon up, stopped and frozen.
+    Pty(pty::Args),
+    /// Programs under a measurement; started by the others.
+    #[command(hide = true)]
+    PtyPrint(pty::child::PrintArgs),
+    #[command(hide = true)]
+    PtyEcho,
+    #[command(hide = true)]
+    PtyRelay(pty::relay::Args),
+    /// After a restart: from the new socket to the first answered call; and calls that a dead or stopped server has.
+    Reconnect(fleet::reconnect::Args),
+    /// Ten thousand clients: memory, idleness, a restart.
+    Many(fleet::many::Args),
     /// The server's side of a measurement; started by the others.
+    #[command(hide = true)]
+    ServeFleet(fleet::server::Args),
+    #[command(hide = true)]
+    FleetClients(fleet::clients::Args),
     #[command(hide = true)]
     ServeTransport(transport::server::Args),
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
+        scratch::clean_up_when_interrupted()?;
+    }
+    match command {
+        Command::Pty(args) => pty::run(&args),
+        Command::PtyPrint(args) => pty::child::print(&args),
+        Command::PtyEcho => pty::child::echo(),
+        Command::PtyRelay(args) => pty::relay::run(&args),
+        Command::Reconnect(args) => fleet::reconnect::run(&args),
+        Command::Many(args) => fleet::many::run(&args),
+        Command::ServeFleet(args) => fleet::server::run(&args),
+        Command::FleetClients(args) => fleet::clients::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

@@ -2,8 +2,12 @@
 //!
 //! Owns what is measured and in which order. How a load is put on a contestant is that contestant's file.
 
+mod callers;
 mod echo;
 mod ours;
+mod peer_tarpc;
+mod peer_tonic;
+mod peer_ttrpc;
 mod raw;
 mod raw_tokio;
 pub(crate) mod server;
@@ -15,7 +19,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Pin};
 use crate::report;
 use crate::stats::{float, median, nanos, percentile};
 use server::Server;
@@ -28,7 +32,7 @@ const CALLS_MAX: u64 = 4_000_000;
 /// The transport's measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the two processes run: on one core, or on one each; both if not said.
+    /// Where the two processes run; on one core and then on one each if not said.
     #[arg(long, value_enum)]
     pin: Vec<Pin>,
     /// Rounds; each contestant has its turn in each.
@@ -40,19 +44,23 @@ pub(crate) struct Args {
     /// Ours looks for answers for a moment before it sleeps (`ConnectOptions::spin`).
     #[arg(long)]
     spin: bool,
+    /// Beside the two floors; all if not said.
+    #[arg(long = "with", value_enum, value_name = "CONTESTANT")]
+    others: Vec<Contestant>,
+    /// How long to wait for a quiet machine, in seconds.
+    #[arg(long, default_value_t = 60)]
+    quiet_wait_s: u64,
     /// Also writes every number here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Which cores the two processes have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Pin {
-    /// Both on one.
-    Same,
-    /// One each.
-    Split,
+impl Args {
+    fn contestants(&self) -> Vec<Contestant> {
+        let others = if self.others.is_empty() { &OTHERS[..] } else { &self.others[..] };
+        let others = others.iter().filter(|contestant| !FLOORS.contains(contestant));
+        FLOORS.iter().chain(others).copied().collect()
+    }
 }
 
 /// Who is measured. The first is the floor that the others are compared with.
@@ -63,11 +71,16 @@ enum Contestant {
     RawBlocking,
     /// The same bytes through tokio, current-thread on both ends.
     RawTokio,
-    /// `shellkeep-transport`, current-thread on both ends.
+    /// `shellkeep-transport`; this and all that follow current-thread on both ends.
     Ours,
+    Tarpc,
+    Tonic,
+    Ttrpc,
 }
 
-const CONTESTANTS: [Contestant; 3] = [Contestant::RawBlocking, Contestant::RawTokio, Contestant::Ours];
+/// The two floors are always there, and come first.
+const FLOORS: [Contestant; 2] = [Contestant::RawBlocking, Contestant::RawTokio];
+const OTHERS: [Contestant; 4] = [Contestant::Ours, Contestant::Tarpc, Contestant::Tonic, Contestant::Ttrpc];
 
 /// What is asked of a contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -137,15 +150,20 @@ struct Results {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let machine = Machine::here()?;
+    let machine = Machine::when_quiet(Duration::from_secs(args.quiet_wait_s))?;
     let pins = if args.pin.is_empty() { vec![Pin::Same, Pin::Split] } else { args.pin.clone() };
     let cores = machine::cores(if pins.contains(&Pin::Split) { 2 } else { 1 })?;
+    let every_core = machine::cores(machine::count()?)?;
     let (rounds, cell_ms) = (args.rounds, args.cell_ms);
     let mut results = Results { machine, rounds, cell_ms, cells: Vec::new(), others_percent: Vec::new() };
     for pin in pins {
-        let server_core = if pin == Pin::Split { cores[1] } else { cores[0] };
-        machine::pin(cores[0])?;
-        let (cells, others) = measure(pin, server_core, args)?;
+        let (own, servers) = match pin {
+            Pin::Same => (&cores[..1], Some(cores[0])),
+            Pin::Split => (&cores[..1], Some(cores[1])),
+            Pin::None => (&every_core[..], None),
+        };
+        machine::pin_to(own)?;
+        let (cells, others) = measure(pin, servers, args)?;
         print(&results.machine, pin, args, &cells, others);
         results.cells.extend(cells);
         results.others_percent.push((pin, others));
@@ -154,14 +172,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The cells, and what of all cores' time went to others, in percent.
-fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<(Vec<Cell>, u64)> {
+fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<(Vec<Cell>, u64)> {
+    let contestants = args.contestants();
     let mut servers = Vec::new();
-    for contestant in CONTESTANTS {
+    for &contestant in &contestants {
         servers.push(Server::start(contestant, server_core)?);
     }
     let mut cells = Vec::new();
     for load in LOADS {
-        for (contestant, server) in CONTESTANTS.into_iter().zip(&servers) {
+        for (&contestant, server) in contestants.iter().zip(&servers) {
             let calls_per_round = calls_that_fill(args, contestant, server, load)?;
             cells.push(Cell { pin, load, contestant, calls_per_round, samples: Vec::new() });
         }
@@ -169,9 +188,9 @@ fn measure(pin: Pin, server_core: usize, args: &Args) -> anyhow::Result<(Vec<Cel
     let (all_before, own_before) = (machine::cores_time()?, own_time(&mut servers)?);
     for round in 0..args.rounds as usize {
         for load in 0..LOADS.len() {
-            for turn in 0..CONTESTANTS.len() {
-                let who = (turn + round) % CONTESTANTS.len(); // nobody always comes after the same one
-                let cell = &mut cells[load * CONTESTANTS.len() + who];
+            for turn in 0..contestants.len() {
+                let who = (turn + round) % contestants.len(); // nobody always comes after the same one
+                let cell = &mut cells[load * contestants.len() + who];
                 let sample = sample(&mut servers[who], cell, args.spin)?;
                 cell.samples.push(sample);
             }
@@ -215,23 +234,31 @@ fn drive(contestant: Contestant, server: &Server, load: Load, calls: u64, spin: 
     let path = server.socket();
     match contestant {
         Contestant::RawBlocking => raw::drive(path, load, calls),
-        Contestant::RawTokio => raw_tokio::drive(path, load, calls),
-        Contestant::Ours => ours::drive(path, load, calls, spin),
+        Contestant::RawTokio => on_this_thread(raw_tokio::drive(path, load, calls)),
+        Contestant::Ours => on_this_thread(ours::drive(path, load, calls, spin)),
+        Contestant::Tarpc => on_this_thread(peer_tarpc::drive(path, load, calls)),
+        Contestant::Tonic => on_this_thread(peer_tonic::drive(path, load, calls)),
+        Contestant::Ttrpc => on_this_thread(peer_ttrpc::drive(path, load, calls)),
     }
     .with_context(|| format!("{contestant:?} failed under the load \"{}\"", load.name))
+}
+
+/// Runs a future on a current-thread runtime of its own.
+fn on_this_thread<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
 fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell], others: u64) {
     let headings =
         ["load", "contestant", "µs/call", "× raw blocking", "× raw tokio", "p50 µs", "p99 µs", "CPU µs/call"];
     let mut rows = Vec::new();
-    for group in cells.chunks(CONTESTANTS.len()) {
+    for group in cells.chunks(args.contestants().len()) {
         for cell in group {
             let middle = |of: fn(&Sample) -> f64| median(cell.samples.iter().map(of));
             let micros = |nanos: f64| format!("{:.2}", nanos / 1e3);
             let latency = |nanos: f64| if nanos > 0.0 { micros(nanos) } else { "–".to_owned() };
             rows.push(vec![
-                if cell.contestant == CONTESTANTS[0] { cell.load.name.to_owned() } else { String::new() },
+                if cell.contestant == FLOORS[0] { cell.load.name.to_owned() } else { String::new() },
                 cell.contestant.to_possible_value().map_or_else(String::new, |name| name.get_name().replace('-', " ")),
                 micros(middle(|sample| sample.ns_per_call)),
                 format!("{:.2}", ratio(cell, &group[0])),
@@ -242,9 +269,8 @@ fn print(machine: &Machine, pin: Pin, args: &Args, cells: &[Cell], others: u64) 
             ]);
         }
     }
-    let place = if pin == Pin::Same { "both processes on one core" } else { "one core each" };
     let rounds = format!("medians of {} rounds of {} ms", args.rounds, args.cell_ms);
-    let title = format!("transport, {place}: {rounds}; {machine}; others took {others} % of the cores");
+    let title = format!("transport, {}: {rounds}; {machine}; others took {others} % of the cores", pin.words());
     report::table(&title, &headings, 2, &rows);
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, skipped};
 
 /// Ids from here on belong to nobody on any machine that runs this.
 const UID_FIRST: u32 = 1 << 30;
@@ -27,7 +27,7 @@ impl User {
     fn new() -> Result<Option<Self>> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can be another user");
+            skipped("only root can be another user");
             return Ok(None);
         }
         let uid = UID_FIRST + std::process::id() * 4 + NEXT.fetch_add(1, Ordering::Relaxed);

@@ -27,8 +27,8 @@ fn a_daemon_killed_under_a_streaming_session_loses_and_doubles_nothing() -> Resu
     for kill in 0..KILLS {
         let old = world.kill_daemon()?;
         world.daemon_other_than(Some(old))?;
-        if kill % 4 == 3 {
-            // One that dies before it has served anybody is started again later and later: let one live.
+        if kill % 4 > 0 {
+            // One that dies before it has served anybody is started again later and later: let most of them live.
             eventually("it is recorded again", || Ok((world.listed(&session)?["connected"] == true).then_some(())))?;
         }
         // Killed at other moments each time: right after the lock, while it registers, while it streams.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use anyhow::{Result, ensure};
 use torture::ordeal::sockrm::Object;
 
-use crate::world::{World, eventually, gone};
+use crate::world::{World, eventually, gone, skipped};
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65534;
@@ -142,7 +142,7 @@ fn a_directory_of_another_user_or_behind_a_link_is_refused_by_name() -> Result<(
         std::fs::remove_file(&path)?;
         std::fs::rename(&elsewhere, &path)?;
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can give a directory away");
+            skipped("only root can give a directory away");
             continue;
         }
         std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY))?;

@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::world::{World, eventually};
 
+/// Bits of a mode that nobody but the owner may have.
+const OTHERS: u32 = 0o077;
+
 /// One call, as strace prints it.
 #[derive(Debug)]
 struct Call {
@@ -104,7 +107,7 @@ fn nothing_is_ever_made_for_others_and_everything_closes_on_exec() -> Result<()>
         for call in &calls {
             met.insert(call.name.as_str());
             let told = format!("umask {umask}: {}({}", call.name, call.args);
-            ensure!(mode(call).is_none_or(|mode| mode & 0o077 == 0), "{told}");
+            ensure!(mode(call).is_none_or(|mode| mode & OTHERS == 0), "{told}");
             match call.name.as_str() {
                 // A socket has its mode before it has its name.
                 "fchmod" => drop(private.insert((call.pid, descriptor(call).to_owned()))),
@@ -155,8 +158,8 @@ fn no_path_is_ever_built_from_what_a_user_calls_a_session() -> Result<()> {
     let calls = "open,openat,stat,newfstatat,statx,lstat,access,mkdir,rename,unlink,connect,readlink";
     for name in hostile {
         // All verbs in one trace: tracing is what costs time here.
-        let script: String =
-            verbs.iter().map(|verb| format!("\"$1\" {} \"$2\"; echo $? >> status; ", verb.join(" "))).collect();
+        let lines = verbs.iter().map(|verb| format!("\"$1\" {} \"$2\"; echo $? >> status; ", verb.join(" ")));
+        let script = lines.collect::<Vec<_>>().concat();
         let (calls, _) = traced(&world, calls, &script, &[name])?;
         let statuses = std::fs::read_to_string(world.outside().join("status"))?;
         std::fs::remove_file(world.outside().join("status"))?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use torture::ordeal::kill::Who;
-use torture::ordeal::{Every, Run, adopt, kill, log, sockrm};
+use torture::ordeal::{Every, Run, adopt, kill, log, sockrm, stop};
 
 const SHORT: Every = Every { from_ms: 1, to_ms: 25 };
 
@@ -45,6 +45,18 @@ fn whatever_lies_at_the_sockets_path_is_respected_and_the_daemon_bound_again() -
 #[test]
 fn a_wiped_log_is_written_again_from_what_the_keeper_has() -> Result<()> {
     log::wipe(&Run::small(3)).map(drop)
+}
+
+/// F25: cut or deleted under the daemon that writes it.
+#[test]
+fn a_log_that_is_cut_or_deleted_under_the_daemon_is_completed_again() -> Result<()> {
+    log::yank(&Run::small(4)).map(drop)
+}
+
+/// F13, in small pieces.
+#[test]
+fn a_daemon_that_stutters_is_not_replaced_and_has_everything() -> Result<()> {
+    stop::stutter(&Run::small(25)).map(drop)
 }
 
 /// F5.

@@ -18,6 +18,12 @@ struct Cli {
     /// Where chance begins; another one each time unless given
     #[arg(long, global = true)]
     seed: Option<u64>,
+    /// The program to torture: one that was built with the hooks; this very one if nothing is said
+    #[arg(long, global = true)]
+    program: Option<PathBuf>,
+    /// Leave the private home where it is, to be looked at
+    #[arg(long, global = true)]
+    keep: bool,
 }
 
 #[derive(Subcommand)]
@@ -51,6 +57,9 @@ enum Command {
         /// Seconds
         #[arg(long, default_value_t = 10)]
         sec: u32,
+        /// So many stops of up to 50 ms instead of a long one
+        #[arg(long)]
+        times: Option<u32>,
         /// Bytes printed meanwhile
         #[arg(long, default_value_t = 64 << 20)]
         out: u64,
@@ -100,14 +109,18 @@ fn main() -> Result<std::process::ExitCode> {
     if std::env::current_exe()?.file_name().is_some_and(|name| name == PROGRAM_NAME) {
         return Ok(shellkeep::cmd::main());
     }
-    let Cli { command, seed } = Cli::parse();
+    let Cli { command, seed, program, keep } = Cli::parse();
     if let Command::Sim { seeds, bug, trace } = command {
         return simulate(seed, seeds, &bug, trace);
     }
     let home = tempfile::Builder::new().prefix("torture-").tempdir()?;
-    let program = Some(under_its_name(home.path())?);
+    let program = match program {
+        Some(program) => program,
+        None => std::env::current_exe()?,
+    };
+    let program = Some(under_its_name(&program, home.path())?);
     let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let run = |n| Run { program: program.clone(), seed, n };
+    let run = |n| Run { program: program.clone(), seed, n, keep };
     println!("seed {seed}");
     let result = match command {
         Command::Sim { .. } => return Ok(std::process::ExitCode::FAILURE), // done above
@@ -120,7 +133,8 @@ fn main() -> Result<std::process::ExitCode> {
             };
             kill::kill(&run(n), who, every)
         }
-        Command::Stop { sec, out } => stop::stop(&run(sec), out),
+        Command::Stop { times: Some(times), .. } => stop::stutter(&run(times)),
+        Command::Stop { sec, out, .. } => stop::stop(&run(sec), out),
         Command::Adopt { n } => adopt::adopt(&run(n)),
         Command::Sockrm { n } => sockrm::sockrm(&run(n)),
         Command::Wipe { n } => log::wipe(&run(n)),
@@ -143,12 +157,11 @@ fn report(result: &Result<Table>) -> std::process::ExitCode {
     }
 }
 
-/// This very program under the name of the one that is tortured.
-fn under_its_name(directory: &Path) -> Result<PathBuf> {
+/// A program under the name of the one that is tortured.
+fn under_its_name(given: &Path, directory: &Path) -> Result<PathBuf> {
     let program = directory.join(PROGRAM_NAME);
-    let this = std::env::current_exe()?;
-    if std::fs::hard_link(&this, &program).is_err() {
-        std::fs::copy(&this, &program).context("copy this program")?; // another file system
+    if std::fs::hard_link(given, &program).is_err() {
+        std::fs::copy(given, &program).context("copy this program")?; // another file system
     }
     Ok(program)
 }

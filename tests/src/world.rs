@@ -65,6 +65,11 @@ impl World {
         Ok(Self { home, path, program: program_beside_tests()? })
     }
 
+    /// Whether the files stay when the world goes, to be looked at.
+    pub fn keep_files(&mut self, keep: bool) {
+        self.home.disable_cleanup(keep);
+    }
+
     /// The program under test.
     pub fn program(&self) -> &Path {
         &self.program

@@ -3,18 +3,15 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use shellkeep_transport::socket::BoundSocket;
 use shellkeep_transport::{
     CancellationToken, ConnectOptions, Context, Handler, Protocol, RpcClient, RpcServer, ServerOptions, connect_unix,
 };
 
+use super::callers::{self, Caller};
 use super::echo::ANSWER_BYTES;
 use super::{Load, Run};
-use crate::stats::nanos;
 
 /// The conversation: bytes there, the first of them back.
 struct Echo;
@@ -33,6 +30,17 @@ impl Protocol for Echo {
     const VERSIONS: RangeInclusive<u16> = 1..=1;
 }
 
+/// What is measured is the default. A switch of this bench that changes an option of the client changes it here, and
+/// is a contestant of its own beside this one.
+fn client_options() -> ConnectOptions {
+    ConnectOptions::default()
+}
+
+/// The same for the server.
+fn server_options() -> ServerOptions {
+    ServerOptions::default()
+}
+
 struct Answering;
 
 impl Handler<Echo> for Answering {
@@ -48,55 +56,33 @@ impl Handler<Echo> for Answering {
     fn on_disconnect(&self, _: &Context<Echo>, (): ()) {}
 }
 
-/// Answers until the process is ended.
-pub(super) async fn serve(socket: BoundSocket) -> anyhow::Result<()> {
-    RpcServer::serve([socket], Answering, ServerOptions::default(), CancellationToken::new()).await?;
+/// Answers until the process is ended. `ready` is called once clients can connect.
+pub(super) async fn serve(socket: &Path, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let socket = shellkeep_transport::socket::bind(socket)?;
+    ready();
+    RpcServer::serve([socket], Answering, server_options(), CancellationToken::new()).await?;
     Ok(())
 }
 
+/// A client and what it sends.
+#[derive(Clone)]
+struct Asking {
+    client: RpcClient<Echo>,
+    request: Arc<Message>,
+}
+
+impl Caller for Asking {
+    async fn call(&mut self) -> anyhow::Result<()> {
+        self.client.start_call(&self.request).await?;
+        Ok(())
+    }
+}
+
 /// Puts the load on the server.
-pub(super) fn drive(socket: &Path, load: Load, calls: u64, spin: bool) -> anyhow::Result<Run> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client = connect_unix::<Echo>(socket, ConnectOptions { spin, ..ConnectOptions::default() }).await?;
-        let request = Arc::new(Message { payload: vec![0x5a; load.payload_bytes] });
-        let run = match load.in_flight {
-            1 => one_by_one(&client, &request, calls).await?,
-            _ => side_by_side(&client, &request, load, calls).await?,
-        };
-        client.close().await;
-        Ok(run)
-    })
-}
-
-async fn one_by_one(client: &RpcClient<Echo>, request: &Message, calls: u64) -> anyhow::Result<Run> {
-    let mut run = Run::default();
-    let started = Instant::now();
-    for _ in 0..calls {
-        let asked = Instant::now();
-        client.start_call(request).await?;
-        run.latencies_ns.push(nanos(asked.elapsed()));
-    }
-    run.elapsed = started.elapsed();
+pub(super) async fn drive(socket: &Path, load: Load, calls: u64, spin: bool) -> anyhow::Result<Run> {
+    let client = connect_unix::<Echo>(socket, ConnectOptions { spin, ..client_options() }).await?;
+    let request = Arc::new(Message { payload: vec![0x5a; load.payload_bytes] });
+    let run = callers::drive(Asking { client: client.clone(), request }, load, calls).await?;
+    client.close().await;
     Ok(run)
-}
-
-async fn side_by_side(client: &RpcClient<Echo>, request: &Arc<Message>, load: Load, calls: u64) -> anyhow::Result<Run> {
-    let started = Instant::now();
-    let callers: Vec<_> = (0..load.in_flight)
-        .map(|_| {
-            let (client, request) = (client.clone(), Arc::clone(request));
-            let calls = calls / load.in_flight as u64;
-            tokio::spawn(async move {
-                for _ in 0..calls {
-                    client.start_call(&request).await?;
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.context("a caller panicked")??;
-    }
-    Ok(Run { elapsed: started.elapsed(), latencies_ns: Vec::new() })
 }

@@ -11,8 +11,10 @@ use super::echo::{ANSWER_BYTES, Echo, READ_BYTES, requests};
 use super::{Discipline, Load, Run};
 use crate::stats::nanos;
 
-/// Answers one client after the other until the process is ended.
-pub(super) fn serve(listener: &UnixListener) -> anyhow::Result<()> {
+/// Answers one client after the other until the process is ended. `ready` is called once clients can connect.
+pub(super) fn serve(socket: &Path, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    ready();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let (mut stream, _) = listener.accept()?;

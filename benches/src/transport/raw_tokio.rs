@@ -11,8 +11,10 @@ use super::echo::{ANSWER_BYTES, Echo, READ_BYTES, requests};
 use super::{Discipline, Load, Run};
 use crate::stats::nanos;
 
-/// Answers one client after the other until the process is ended.
-pub(super) async fn serve(listener: UnixListener) -> anyhow::Result<()> {
+/// Answers one client after the other until the process is ended. `ready` is called once clients can connect.
+pub(super) async fn serve(socket: &Path, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    ready();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let (mut stream, _) = listener.accept().await?;
@@ -32,15 +34,12 @@ pub(super) async fn serve(listener: UnixListener) -> anyhow::Result<()> {
 }
 
 /// Puts the load on the server.
-pub(super) fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut stream = UnixStream::connect(socket).await?;
-        match load.discipline {
-            Discipline::Batch => batches(&mut stream, load, calls).await,
-            Discipline::Window => window(&mut stream, load, calls).await,
-        }
-    })
+pub(super) async fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
+    let mut stream = UnixStream::connect(socket).await?;
+    match load.discipline {
+        Discipline::Batch => batches(&mut stream, load, calls).await,
+        Discipline::Window => window(&mut stream, load, calls).await,
+    }
 }
 
 async fn batches(stream: &mut UnixStream, load: Load, calls: u64) -> anyhow::Result<Run> {

@@ -1,20 +1,16 @@
 //! The server's process: started for one contestant, kept on its core, asked for its CPU time, gone with its starter.
 
-use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use shellkeep_transport::socket;
-use tempfile::TempDir;
 
-use super::{Contestant, ours, raw, raw_tokio};
+use super::{Contestant, on_this_thread, ours, peer_tarpc, peer_tonic, peer_ttrpc, raw, raw_tokio};
 use crate::machine;
+use crate::scratch::Scratch;
 
 /// What the child says once clients can connect.
 const READY: &str = "ready";
@@ -27,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     socket: PathBuf,
     #[arg(long)]
-    core: usize,
+    core: Option<usize>,
 }
 
 /// A server in a process of its own. Ended on drop; it also ends by itself when this process is gone.
@@ -39,20 +35,20 @@ pub(super) struct Server {
     stdout: BufReader<ChildStdout>,
     socket: PathBuf,
     /// Holds the socket; removed with this.
-    _directory: TempDir,
+    _directory: Scratch,
 }
 
 impl Server {
     /// Starts one and waits until it listens.
-    pub(super) fn start(contestant: Contestant, core: usize) -> anyhow::Result<Self> {
-        let private = Permissions::from_mode(0o700); // a socket is bound nowhere else
-        let directory = tempfile::Builder::new().prefix("shellkeep-bench-").permissions(private).tempdir()?;
+    pub(super) fn start(contestant: Contestant, core: Option<usize>) -> anyhow::Result<Self> {
+        let directory = Scratch::new()?;
         let socket = directory.path().join("sock");
         let name = contestant.to_possible_value().context("a contestant without a name")?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve-transport")
-            .args(["--contestant", name.get_name(), "--core", &core.to_string(), "--socket"])
+            .args(["--contestant", name.get_name(), "--socket"])
             .arg(&socket)
+            .args(core.map(|core| format!("--core={core}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -96,28 +92,16 @@ impl Drop for Server {
 
 /// The child's whole life.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    machine::pin(args.core)?;
+    args.core.map_or(Ok(()), machine::pin)?;
+    let socket = &args.socket;
     match args.contestant {
-        Contestant::RawBlocking => {
-            let listener = UnixListener::bind(&args.socket)?;
-            obey();
-            raw::serve(&listener)
-        }
-        Contestant::RawTokio => current_thread(async {
-            let listener = tokio::net::UnixListener::bind(&args.socket)?;
-            obey();
-            raw_tokio::serve(listener).await
-        }),
-        Contestant::Ours => current_thread(async {
-            let bound = socket::bind(&args.socket)?;
-            obey();
-            ours::serve(bound).await
-        }),
+        Contestant::RawBlocking => raw::serve(socket, obey),
+        Contestant::RawTokio => on_this_thread(raw_tokio::serve(socket, obey)),
+        Contestant::Ours => on_this_thread(ours::serve(socket, obey)),
+        Contestant::Tarpc => on_this_thread(peer_tarpc::serve(socket, obey)),
+        Contestant::Tonic => on_this_thread(peer_tonic::serve(socket, obey)),
+        Contestant::Ttrpc => on_this_thread(peer_ttrpc::serve(socket, obey)),
     }
-}
-
-fn current_thread(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve)
 }
 
 /// Says that clients may come; then answers each line on stdin with the CPU time, and ends the process with stdin.

@@ -36,6 +36,8 @@ pub struct KeeperSettings {
     pub spool_bytes_max: Size,
     /// `gap` or `block`.
     pub when_full: WhenFull,
+    /// Whether shells are made to mark their commands.
+    pub marks: bool,
 }
 
 /// What happens to output when the spool is full and no daemon takes it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Info};
 use shellkeep_protocol::ids::SessionId;
 
-use shellkeep_transport::socket::own_uid;
+use shellkeep_transport::socket::{own_uid, remove_dead};
 
 use crate::link::{self, LinkError, Receiver, Sender};
 use crate::names::SessionRef;
@@ -91,15 +91,24 @@ pub fn of(places: &Places, session: SessionId) -> Option<Info> {
     places.keeper_directories().iter().find_map(|directory| info(&directory.join(&name)).ok())
 }
 
-/// Tells every keeper that a daemon has come up, so that none waits for its next try.
+/// Tells every keeper that a daemon has come up, so that none waits for its next try. What killed keepers and daemons
+/// have left behind in their sockets' directories goes.
 pub fn poke(places: &Places) {
+    let entries = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten();
     for directory in places.keeper_directories() {
-        let Ok(entries) = std::fs::read_dir(directory) else { continue };
-        for socket in entries.flatten().map(|entry| entry.path()).filter(|path| session_of(path).is_some()) {
-            let poked = dial(&socket).and_then(|(sender, _)| sender.to_keeper(&FromTerminal::Poke, &[]));
-            if let Err(error) = poked {
+        for socket in entries(&directory).map(|entry| entry.path()) {
+            let is_attach_socket = session_of(&socket).is_some();
+            let poked = is_attach_socket
+                .then(|| dial(&socket).and_then(|(sender, _)| sender.to_keeper(&FromTerminal::Poke, &[])));
+            if let Some(Err(error)) = &poked {
                 tracing::debug!(socket = %socket.display(), %error, "a keeper could not be poked");
             }
+            if !matches!(poked, Some(Ok(()))) {
+                remove_dead(&socket);
+            }
+        }
+        for entry in directory.parent().into_iter().flat_map(entries) {
+            remove_dead(&entry.path());
         }
     }
 }

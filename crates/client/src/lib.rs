@@ -13,5 +13,6 @@ pub mod link;
 pub mod names;
 pub mod places;
 pub mod report;
+pub mod shell_integration;
 pub mod systemd;
 pub mod terminal;

@@ -195,6 +195,11 @@ impl Places {
         self.state.join("stopped.reserve")
     }
 
+    /// What shells read at their start so that they mark their commands.
+    pub fn shell_scripts(&self) -> PathBuf {
+        self.state.join("shell")
+    }
+
     /// The program's own messages.
     pub fn diagnostics(&self) -> PathBuf {
         self.state.join("diagnostics")

@@ -29,6 +29,13 @@ pub struct Retention {
     pub age_max: Duration,
 }
 
+impl Retention {
+    /// Bytes of disk that one session may have when it is alone.
+    pub(crate) fn of_one_session(&self) -> u64 {
+        self.session_bytes_max.min(self.total_bytes_max)
+    }
+}
+
 /// Everything a daemon is told.
 #[derive(Debug, Clone)]
 pub struct Config {

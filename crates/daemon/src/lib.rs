@@ -71,7 +71,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let system = |action| move |source| RunError::System { action, source };
     let watchers = Watchers::default();
-    let logs = Logs::real(config.places.logs.clone(), config.retention.session_bytes_max);
+    let logs = Logs::real(config.places.logs.clone(), config.retention.of_one_session());
     let (store, store_thread) =
         Store::start(logs.clone(), watchers.clone()).map_err(system("start the store's threads"))?;
     let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;

@@ -218,6 +218,13 @@ impl PlainCursor {
             self.searches = 0;
             return Ok(Step::End(self.at..len));
         };
+        // Its writer may have finished this entry between the look at it and the look behind it. Entries are written in
+        // order: now that a later one has been seen, this one is whole, or will never be.
+        self.forget();
+        if let Some(step) = self.entry()? {
+            self.map = None;
+            return Ok(step);
+        }
         let damage = self.at..at;
         self.at = at;
         self.expected = Some(position);

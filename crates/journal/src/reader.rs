@@ -416,13 +416,10 @@ impl Reader {
         let current = self.current.take()?;
         let next = self.first_above(current.ordinal);
         let taken_over = self.owner().is_some_and(|owner| owner > current.ordinal);
-        let damaged = current.damage.or(tail.filter(|_| !taken_over));
-        let place = damaged.map(|bytes| Place { segment: current.ordinal, bytes });
         if taken_over {
-            let after = self.owner().and_then(|owner| self.known.get(&owner)).map(|known| known.first);
-            let damage = |(place, after)| Found::Damage(Damage { place: Some(place), lost: None, after });
-            return place.zip(after).map(damage);
+            return None; // what is damaged here is void: a later segment has all of it
         }
+        let place = current.damage.or(tail).map(|bytes| Place { segment: current.ordinal, bytes });
         let after = next?;
         let lost = if self.skip_output > 0 { None } else { SeqRange::between(self.next, after.next_seq) };
         self.next = after.next_seq;

@@ -12,7 +12,7 @@ pub const ATTRS_BYTES_MAX: usize = 64 << 10;
 const FORMAT_VERSION: u16 = 1;
 
 /// Bytes of a header before its attrs.
-const HEADER_FIXED_BYTES: usize = 104;
+pub(crate) const HEADER_FIXED_BYTES: usize = 104;
 
 /// Largest header.
 pub(crate) const HEADER_BYTES_MAX: usize = HEADER_FIXED_BYTES + ATTRS_BYTES_MAX + 4;

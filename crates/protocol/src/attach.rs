@@ -139,6 +139,8 @@ pub struct Launch {
     pub args: Vec<ByteBuf>,
     /// Whether typed bytes are recorded.
     pub record_input: bool,
+    /// Whether the command, if it is a shell that can, is made to mark its commands.
+    pub marks: bool,
     /// What happens when the spool is full and no daemon takes records.
     pub when_full: WhenFull,
     /// Most bytes of the spool on disk.

@@ -118,3 +118,7 @@ random_id! {
     /// Identity of one log. A wiped or replaced log has another one, so what was said about the old one ends with it.
     StoreId
 }
+random_id! {
+    /// What the shell's marks carry, so that printed text cannot forge one. One per session.
+    MarksNonce
+}

@@ -202,6 +202,8 @@ pub enum Item {
         from: Seq,
         /// Last.
         to: Seq,
+        /// Bytes of output from the session's start to behind the last.
+        output_offset_after: u64,
     },
     /// The command ended.
     Exit {

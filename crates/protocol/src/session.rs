@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use shellkeep_journal::Position;
 use shellkeep_journal::{Chain, Seq};
 
-use crate::ids::{SessionId, StoreId, WriterId};
+use crate::ids::{MarksNonce, SessionId, StoreId, WriterId};
 
 /// Version of the session conversation that this build speaks, and the oldest that it still understands.
 pub const SESSION_VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
@@ -85,6 +85,8 @@ pub struct Attrs {
     pub attached: u32,
     /// Version of the keeper's program.
     pub keeper_version: String,
+    /// What the marks of its shell carry, if it was made to print any.
+    pub marks: Option<MarksNonce>,
 }
 
 /// What a spool says of itself in its journal's attrs, so that the daemon can adopt it.

@@ -8,8 +8,10 @@ mod address;
 mod bind;
 mod connect;
 mod credentials;
+mod dead;
 
 pub(crate) use address::directory_of;
 pub use bind::{BindError, BoundSocket, ForeignKind, SocketFile, bind, create_private_dir};
 pub use connect::{ConnectError, connect};
 pub use credentials::{PeerCredentials, own_uid, peer_credentials};
+pub use dead::{DEAD_FOR_MIN, remove_dead};

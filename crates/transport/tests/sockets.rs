@@ -9,7 +9,8 @@ use std::path::Path;
 
 use common::*;
 use shellkeep_transport::socket::{
-    BindError, BoundSocket, ConnectError, ForeignKind, bind, connect, create_private_dir, own_uid, peer_credentials,
+    BindError, BoundSocket, ConnectError, DEAD_FOR_MIN, ForeignKind, bind, connect, create_private_dir, own_uid,
+    peer_credentials, remove_dead,
 };
 use shellkeep_transport::{ConnectOptions, RpcClient, ServerOptions};
 
@@ -235,4 +236,31 @@ fn of_many_that_bind_at_once_one_is_found_at_the_path() {
         drop(bound);
         assert!(names(&home.run()).is_empty(), "{:?}", names(&home.run()));
     }
+}
+
+/// Somebody is killed while binding, or for good: what is left goes, and nothing else.
+#[test]
+fn only_dead_sockets_of_ours_that_are_old_are_removed() {
+    let age = |path: &Path| {
+        let then = std::time::SystemTime::now() - DEAD_FOR_MIN - std::time::Duration::from_secs(1);
+        let since = then.duration_since(std::time::UNIX_EPOCH).unwrap();
+        let time = rustix::fs::Timespec { tv_sec: since.as_secs().cast_signed(), tv_nsec: 0 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    let home = Home::new();
+    let path = |name: &str| home.run().join(name);
+    let _live = UnixListener::bind(path("live")).unwrap();
+    drop(UnixListener::bind(path("young")).unwrap());
+    drop(UnixListener::bind(path(".dead.sock.77-0")).unwrap());
+    std::fs::write(path("file"), "mine").unwrap();
+    symlink(path(".dead.sock.77-0"), path("link")).unwrap();
+    for name in ["live", ".dead.sock.77-0", "file", "link"] {
+        age(&path(name));
+    }
+    let mut left = names(&home.run());
+    left.retain(|name| !remove_dead(&path(name)));
+    left.sort();
+    assert_eq!(left, ["file", "link", "live", "young"]);
+    assert!(!path(".dead.sock.77-0").exists());
 }

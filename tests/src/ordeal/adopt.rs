@@ -1,5 +1,6 @@
 //! Spools without keepers, one of them damaged, and several daemons that find them at once.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +12,10 @@ use crate::world::{World, eventually, gone, signal};
 
 /// Daemons started at once.
 const DAEMONS: usize = 3;
+
+/// Spools that are damaged, and what their segment holds then: nothing that says whose it is.
+const BAD: usize = 2;
+const DAMAGE: [u8; 4096] = [0xa5; 4096];
 
 /// Most lines that one of the sessions prints.
 const LINES_MAX: u32 = 20_000;
@@ -29,13 +34,17 @@ pub fn adopt(run: &Run) -> Result<Table> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let (bad, _) = left.pop().context("at least one spool")?;
+    ensure!(left.len() > BAD, "there must be more spools than the {BAD} that are damaged");
+    // The oldest and the newest, so that one of them is met before others in whatever order a directory is read.
+    let bad = [left.remove(0).0, left.remove(left.len() - 1).0];
     let spools = world.home().join("state/spool");
-    let first = spools.join(&bad).join("00000001.seg");
-    let segment =
-        std::fs::read_dir(spools.join(&bad))?.flatten().map(|entry| entry.path()).find(|path| !path.ends_with("lock"));
-    let segment = segment.with_context(|| format!("{} has no segment", first.display()))?;
-    std::fs::write(&segment, vec![0xa5; 4096])?;
+    let mut damaged = Vec::new();
+    for session in &bad {
+        let mut files = std::fs::read_dir(spools.join(session))?.flatten().map(|entry| entry.path());
+        let segment = files.find(|path| !path.ends_with("lock")).context("a spool has a segment")?;
+        std::fs::write(&segment, DAMAGE)?;
+        damaged.push(segment);
+    }
     let mut daemons = Vec::new();
     for _ in 0..DAEMONS {
         daemons.push(world.command(["daemon", "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
@@ -50,14 +59,16 @@ pub fn adopt(run: &Run) -> Result<Table> {
         same("an adopted record", expected, &world.output(session)?).with_context(|| session.clone())?;
         ensure!(world.listed(session)?["state"] == "lost");
     }
-    eventually("only the bad spool is left", || {
-        let names: Vec<_> = std::fs::read_dir(&spools)?.flatten().map(|entry| entry.file_name()).collect();
-        Ok((names == [bad.as_str()]).then_some(()))
+    eventually("only the bad spools are left", || {
+        let names = std::fs::read_dir(&spools)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok((names.collect::<BTreeSet<_>>() == bad.iter().cloned().collect()).then_some(()))
     })?;
-    ensure!(std::fs::read(&segment)? == [0xa5; 4096], "the bad spool was changed");
+    for segment in damaged {
+        ensure!(std::fs::read(&segment)? == DAMAGE, "a bad spool was changed");
+    }
     let mut table = Table::default();
     table.add("spools adopted", format_args!("{}, each once and whole, by one of {DAEMONS} daemons", left.len()));
-    table.add("bad spools", "1, left as it was");
+    table.add("bad spools", format_args!("{BAD}, left as they were"));
     Ok(table)
 }
 

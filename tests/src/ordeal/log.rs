@@ -3,22 +3,28 @@
 //! What the keeper still has is sent again; what is gone is named by the log. Silence is the violation.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
 use super::chatter::Chatter;
 use super::{Every, Run, Table};
 use crate::record::{Beside, beside};
-use crate::world::World;
+use crate::world::{World, eventually};
 
 /// How long the session prints between two blows.
 const BETWEEN: Every = Every { from_ms: 20, to_ms: 250 };
+
+/// Lines printed before the first blow: some segments of a log and of a spool, so that there is something that the
+/// keeper has given away, and that only the log has.
+const FLOOD_LINES: u32 = 1_300_000;
 
 /// A session that prints while its log suffers.
 struct Victim {
     world: World,
     chatter: Chatter,
+    /// What was printed before the chatter.
+    flood: PathBuf,
     session: String,
 }
 
@@ -26,12 +32,20 @@ impl Victim {
     fn new(run: &Run) -> Result<Self> {
         let world = run.world()?;
         let chatter = Chatter::new(&world, "chatter")?;
-        let session = chatter.start(&world)?;
-        world.listed(&session)?;
-        Ok(Self { world, chatter, session })
+        let flood = world.outside().join("flood");
+        let talk = chatter.command(&world)?.join(" ");
+        let script = format!("stty -opost; seq {FLOOD_LINES} | tee {}; exec {talk}", flood.display());
+        let session = world.session(&script)?;
+        let spool = world.home().join("state/spool").join(&session);
+        eventually("the keeper has given the flood away", || {
+            let is_over = world.listed(&session)?["output_bytes"].as_u64() > Some(u64::from(FLOOD_LINES) * 7);
+            let segments = std::fs::read_dir(&spool)?.count() - 1; // beside the lock
+            Ok((is_over && segments == 1).then_some(()))
+        })?;
+        Ok(Self { world, chatter, flood, session })
     }
 
-    fn logs(&self) -> std::path::PathBuf {
+    fn logs(&self) -> PathBuf {
         self.world.home().join("state/log")
     }
 
@@ -48,7 +62,11 @@ impl Victim {
         self.chatter.stop()?;
         let row = self.world.ended(&self.session)?;
         ensure!(row["exit_code"] == 0, "the session did not end well: {row}");
-        let printed = self.chatter.printed()?;
+        eventually("the keeper has gone", || {
+            Ok(shellkeep::keepers::all(&self.world.places()).is_empty().then_some(()))
+        })?;
+        let _adopted = self.world.output(&self.session)?; // what the keeper could not hand over in time
+        let printed = [std::fs::read(&self.flood)?, self.chatter.printed()?].concat();
         let Beside { kept_bytes, lost_bytes, holes } = beside(&self.logs().join(&self.session), &printed)?;
         let verified = self.world.run(&["verify", &self.session])?.status;
         ensure!(verified.success() == (holes == 0), "{holes} holes, and verify says {verified}");

@@ -29,12 +29,14 @@ pub struct Run {
     pub seed: u64,
     /// Rounds, as the run understands them.
     pub n: u32,
+    /// Leave the home where it is, to be looked at afterwards.
+    pub keep: bool,
 }
 
 impl Run {
     /// A small one, for the suite.
     pub fn small(n: u32) -> Self {
-        Self { program: None, seed: u64::from(n), n }
+        Self { program: None, seed: u64::from(n), n, keep: false }
     }
 
     /// A home of its own.
@@ -42,7 +44,9 @@ impl Run {
     /// # Errors
     /// If it cannot be made.
     pub fn world(&self) -> Result<World> {
-        self.program.as_ref().map_or_else(World::new, |program| World::of(program))
+        let mut world = self.program.as_ref().map_or_else(World::new, |program| World::of(program))?;
+        world.keep_files(self.keep);
+        Ok(world)
     }
 
     /// Its chance.
@@ -109,6 +113,6 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(what, value)| writeln!(f, "{what:<28}{value}"))
+        self.0.iter().try_for_each(|(what, value)| writeln!(f, "{what:<30}{value}"))
     }
 }

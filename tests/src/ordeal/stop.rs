@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use super::{Run, Table};
-use crate::record::same;
+use super::chatter::Chatter;
+use super::{Every, Run, Table};
+use crate::record::{grants, same};
 use crate::screen::Screen;
 use crate::world::{World, eventually, signal};
 
@@ -20,6 +21,10 @@ const KEEPER_KIB_MAX: u64 = 16 << 10;
 
 /// How soon everything must be recorded once the daemon goes on.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Short stops, and what lies between them.
+const STOPPED: Every = Every { from_ms: 0, to_ms: 50 };
+const GOING: Every = Every { from_ms: 0, to_ms: 20 };
 
 /// Pause between two keys.
 const KEY_EVERY: Duration = Duration::from_millis(10);
@@ -76,6 +81,39 @@ pub fn stop(run: &Run, bytes: u64) -> Result<Table> {
     ensure!(p99(&echoes) <= p99(&floor) + ECHO_P99_MAX, "keys echoed too late:\n{table}");
     ensure!(kib <= KEEPER_KIB_MAX, "a keeper grew:\n{table}");
     ensure!(caught_up <= CAUGHT_UP_WITHIN, "caught up too late:\n{table}");
+    Ok(table)
+}
+
+/// F13 in small pieces: `run.n` stops of the daemon, each too short to be noticed or just long enough.
+///
+/// # Errors
+/// The first violation.
+pub fn stutter(run: &Run) -> Result<Table> {
+    let world = run.world()?;
+    let chatter = Chatter::new(&world, "chatter")?;
+    let session = chatter.start(&world)?;
+    world.listed(&session)?;
+    let daemon = world.daemon_other_than(None)?;
+    let (mut rng, bar) = (run.rng(), run.progress("stops"));
+    for _ in 0..run.n {
+        signal(daemon, Signal::STOP)?;
+        STOPPED.wait(&mut rng);
+        signal(daemon, Signal::CONT)?;
+        GOING.wait(&mut rng);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    ensure!(world.daemon_pid() == Some(daemon), "the stopped daemon was replaced");
+    chatter.stop()?;
+    let row = world.ended(&session)?;
+    ensure!(row["exit_code"] == 0 && row["gaps"] == 0, "the session did not end well: {row}");
+    let printed = chatter.printed()?;
+    same("what was printed is not what was recorded", &printed, &world.output(&session)?)?;
+    world.ok(&["verify", &session])?;
+    let mut table = Table::default();
+    table.add("daemon stopped", format_args!("{} times", run.n));
+    table.add("printed and recorded", format_args!("{} bytes, equal", printed.len()));
+    table.add("the session registered", format_args!("{} times", grants(&world.places().logs().join(&session))?));
     Ok(table)
 }
 

@@ -289,7 +289,10 @@ impl World {
         if !std::mem::take(&mut self.daemon_up) {
             return;
         }
-        self.tally.suspect_deaths += u64::from(self.sessions.values().any(|session| session.core().is_suspect()));
+        if self.sessions.values().any(|session| session.core().is_suspect()) {
+            self.tally.suspect_deaths += 1;
+            self.disk.borrow_mut().full = false; // somebody makes room, and the next daemon can go on
+        }
         self.note(|| "daemon dies".into());
         self.tally.daemon_deaths += 1;
         self.sessions.clear();

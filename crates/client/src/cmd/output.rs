@@ -140,6 +140,7 @@ impl Printer {
         self.reached += match &item {
             Item::Output { bytes, .. } => bytes.len() as u64,
             Item::Gap { output_bytes, .. } => *output_bytes,
+            Item::Pruned { output_offset_after, .. } => output_offset_after.saturating_sub(self.reached),
             _ => 0,
         };
         match item {
@@ -182,7 +183,7 @@ pub(super) fn describe(item: &Item) -> String {
         }
         Item::Damage { from, to, what } if from > to => format!("damage: {what}"),
         Item::Damage { from, to, what } => format!("damage: records {from} to {to} cannot be read: {what}"),
-        Item::Pruned { from, to } => format!("records {from} to {to} were removed by the limits on age and size"),
+        Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
         Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
         Item::Output { .. } | Item::Exit { .. } => String::new(),

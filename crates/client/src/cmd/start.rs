@@ -147,6 +147,7 @@ fn launch(args: &Start, program: &Program, has_tty: bool, settings: Option<&Sett
         arg0: program.arg0.clone().map(|arg0| ByteBuf::from(arg0.into_vec())),
         args: program.args.iter().map(|arg| bytes(arg)).collect(),
         record_input: args.record_input,
+        marks: settings.is_none_or(|settings| settings.keeper.marks),
         when_full: match settings.map(|settings| settings.keeper.when_full) {
             Some(config::WhenFull::Block) => WhenFull::Block,
             Some(config::WhenFull::Gap) | None => WhenFull::Gap,

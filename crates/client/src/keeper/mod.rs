@@ -19,6 +19,7 @@ use shellkeep_protocol::session::Attrs;
 use self::attach::Connection;
 use self::core::KeeperCore;
 use self::disk::Plan;
+use self::environment::Environment;
 use self::pty::{Inheritance, Pty};
 use self::recorder::Recorder;
 use self::server::{ServeError, Server};
@@ -33,6 +34,7 @@ pub mod agent;
 pub mod attach;
 pub mod core;
 pub mod disk;
+pub mod environment;
 pub mod output;
 pub mod pty;
 pub mod recorder;
@@ -153,21 +155,20 @@ impl Birth {
         }
         // Before the start too: the command may look for its own session as the first thing it does.
         let reachable = Server::bind(self.places.clone(), self.launch.session);
-        let (variables, agent_link) = self.variables();
+        let environment = Environment::of(&self.launch, &self.places);
         let core_limit = pty::forbid_core();
-        let with = Inheritance { umask: self.umask, oom_score: pty::oom_score(), core_limit, variables };
+        let with =
+            Inheritance { umask: self.umask, oom_score: pty::oom_score(), core_limit, environment: &environment };
         pty::spare_from_oom();
         let (master, child) = match pty.spawn(&self.launch, &with) {
             Ok(started) => started,
             Err(error) => {
-                if let Some(link) = &agent_link {
-                    let _gone = std::fs::remove_file(link);
-                }
+                environment.files.remove();
                 let reason = format!("{}: {}", String::from_utf8_lossy(&self.launch.program), error.source);
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }
         };
-        let identity = self.identity(tty, agent_link);
+        let identity = self.identity(tty, environment);
         let _stays = rustix::process::chdir("/");
         self.keep(identity, master, child, reachable)
     }
@@ -242,6 +243,7 @@ impl Birth {
             parent: None,
             attached: u32::from(self.sink.is_some()),
             keeper_version: env!("CARGO_PKG_VERSION").to_owned(),
+            marks: identity.marks,
         }
     }
 
@@ -263,26 +265,7 @@ impl Birth {
         Shipper::start(config).ok()
     }
 
-    /// Variables of the command, and the agent link among them.
-    fn variables(&self) -> (Vec<(&'static str, std::ffi::OsString)>, Option<PathBuf>) {
-        let mut variables = vec![("SHELLKEEP_SESSION", self.launch.session.to_string().into())];
-        if std::env::var_os("TERM").is_none_or(|term| term.is_empty()) {
-            variables.push(("TERM", "xterm-256color".into())); // what most terminals that attach later understand
-        }
-        let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|agent| !agent.is_empty());
-        let link = agent.and_then(|agent| {
-            let directory = self.places.prepare_keeper_directory().ok()?;
-            let link = directory.join(format!("{}.agent", self.launch.session));
-            agent::point(&link, std::os::unix::ffi::OsStrExt::as_bytes(agent.as_os_str()));
-            Some(link)
-        });
-        if let Some(link) = &link {
-            variables.push(("SSH_AUTH_SOCK", link.clone().into_os_string()));
-        }
-        (variables, link)
-    }
-
-    fn identity(&self, tty: u64, agent_link: Option<PathBuf>) -> Identity {
+    fn identity(&self, tty: u64, environment: Environment) -> Identity {
         let launch = &self.launch;
         let command = std::iter::once(&launch.program).chain(&launch.args);
         Identity {
@@ -292,7 +275,8 @@ impl Birth {
             directory: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
             started_at_us: spool::now_us(),
             tty,
-            agent_link,
+            marks: environment.marks,
+            files: environment.files,
         }
     }
 }
@@ -331,9 +315,7 @@ fn finish(session: &Arc<Session>, drain: &Drain) {
         session.spool.remove();
     }
     session.wait_for_witnesses(WITNESS_WAIT_MAX);
-    if let Some(link) = &session.identity.agent_link {
-        let _gone = std::fs::remove_file(link);
-    }
+    session.identity.files.remove();
 }
 
 /// A thread with the small stack that everything in the keeper gets by with.

@@ -20,6 +20,8 @@ use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Termios, Wi
 use shellkeep_protocol::attach::{Launch, Size};
 use shellkeep_protocol::session::ExitStatus;
 
+use super::environment::Environment;
+
 /// Window of a session that was started without one.
 pub const SIZE_DEFAULT: Size = Size { cols: 80, rows: 24, x_pixels: 0, y_pixels: 0 };
 
@@ -41,15 +43,15 @@ pub struct Pty {
 
 /// What the command gets that is not on its command line.
 #[derive(Debug)]
-pub struct Inheritance {
+pub struct Inheritance<'a> {
     /// The caller's umask.
     pub umask: Mode,
     /// The caller's OOM score, as the kernel writes it.
     pub oom_score: Option<String>,
     /// The caller's limit on core files.
     pub core_limit: Rlimit,
-    /// Variables set on top of the caller's.
-    pub variables: Vec<(&'static str, OsString)>,
+    /// What comes on top of the caller's environment and before its arguments.
+    pub environment: &'a Environment,
 }
 
 /// A command that could not be started.
@@ -95,15 +97,16 @@ impl Pty {
     ///
     /// # Errors
     /// [`SpawnError`] with the status that a shell would return.
-    pub fn spawn(self, launch: &Launch, with: &Inheritance) -> Result<(File, Child), SpawnError> {
+    pub fn spawn(self, launch: &Launch, with: &Inheritance<'_>) -> Result<(File, Child), SpawnError> {
         let lost = |source| SpawnError { status: STATUS_NOT_EXECUTABLE, source };
         let program = OsString::from_vec(launch.program.to_vec());
         let mut command = Command::new(&program);
+        command.args(&with.environment.arguments);
         command.args(launch.args.iter().map(|arg| OsString::from_vec(arg.to_vec())));
         if let Some(arg0) = &launch.arg0 {
             command.arg0(OsString::from_vec(arg0.to_vec()));
         }
-        for (name, value) in &with.variables {
+        for (name, value) in &with.environment.variables {
             command.env(name, value);
         }
         for use_as in [Command::stdin, Command::stdout, Command::stderr] {
@@ -126,7 +129,7 @@ impl Pty {
 
 /// Makes the child a session leader on its standard input's terminal, with the caller's umask, OOM score and core limit.
 #[allow(unsafe_code)]
-fn become_session_leader(command: &mut Command, with: &Inheritance) {
+fn become_session_leader(command: &mut Command, with: &Inheritance<'_>) {
     let umask = with.umask;
     let oom_score = with.oom_score.clone();
     let core_limit = with.core_limit;

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
-use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::ids::{MarksNonce, SessionId};
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
 
+use super::environment::Files;
 use super::output::{History, Output, Terms};
 use super::pty::{self, Child};
 use super::recorder::Recorder;
@@ -66,8 +66,10 @@ pub struct Identity {
     pub started_at_us: u64,
     /// Device number of the PTY.
     pub tty: u64,
-    /// Stable link to the agent of the terminal attached last, if the command was told of one.
-    pub agent_link: Option<PathBuf>,
+    /// What the marks of its shell carry, if it was made to print any.
+    pub marks: Option<MarksNonce>,
+    /// What goes with the session.
+    pub files: Files,
 }
 
 /// One kept session.
@@ -242,7 +244,7 @@ impl Session {
 
     /// Points the session's stable link at the agent of the terminal attached last.
     pub fn point_agent_link(&self, agent: &[u8]) {
-        let Some(link) = self.identity.agent_link.as_ref().filter(|_| !agent.is_empty()) else { return };
+        let Some(link) = self.identity.files.agent_link.as_ref().filter(|_| !agent.is_empty()) else { return };
         super::agent::point(link, agent);
     }
 

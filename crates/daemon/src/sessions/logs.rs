@@ -116,6 +116,7 @@ impl Logs {
                 return Err(WriteFailure::Storage);
             }
         };
+        self.forget_summary(id); // what is damaged may be sent again, and is no gap then
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
         }
@@ -273,8 +274,13 @@ impl Logs {
         let mut reader = self.reader(id, Start::Oldest)?;
         let mut verified = Verified { records: 0, output_bytes: 0, findings: Vec::new() };
         let first = reader.next_seq();
-        let recovery = scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error))?;
-        verified.findings.extend(recovery.findings.iter().filter_map(|finding| around_records(finding, recovery.end)));
+        let scan = || scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error));
+        let (earlier, recovery) = (scan()?, scan()?);
+        // A tail that is no record may be one that is being written: it is another one at the second look.
+        let stays =
+            |finding: &&Finding| !matches!(finding, Finding::TornTail { .. }) || earlier.findings.contains(finding);
+        let findings = recovery.findings.iter().filter(stays);
+        verified.findings.extend(findings.filter_map(|finding| around_records(finding, recovery.end)));
         while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
             if let Found::Record(record) = &found {
                 verified.records += 1;
@@ -288,7 +294,8 @@ impl Logs {
             }
         }
         if first > Seq::FIRST {
-            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev() });
+            let output_offset_after = recovery.first.output_offset;
+            verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev(), output_offset_after });
         }
         Ok(verified)
     }
@@ -351,7 +358,9 @@ pub(super) fn directory_bytes(path: &Path) -> u64 {
 /// What readers are shown of a record; `None` for what is no output and no loss.
 fn item(found: Found<'_>) -> Option<Item> {
     match found {
-        Found::Pruned { lost, .. } => Some(Item::Pruned { from: lost.from, to: lost.to }),
+        Found::Pruned { lost, after } => {
+            Some(Item::Pruned { from: lost.from, to: lost.to, output_offset_after: after.output_offset })
+        }
         Found::Damage(damage) => {
             let what = damage.place.map_or_else(
                 || "records are missing".to_owned(),

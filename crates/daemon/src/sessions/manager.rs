@@ -189,6 +189,7 @@ impl SessionManager {
         let Some(session) = self.open.get_mut(&id) else { return };
         if !result.ok {
             warn!(session = %id, "a sync failed; the log goes on in a new segment");
+            self.logs.forget_summary(id);
         }
         let told = session.sync_end(ticket, result.ok, Instant::now());
         let bytes = session.log().journal().bytes_on_disk();

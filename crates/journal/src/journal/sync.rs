@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chain::Seq;
 use crate::error::JournalError;
-use crate::segment::FileKind;
-use crate::storage::{OpenMode, Storage, StorageFile, uninterrupted};
+use crate::segment::{FileKind, HEADER_FIXED_BYTES};
+use crate::storage::{OpenMode, Storage, StorageFile, read_full_at, uninterrupted};
 
 use super::{Durability, Journal};
 
@@ -23,6 +23,8 @@ const UNSYNCED_FILES_MAX: usize = 16;
 pub(super) struct WrittenFile {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
+    /// Its first bytes, which never change: another content in the same file shows there.
+    head: Vec<u8>,
     /// A sync failed: the system may hold for written what it lost.
     distrusted: AtomicBool,
     /// We removed it ourselves: that it has no name is no surprise.
@@ -31,7 +33,9 @@ pub(super) struct WrittenFile {
 
 impl WrittenFile {
     pub(super) fn new(file: Arc<dyn StorageFile>, path: PathBuf) -> Self {
-        Self { file, path, distrusted: AtomicBool::new(false), removed: AtomicBool::new(false) }
+        // Unreadable, it is found to be changed at the first sync.
+        let head = read_head(&*file).unwrap_or_default();
+        Self { file, path, head, distrusted: AtomicBool::new(false), removed: AtomicBool::new(false) }
     }
 
     pub(super) fn for_writing(&self) -> &dyn StorageFile {
@@ -83,12 +87,20 @@ impl WrittenFile {
         if stat.len < len {
             return Err(SyncError::Cut { path: self.path.clone(), len: stat.len, written: len });
         }
-        let is_there = uninterrupted(|| self.file.is_at(&self.path)).map_err(io)?;
+        let is_same = read_head(&*self.file).map_err(io)? == self.head;
+        let is_there = is_same && uninterrupted(|| self.file.is_at(&self.path)).map_err(io)?;
         if !is_there && !self.removed.load(Ordering::Acquire) {
             return Err(SyncError::Deleted { path: self.path.clone() });
         }
         Ok(())
     }
+}
+
+fn read_head(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEADER_FIXED_BYTES];
+    let got = read_full_at(file, &mut head, 0)?;
+    head.truncate(got);
+    Ok(head)
 }
 
 /// A file whose last bytes may not be durable.

@@ -142,3 +142,33 @@ fn a_disk_that_fails_every_sync_is_not_filled_with_copies() {
     sync(&mut journal);
     assert_eq!(read_all(&disk.power_loss(7)).seqs, (1..15).collect::<Vec<_>>());
 }
+
+#[test]
+fn another_content_in_the_same_file_is_found_by_the_next_sync() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 12);
+    sync(&mut journal);
+    assert!(disk.set_content(&dir().join(&names(&disk)[0]), &vec![0; 100_000]));
+    fill(&mut journal, 14);
+    assert!(journal.sync_ticket().unwrap().sync().unwrap_err().is_gone());
+}
+
+#[test]
+fn damage_in_what_a_later_segment_has_is_none_of_the_journal() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 30);
+    let path = dir().join(&names(&disk)[0]);
+    let mut content = disk.content(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle..middle + 50].fill(0);
+    assert!(disk.set_content(&path, &content));
+    let (mut journal, recovery) = open(&disk);
+    let hole = recovery.first_hole_from(Seq::FIRST).unwrap();
+    journal.new_segment_from(hole).unwrap();
+    fill(&mut journal, 30);
+    let back = read_all(&disk);
+    assert_eq!((back.lost(), back.seqs), (vec![], (1..30).collect()));
+    assert!(back.damage.is_empty(), "{:?}", back.damage);
+}

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use shellkeep_journal::storage::{DirEntry, FaultyStorage, OpenMode, Storage, StorageFile};
-use shellkeep_journal::{Item, Journal, JournalError, Reader, Seq, Start};
+use shellkeep_journal::storage::{DirEntry, FaultyStorage, FileStat, OpenMode, Storage, StorageFile};
+use shellkeep_journal::{Item, Journal, JournalError, Options, Reader, Seq, Start};
 
-use crate::kit::{assert_is_record, create, dir, fill, sync};
+use crate::kit::{NAME, assert_is_record, create, dir, fill, identity, small, storage, sync};
 
 type Work = Box<dyn FnMut() + Send>;
 
@@ -196,4 +196,109 @@ fn what_was_taken_back_beyond_a_readers_end_is_never_given() {
     let Some(Item::Record(record)) = reader.next().unwrap() else { panic!("nothing") };
     assert_eq!((record.header.seq, record.after.chain, record.payload), (replaced.0, replaced.1, &b"instead"[..]));
     assert_eq!(reader.next().unwrap(), None);
+}
+
+/// A disk whose file seems to grow between one look at it and another, as if its writer were at work.
+#[derive(Debug)]
+struct Growing {
+    disk: FaultyStorage,
+    writer: Arc<Writer>,
+}
+
+#[derive(Debug)]
+struct GrowingFile {
+    file: Box<dyn StorageFile>,
+    writer: Arc<Writer>,
+}
+
+/// How far the writer has come, and its dice.
+#[derive(Debug)]
+struct Writer {
+    seen: AtomicU64,
+    dice: AtomicU64,
+}
+
+impl Writer {
+    /// How much of the file is there at this look: as before, or some bytes more.
+    fn look(&self) -> u64 {
+        let dice = self.dice.load(Ordering::SeqCst).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.dice.store(dice, Ordering::SeqCst);
+        let more = if dice >> 62 == 0 { (dice >> 40) % 700 } else { 0 };
+        self.seen.fetch_add(more, Ordering::SeqCst) + more
+    }
+}
+
+impl StorageFile for GrowingFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let there = usize::try_from(self.writer.look().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = buf.len().min(there);
+        self.file.read_at(&mut buf[..len], offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(buf, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn stat(&self) -> io::Result<FileStat> {
+        let stat = self.file.stat()?;
+        Ok(FileStat { len: stat.len.min(self.writer.look()), ..stat })
+    }
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
+    }
+    fn doubt(&self, doubtful: bool) -> io::Result<()> {
+        self.file.doubt(doubtful)
+    }
+}
+
+impl Storage for Growing {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn StorageFile>> {
+        Ok(Box::new(GrowingFile { file: self.disk.open(path, mode)?, writer: Arc::clone(&self.writer) }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+}
+
+#[test]
+fn a_record_that_is_being_written_is_waited_for_and_never_damage() {
+    const END: u64 = 60;
+    const HEADER_BYTES: u64 = 1024; // more than any segment's: a reader opens what has been made
+    let disk = FaultyStorage::default();
+    let one_segment = Options { segment_bytes_max: 1 << 20, ..small() };
+    let mut journal = Journal::create(storage(&disk), Path::new(""), NAME, identity(), one_segment).unwrap();
+    fill(&mut journal, END);
+    for seed in 1..2_000 {
+        let writer = Writer { seen: AtomicU64::new(HEADER_BYTES), dice: AtomicU64::new(seed) };
+        let storage = Growing { disk: disk.clone(), writer: Arc::new(writer) };
+        let mut reader = Reader::open(Arc::new(storage), &dir(), Start::Oldest).unwrap();
+        let mut looks = 0;
+        while reader.next_seq().get() < END {
+            match reader.next().unwrap() {
+                Some(Item::Record(record)) => assert_is_record(&record),
+                Some(other) => panic!("seed {seed}: {other:?}"),
+                None => looks += 1,
+            }
+            assert!(looks < 100_000, "seed {seed}: stuck before {}", reader.next_seq());
+        }
+    }
 }

@@ -205,7 +205,7 @@ pub fn create_private_dir(path: &Path) -> Result<(), BindError> {
 /// Listens at `path`, in a directory that must be ours and private (0700). A dead socket of ours is replaced.
 ///
 /// The socket is made aside and renamed into place when it listens, so that whoever finds it can connect. Killed in
-/// between, a hidden file `.NAME.PID-N` is left beside it, which nobody connects to.
+/// between, a hidden file `.NAME.PID-N` is left beside it, which nobody connects to ([`super::remove_dead`] is for those).
 ///
 /// # Errors
 /// See [`BindError`]. Whatever was at the path is still there.

@@ -1,0 +1,133 @@
+# Marks for a kept bash: where prompts and commands begin and end (OSC 133) and the directory (OSC 7).
+#
+# Read as $ENV by `bash --posix`, which reads no other start-up file; so it makes an ordinary bash of it first and reads
+# what bash would have read. Forks nothing, neither here nor later. Everything here is called __shellkeep_*.
+
+builtin set +o posix
+builtin shopt -u inherit_errexit 2>/dev/null # posix mode switches it on, leaving it does not switch it off
+builtin unset -v ENV
+if [[ -n ${SHELLKEEP_ENV+set} ]]; then
+    builtin export ENV="$SHELLKEEP_ENV"
+fi
+__shellkeep_nonce=$SHELLKEEP_MARKS
+__shellkeep_file=$SHELLKEEP_MARKS_FILE
+builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
+if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
+    HISTFILE=$HOME/.bash_history # posix mode has another one
+fi
+
+# Defined before the user's files are read: their aliases do not reach into functions that are there already.
+__shellkeep_none=
+__shellkeep_ran=0
+__shellkeep_seen=
+__shellkeep_line=
+__shellkeep_directory=
+__shellkeep_b="\\[\\e]133;B;sk=$__shellkeep_nonce\\a\\]"
+# Printed between the command line and its output. The arithmetic notes, without a fork, that a command runs.
+__shellkeep_c="\\e]133;C;sk=$__shellkeep_nonce\\a"'${__shellkeep_none:$((__shellkeep_ran=1,0)):0}'
+
+# Percent-encodes what a terminal would take for the end of the mark, or of a part of it.
+__shellkeep_encode() {
+    local LC_ALL=C text=${1//%/%25} character code
+    text=${text//;/%3B}
+    while [[ $text == *[[:cntrl:]]* ]]; do
+        character=${text#"${text%%[[:cntrl:]]*}"}
+        character=${character:0:1}
+        builtin printf -v code '%%%02X' "'$character"
+        text=${text//"$character"/$code}
+    done
+    __shellkeep_line=$text
+}
+
+# The newest entry of the history, by way of a file: capturing what a builtin prints would fork. One that was there
+# before is either the same line again or one that the user's settings keep out of the history: `same_url` then.
+__shellkeep_entry() {
+    local HISTTIMEFORMAT='' entry='' number
+    __shellkeep_line=
+    {
+        builtin history 1 >|"$__shellkeep_file" && IFS= builtin read -r -d '' entry <"$__shellkeep_file"
+    } 2>/dev/null
+    entry=${entry%$'\n'}
+    entry=${entry#"${entry%%[![:space:]]*}"}
+    number=${entry%%[!0-9]*}
+    entry=${entry#"$number"}
+    entry=${entry:2:32768}
+    if [[ -z $number ]]; then
+        builtin return
+    fi
+    __shellkeep_encode "$entry"
+    if [[ $number:$entry == "$__shellkeep_seen" ]]; then
+        __shellkeep_line=";same_url=$__shellkeep_line"
+    else
+        __shellkeep_line=";cmdline_url=$__shellkeep_line"
+    fi
+    __shellkeep_seen=$number:$entry
+}
+
+# Before the user's own prompt commands: the command has ended.
+__shellkeep_done() {
+    local __shellkeep_status=$? __shellkeep_options=$-
+    { local - && builtin set +eux; } 2>/dev/null
+    if ((__shellkeep_ran)); then
+        __shellkeep_ran=0
+        __shellkeep_entry
+        builtin printf '\e]133;D;%s;sk=%s%s\a' "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_line"
+    fi
+    # For the user's prompt commands, which may look at it; but `set -e` must not end the shell here.
+    [[ $__shellkeep_options == *e* ]] || builtin return "$__shellkeep_status"
+}
+
+# After them: the prompt begins, and says where it ends.
+__shellkeep_prompt() {
+    local __shellkeep_status=$?
+    { local - && builtin set +eux; } 2>/dev/null
+    if ((__shellkeep_ran)); then # somebody has taken the other hook away
+        (builtin exit "$__shellkeep_status") # as that one wants to see it
+        __shellkeep_done
+    fi
+    if [[ $PS1 != *"$__shellkeep_b" ]]; then
+        PS1=${PS1//"$__shellkeep_b"/}$__shellkeep_b
+    fi
+    if builtin shopt -q promptvars; then
+        [[ $PS0 == *"$__shellkeep_c"* ]] || PS0=$PS0$__shellkeep_c
+    else
+        PS0=${PS0//"$__shellkeep_c"/} # it would be printed as it stands
+    fi
+    if [[ $PWD != "$__shellkeep_directory" ]]; then
+        __shellkeep_directory=$PWD
+        __shellkeep_encode "$PWD"
+        builtin printf '\e]7;file://%s%s\a' "$HOSTNAME" "$__shellkeep_line"
+    fi
+    builtin printf '\e]133;A;sk=%s\a' "$__shellkeep_nonce"
+}
+
+# What bash would have read. Outside of any function, where `declare` means what it says.
+if builtin shopt -q login_shell; then
+    if [[ -r /etc/profile ]]; then
+        builtin source /etc/profile
+    fi
+    for __shellkeep_start in ~/.bash_profile ~/.bash_login ~/.profile; do
+        if [[ -r $__shellkeep_start ]]; then
+            builtin source "$__shellkeep_start"
+            builtin break
+        fi
+    done
+else
+    # Where it lies was decided when bash was built.
+    for __shellkeep_start in /etc/bash.bashrc /etc/bash/bashrc; do
+        if [[ -r $__shellkeep_start ]]; then
+            builtin source "$__shellkeep_start"
+            builtin break
+        fi
+    done
+    if [[ -r ~/.bashrc ]]; then
+        builtin source ~/.bashrc
+    fi
+fi
+builtin unset -v __shellkeep_start
+
+if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
+    PROMPT_COMMAND=(__shellkeep_done "${PROMPT_COMMAND[@]}" __shellkeep_prompt)
+elif ((BASH_VERSINFO[0] == 5 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
+    PROMPT_COMMAND=__shellkeep_done$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
+fi

@@ -1,0 +1,66 @@
+# Marks for a kept zsh: where prompts and commands begin and end (OSC 133) and the directory (OSC 7).
+#
+# Lies as .zshenv in the directory that ZDOTDIR names; so it gives ZDOTDIR back first, and zsh finds the user's own
+# files from there on. Forks nothing, neither here nor later. Everything here is called __shellkeep_*.
+
+if [[ -n ${SHELLKEEP_ZDOTDIR+set} ]]; then
+    builtin export ZDOTDIR=$SHELLKEEP_ZDOTDIR
+else
+    builtin unset ZDOTDIR
+fi
+__shellkeep_nonce=$SHELLKEEP_MARKS
+builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
+
+# Defined before the user's files are read: their aliases do not reach into functions that are there already.
+typeset -gi __shellkeep_ran=0
+typeset -g __shellkeep_text=
+typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce$'\a%}'
+
+# Percent-encodes what a terminal would take for the end of the mark, or of a part of it; byte by byte, so that other bytes pass unchanged.
+__shellkeep_encode() {
+    builtin emulate -L zsh -o extended_glob -o no_multibyte
+    local MATCH MBEGIN MEND
+    __shellkeep_text=${1//(#m)[[:cntrl:]%;]/%${(l:2::0:)$(([##16]#MATCH))}}
+}
+
+__shellkeep_preexec() {
+    builtin emulate -L zsh
+    __shellkeep_ran=1
+    __shellkeep_encode "${${1:-$3}[1,32768]}"
+    builtin print -rn -- $'\e]133;C;sk='$__shellkeep_nonce';cmdline_url='$__shellkeep_text$'\a'
+}
+
+# Before the user's own hooks: the command has ended.
+__shellkeep_precmd() {
+    local -i __shellkeep_status=$?
+    builtin emulate -L zsh
+    if ((__shellkeep_ran)); then
+        __shellkeep_ran=0
+        builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce$'\a'
+    fi
+    # Prompts are made by hooks that came later: ours that marks the prompt goes behind them.
+    if [[ ${precmd_functions[-1]} != __shellkeep_prompt ]]; then
+        precmd_functions=(${precmd_functions:#__shellkeep_prompt} __shellkeep_prompt)
+    fi
+}
+
+# After them: the prompt begins, and says where it ends.
+__shellkeep_prompt() {
+    local __shellkeep_percent=0
+    [[ -o prompt_percent ]] && __shellkeep_percent=1
+    builtin emulate -L zsh
+    PS1=${PS1//$__shellkeep_b/}
+    ((__shellkeep_percent)) && PS1+=$__shellkeep_b
+    __shellkeep_encode "$PWD"
+    builtin print -rn -- $'\e]7;file://'$HOST$__shellkeep_text$'\a\e]133;A;sk='$__shellkeep_nonce$'\a'
+}
+
+if [[ -o interactive ]]; then
+    typeset -ga precmd_functions preexec_functions
+    precmd_functions+=(__shellkeep_precmd __shellkeep_prompt)
+    preexec_functions+=(__shellkeep_preexec)
+fi
+
+if [[ -r ${ZDOTDIR-$HOME}/.zshenv ]]; then
+    builtin source "${ZDOTDIR-$HOME}/.zshenv"
+fi
