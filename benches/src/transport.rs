@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Time for one contestant under one load in one round, in milliseconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     cell_ms: u64,
+    /// Ours looks for answers for a moment before it sleeps (`ConnectOptions::spin`).
+    #[arg(long)]
+    spin: bool,
     /// Beside the two floors; all if not said.
     #[arg(long = "with", value_enum, value_name = "CONTESTANT")]
     others: Vec<Contestant>,
@@ -178,7 +181,7 @@ fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<
     let mut cells = Vec::new();
     for load in LOADS {
         for (&contestant, server) in contestants.iter().zip(&servers) {
-            let calls_per_round = calls_that_fill(args.cell_ms, contestant, server, load)?;
+            let calls_per_round = calls_that_fill(args, contestant, server, load)?;
             cells.push(Cell { pin, load, contestant, calls_per_round, samples: Vec::new() });
         }
     }
@@ -188,7 +191,7 @@ fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<
             for turn in 0..contestants.len() {
                 let who = (turn + round) % contestants.len(); // nobody always comes after the same one
                 let cell = &mut cells[load * contestants.len() + who];
-                let sample = sample(&mut servers[who], cell)?;
+                let sample = sample(&mut servers[who], cell, args.spin)?;
                 cell.samples.push(sample);
             }
         }
@@ -205,17 +208,17 @@ fn own_time(servers: &mut [Server]) -> anyhow::Result<Duration> {
 }
 
 /// How many calls take about so long, from a first run that warms everything up.
-fn calls_that_fill(cell_ms: u64, contestant: Contestant, server: &Server, load: Load) -> anyhow::Result<u64> {
-    let warm_up = drive(contestant, server, load, WARM_UP_CALLS)?;
-    let cell = Duration::from_millis(cell_ms).as_nanos();
+fn calls_that_fill(args: &Args, contestant: Contestant, server: &Server, load: Load) -> anyhow::Result<u64> {
+    let warm_up = drive(contestant, server, load, WARM_UP_CALLS, args.spin)?;
+    let cell = Duration::from_millis(args.cell_ms).as_nanos();
     let calls = cell * u128::from(WARM_UP_CALLS) / warm_up.elapsed.as_nanos().max(1);
     let calls = u64::try_from(calls).unwrap_or(u64::MAX).clamp(WARM_UP_CALLS, CALLS_MAX);
     Ok(calls.next_multiple_of(load.in_flight as u64))
 }
 
-fn sample(server: &mut Server, cell: &Cell) -> anyhow::Result<Sample> {
+fn sample(server: &mut Server, cell: &Cell, spin: bool) -> anyhow::Result<Sample> {
     let cpu_before = machine::cpu_time() + server.cpu_time()?;
-    let mut run = drive(cell.contestant, server, cell.load, cell.calls_per_round)?;
+    let mut run = drive(cell.contestant, server, cell.load, cell.calls_per_round, spin)?;
     let cpu = (machine::cpu_time() + server.cpu_time()?).saturating_sub(cpu_before);
     run.latencies_ns.sort_unstable();
     let per_call = |time: Duration| float(nanos(time)) / float(cell.calls_per_round);
@@ -227,12 +230,12 @@ fn sample(server: &mut Server, cell: &Cell) -> anyhow::Result<Sample> {
     })
 }
 
-fn drive(contestant: Contestant, server: &Server, load: Load, calls: u64) -> anyhow::Result<Run> {
+fn drive(contestant: Contestant, server: &Server, load: Load, calls: u64, spin: bool) -> anyhow::Result<Run> {
     let path = server.socket();
     match contestant {
         Contestant::RawBlocking => raw::drive(path, load, calls),
         Contestant::RawTokio => on_this_thread(raw_tokio::drive(path, load, calls)),
-        Contestant::Ours => on_this_thread(ours::drive(path, load, calls)),
+        Contestant::Ours => on_this_thread(ours::drive(path, load, calls, spin)),
         Contestant::Tarpc => on_this_thread(peer_tarpc::drive(path, load, calls)),
         Contestant::Tonic => on_this_thread(peer_tonic::drive(path, load, calls)),
         Contestant::Ttrpc => on_this_thread(peer_ttrpc::drive(path, load, calls)),

@@ -79,7 +79,8 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<File>) {
         let entry = entry.unwrap();
         let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
         let kind = entry.file_type().unwrap();
-        if kind.is_dir() && !name.ends_with("/target") {
+        // Fuzz targets are a workspace of their own, which the house neither builds nor ships.
+        if kind.is_dir() && !name.ends_with("/target") && !name.ends_with("/fuzz") {
             collect(&entry.path(), &name, files);
         } else if kind.is_file()
             && [".rs", ".toml", ".sh", ".bash", ".zsh", ".fish"].iter().any(|end| name.ends_with(end))

@@ -79,8 +79,8 @@ impl Caller for Asking {
 }
 
 /// Puts the load on the server.
-pub(super) async fn drive(socket: &Path, load: Load, calls: u64) -> anyhow::Result<Run> {
-    let client = connect_unix::<Echo>(socket, client_options()).await?;
+pub(super) async fn drive(socket: &Path, load: Load, calls: u64, spin: bool) -> anyhow::Result<Run> {
+    let client = connect_unix::<Echo>(socket, ConnectOptions { spin, ..client_options() }).await?;
     let request = Arc::new(Message { payload: vec![0x5a; load.payload_bytes] });
     let run = callers::drive(Asking { client: client.clone(), request }, load, calls).await?;
     client.close().await;

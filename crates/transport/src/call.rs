@@ -34,6 +34,7 @@ pub enum Executed {
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// There is no connection now; nothing was sent. A reconnecting client is at work on one.
     #[error("not connected")]
@@ -140,14 +141,14 @@ pub struct Call<P: Protocol> {
 }
 
 enum State<P: Protocol> {
-    Waiting { link: Arc<Link<P>>, id: u64 },
+    Waiting { link: Arc<Link<P>>, id: u64, may_look: bool },
     Failed(CallError),
     Over,
 }
 
 impl<P: Protocol> Call<P> {
-    pub(crate) fn waiting(link: Arc<Link<P>>, id: u64) -> Self {
-        Self { state: State::Waiting { link, id } }
+    pub(crate) fn waiting(link: Arc<Link<P>>, id: u64, may_look: bool) -> Self {
+        Self { state: State::Waiting { link, id, may_look } }
     }
 
     pub(crate) fn failed(error: CallError) -> Self {
@@ -168,11 +169,16 @@ impl<P: Protocol> Future for Call<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let outcome = match &this.state {
-            State::Waiting { link, id } => match link.poll_call(*id, cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => outcome.map(|response| Answer { generation: link.generation(), response }),
-            },
+        let outcome = match &mut this.state {
+            State::Waiting { link, id, may_look } => {
+                if *may_look {
+                    *may_look = link.look(*id, cx); // before the slot has a waker, or the task is woken for nothing
+                }
+                match link.poll_call(*id, cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(outcome) => outcome.map(|response| Answer { generation: link.generation(), response }),
+                }
+            }
             State::Failed(error) => Err(error.clone()),
             // Polled after its end, which only a broken executor does; it must neither hang nor panic.
             State::Over => Err(CallError::Closed { maybe_executed: true }),
@@ -187,7 +193,7 @@ impl<P: Protocol> Unpin for Call<P> {}
 
 impl<P: Protocol> Drop for Call<P> {
     fn drop(&mut self) {
-        if let State::Waiting { link, id } = &self.state {
+        if let State::Waiting { link, id, .. } = &self.state {
             link.cancel(*id);
         }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a message has no bytes.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// It would be longer than the limit.
     #[error("a message over the limit of {bytes_max} bytes")]

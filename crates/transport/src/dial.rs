@@ -5,20 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{Driver, PING_AFTER, read_once};
+use crate::client::ConnectOptions;
+use crate::driver::{Driver, PING_AFTER};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_MAX};
-use crate::handshake::{Hello, HelloError, Refusal, Reply, Terms};
+use crate::handshake::{ABILITY_SPIN, Hello, HelloError, Refusal, Reply, Terms};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
 use crate::socket::{self, ConnectError};
+use crate::stream::Stream;
 
 /// Why a connection was not made, or is not there any more.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DialError {
     /// There is no server, or none that may be talked to.
     #[error(transparent)]
@@ -74,37 +76,37 @@ impl<P: Protocol> Drop for Dialed<P> {
     }
 }
 
-/// Connects to the server at `path` that runs as `uid`, and starts the driver on `tasks`.
+/// Connects to the server at `path`, and starts the driver on `tasks`.
 ///
 /// # Cancel safety
 /// Dropping the future closes the socket.
 pub(crate) async fn dial<P: Protocol>(
     path: &Path,
-    uid: u32,
-    hello_wait: Duration,
+    options: &ConnectOptions,
     generation: u64,
     tasks: &TaskTracker,
 ) -> Result<Dialed<P>, DialError> {
-    let stream = UnixStream::from_std(socket::connect(path, uid)?)?;
+    let stream = Stream::new(UnixStream::from_std(socket::connect(path, options.server_uid)?)?);
+    let hello_wait = options.hello_wait;
     let mut buffer = FrameBuffer::new(HELLO_FRAME_BYTES_MAX);
-    let terms = tokio::time::timeout(hello_wait, greet::<P>(&stream, &mut buffer))
+    let terms = tokio::time::timeout(hello_wait, greet::<P>(&stream, &mut buffer, options.spin))
         .await
         .map_err(|_| DialError::HelloTimeout(hello_wait))??;
     buffer.set_limit(FRAME_BYTES_MAX);
     let stream = Arc::new(stream);
-    let (link, ended) = Link::new(generation, terms, FRAME_BYTES_MAX, Arc::clone(&stream));
-    tasks.spawn(Driver::new(Arc::clone(&link), stream, buffer));
+    let (link, ended) = Link::new(generation, terms, FRAME_BYTES_MAX, Arc::clone(&stream), buffer, options.spin);
+    tasks.spawn(Driver::new(Arc::clone(&link), stream));
     let kept = false;
     Ok(Dialed { link, ended, kept })
 }
 
-async fn greet<P: Protocol>(stream: &UnixStream, buffer: &mut FrameBuffer) -> Result<Terms, DialError> {
+async fn greet<P: Protocol>(stream: &Stream, buffer: &mut FrameBuffer, spin: bool) -> Result<Terms, DialError> {
     let hello = Hello {
         name: P::NAME,
         versions: P::VERSIONS,
         frame_bytes_max: FRAME_BYTES_MAX,
         heartbeat_ms: u32::try_from(PING_AFTER.as_millis()).unwrap_or(u32::MAX),
-        abilities: 0,
+        abilities: if spin { ABILITY_SPIN } else { 0 },
     };
     let mut bytes = Vec::new();
     hello.append_to(&mut bytes)?;
@@ -127,13 +129,10 @@ pub(crate) enum FirstFrameError {
 }
 
 /// Waits for one whole frame; what comes after it stays in `buffer`.
-pub(crate) async fn read_frame<'b>(
-    stream: &UnixStream,
-    buffer: &'b mut FrameBuffer,
-) -> Result<&'b [u8], FirstFrameError> {
+pub(crate) async fn read_frame<'b>(stream: &Stream, buffer: &'b mut FrameBuffer) -> Result<&'b [u8], FirstFrameError> {
     while !buffer.has_frame().map_err(FirstFrameError::Frame)? {
         stream.readable().await.map_err(FirstFrameError::Io)?;
-        if read_once(stream, buffer).map_err(FirstFrameError::Io)? == Some(0) {
+        if stream.read(buffer).map_err(FirstFrameError::Io)? == Some(0) {
             return Err(FirstFrameError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
     }
@@ -144,9 +143,9 @@ pub(crate) async fn read_frame<'b>(
     }
 }
 
-pub(crate) async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        stream.ready(Interest::WRITABLE).await?;
+        stream.writable().await?;
         match stream.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

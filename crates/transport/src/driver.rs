@@ -11,17 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::call::CallError;
-use crate::codec::decode;
-use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason};
-use crate::frame::FrameBuffer;
-use crate::link::{DownReason, Link, Phase, Received, State};
+use crate::envelope::{Envelope, GoodbyeReason};
+use crate::link::{DownReason, Link, Phase, State};
 use crate::protocol::Protocol;
+use crate::stream::Stream;
+use crate::timer::Timer;
 
 /// After so much silence while a call or unsent bytes wait, the peer is asked for a sign of life.
 pub const PING_AFTER: Duration = Duration::from_secs(1);
@@ -37,9 +34,7 @@ const _: () = assert!(PONG_WAIT_MAX.as_millis() * 2 <= 2500 && PING_AFTER.as_mil
 
 pub(crate) struct Driver<P: Protocol> {
     link: Arc<Link<P>>,
-    stream: Arc<UnixStream>,
-    buffer: FrameBuffer,
-    batch: Vec<Received<P>>,
+    stream: Arc<Stream>,
     wakers: Vec<Waker>,
     timer: Timer,
     life: Life,
@@ -48,22 +43,18 @@ pub(crate) struct Driver<P: Protocol> {
 
 /// What is known of the peer's life, judged only while something is expected of it.
 struct Life {
-    heard: Instant,
     pinged: Option<Instant>,
     is_over: bool,
 }
 
 impl<P: Protocol> Driver<P> {
-    /// `buffer` holds what came with the Hello already.
-    pub(crate) fn new(link: Arc<Link<P>>, stream: Arc<UnixStream>, buffer: FrameBuffer) -> Self {
+    pub(crate) fn new(link: Arc<Link<P>>, stream: Arc<Stream>) -> Self {
         Self {
             link,
             stream,
-            buffer,
-            batch: Vec::new(),
             wakers: Vec::new(),
             timer: Timer::new(),
-            life: Life { heard: Instant::now(), pinged: None, is_over: false },
+            life: Life { pinged: None, is_over: false },
             said_goodbye: false,
         }
     }
@@ -95,63 +86,36 @@ impl<P: Protocol> Driver<P> {
 
     /// Whether there may be more to read at once.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, DownReason> {
-        self.take_frames()?; // what came with the Hello
+        let mut reader = self.link.reader();
+        reader.take_frames(&self.link)?; // what came with the Hello
         for _ in 0..READS_PER_ROUND {
             match self.stream.poll_read_ready(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return Err(DownReason::Read(error.kind())),
                 Poll::Ready(Ok(())) => {}
             }
-            match read_once(&self.stream, &mut self.buffer) {
-                Ok(None) => {}
-                Ok(Some(0)) => return Err(DownReason::PeerClosed),
-                Ok(Some(_)) => {
-                    self.life.heard = Instant::now();
-                    self.life.pinged = None;
-                    self.take_frames()?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(DownReason::PeerClosed);
-                }
-                Err(error) => return Err(DownReason::Read(error.kind())),
-            }
+            reader.read(&self.link, &self.stream)?;
         }
         Ok(true)
-    }
-
-    /// Hands out every whole frame that is there. What came before a bad one counts.
-    fn take_frames(&mut self) -> Result<(), DownReason> {
-        let parsed = loop {
-            match self.buffer.next_frame() {
-                Ok(None) => break Ok(()),
-                Ok(Some(body)) => match receive(body) {
-                    Ok(received) => self.batch.extend(received),
-                    Err(reason) => break Err(reason),
-                },
-                Err(error) => break Err(error.into()),
-            }
-        };
-        let delivered =
-            if self.batch.is_empty() { Ok(()) } else { self.link.deliver(&mut self.batch, &mut self.wakers) };
-        self.wakers.drain(..).for_each(Waker::wake);
-        delivered.and(parsed)
     }
 
     fn keep_time(&mut self, cx: &mut Context<'_>) {
         loop {
             let fired = self.timer.fired(cx);
+            let mut reader = self.link.reader();
+            let heard = reader.heard();
             let state = &mut *self.link.lock();
             if let Some(now) = fired {
                 state.timer = None;
-                self.life.on_time(now, state, &mut self.wakers);
-                if now >= self.life.heard + SHRINK_AFTER {
-                    self.buffer.shrink();
+                self.life.on_time(now, heard, state, &mut self.wakers);
+                if now >= heard + SHRINK_AFTER {
+                    reader.buffer().shrink();
                     state.out.shrink();
                 }
             }
-            let idle_memory = self.buffer.is_idle_memory() || state.out.is_idle_memory();
-            let shrink = idle_memory.then(|| self.life.heard + SHRINK_AFTER);
-            let next = [self.life.next_time(state), shrink].into_iter().flatten().min();
+            let idle_memory = reader.buffer().is_idle_memory() || state.out.is_idle_memory();
+            let shrink = idle_memory.then(|| heard + SHRINK_AFTER);
+            let next = [self.life.next_time(heard, state), shrink].into_iter().flatten().min();
             let Some(next) = next.filter(|at| state.timer.is_none_or(|fires| *at < fires)) else {
                 return;
             };
@@ -177,14 +141,12 @@ impl<P: Protocol> Driver<P> {
 
     /// The peer takes nothing any more. What it said before counts: answers that are here already, and its goodbye.
     fn last_words(&mut self, reason: DownReason) -> DownReason {
+        let mut reader = self.link.reader();
         for _ in 0..READS_PER_ROUND {
-            // Past the runtime's readiness, which may not have heard yet; the socket never blocks.
-            match rustix::io::read(&*self.stream, self.buffer.spare()) {
-                Ok(0) | Err(_) => return reason,
-                Ok(count) => self.buffer.filled(count),
-            }
-            if let Err(told) = self.take_frames() {
-                return told;
+            match reader.read_now(&self.link, &self.stream) {
+                Ok(Some(_)) => {}
+                Ok(None) => return reason,
+                Err(told) => return told,
             }
         }
         reason
@@ -193,7 +155,7 @@ impl<P: Protocol> Driver<P> {
 
 impl Life {
     /// Ends calls whose deadline has passed, asks for a sign of life, or gives up.
-    fn on_time<P: Protocol>(&mut self, now: Instant, state: &mut State<P>, wakers: &mut Vec<Waker>) {
+    fn on_time<P: Protocol>(&mut self, now: Instant, heard: Instant, state: &mut State<P>, wakers: &mut Vec<Waker>) {
         let written = state.out.written();
         let mut expired = Vec::new();
         state.calls.expire(now, wakers, |id, call| {
@@ -207,9 +169,9 @@ impl Life {
             self.pinged = None;
             return;
         }
-        match self.pinged {
+        match self.unanswered(heard) {
             Some(pinged) => self.is_over = now >= pinged + PONG_WAIT_MAX,
-            None if now >= self.silent_since(state) + PING_AFTER => {
+            None if now >= heard.max(state.busy_since) + PING_AFTER => {
                 state.append(&Envelope::Ping);
                 self.pinged = Some(now);
             }
@@ -218,20 +180,21 @@ impl Life {
     }
 
     /// When something is due that no byte from the peer will tell of.
-    fn next_time<P: Protocol>(&self, state: &State<P>) -> Option<Instant> {
+    fn next_time<P: Protocol>(&self, heard: Instant, state: &State<P>) -> Option<Instant> {
         if self.is_over || !state.expects() {
             return None;
         }
-        let life = match self.pinged {
+        let life = match self.unanswered(heard) {
             Some(pinged) => pinged + PONG_WAIT_MAX,
-            None => self.silent_since(state) + PING_AFTER,
+            None => heard.max(state.busy_since) + PING_AFTER,
         };
         let deadline = state.calls.earliest_deadline().filter(|_| state.calls.waiting() > 0);
         Some(deadline.map_or(life, |deadline| deadline.min(life)))
     }
 
-    fn silent_since<P: Protocol>(&self, state: &State<P>) -> Instant {
-        self.heard.max(state.busy_since)
+    /// When the peer was pinged, if it has said nothing since. Whoever reads may hear it, hence the comparison.
+    fn unanswered(&self, heard: Instant) -> Option<Instant> {
+        self.pinged.filter(|pinged| heard <= *pinged)
     }
 }
 
@@ -240,7 +203,10 @@ impl<P: Protocol> Future for Driver<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let round = this.round(cx);
+        let mut round = this.round(cx);
+        if round.is_ok() && this.link.look_for_answers(&this.stream) {
+            round = this.round(cx); // what came may have been the end
+        }
         this.wakers.drain(..).for_each(Waker::wake);
         match round {
             Ok(()) => Poll::Pending,
@@ -261,91 +227,5 @@ impl<P: Protocol> Drop for Driver<P> {
     /// The runtime may drop the task at any await; whoever waits on another runtime must learn of it.
     fn drop(&mut self) {
         self.link.end(DownReason::Closed);
-    }
-}
-
-/// What a frame means for a client; a pong means nothing more than that it came.
-fn receive<P: Protocol>(body: &[u8]) -> Result<Option<Received<P>>, DownReason> {
-    let envelope = Envelope::parse(body)?;
-    Ok(Some(match envelope {
-        Envelope::Response { id, payload } => {
-            let answer = decode(payload).map_err(|error| {
-                tracing::warn!(%error, "an answer cannot be read");
-                CallError::Decode
-            });
-            Received::Answer(id, answer)
-        }
-        Envelope::Error { id, code } => Received::Answer(id, Err(code.into())),
-        Envelope::Push { payload } => match decode(payload) {
-            Ok(message) => Received::Push(message, body.len()),
-            Err(_) => return Err(DownReason::PushUndecodable),
-        },
-        Envelope::Ping => Received::Ping,
-        Envelope::Pong => return Ok(None),
-        Envelope::Goodbye { reason, requests_read } => Received::Goodbye(reason, requests_read),
-        Envelope::Request { .. } | Envelope::Cancel { .. } => {
-            let kind = envelope.kind();
-            return Err(EnvelopeError::WrongSide { kind }.into());
-        }
-    }))
-}
-
-/// One read into the buffer; `None` if there was nothing after all.
-///
-/// A read that leaves room has emptied the socket, and says so to the runtime by a `WouldBlock` that no call returned:
-/// that saves the second read which would only find nothing (epoll is edge-triggered; the next byte is a new edge).
-pub(crate) fn read_once(stream: &UnixStream, buffer: &mut FrameBuffer) -> io::Result<Option<usize>> {
-    let mut count = None;
-    let outcome = stream.try_io(Interest::READABLE, || {
-        let spare = buffer.spare();
-        let room = spare.len();
-        match rustix::io::read(stream, spare) {
-            Ok(read) => {
-                count = Some(read);
-                if read == room || read == 0 {
-                    return Ok(());
-                }
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    });
-    if let Some(read) = count {
-        buffer.filled(read);
-        return Ok(Some(read));
-    }
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Ok(None),
-    }
-}
-
-/// A timer that is set only forward in need: once it has fired it stays silent until it is set again.
-pub(crate) struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
-}
-
-impl Timer {
-    pub(crate) const fn new() -> Self {
-        Self { sleep: None, armed: false }
-    }
-
-    pub(crate) fn set(&mut self, at: Instant) {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(at),
-            none => *none = Some(Box::pin(sleep_until(at))),
-        }
-        self.armed = true;
-    }
-
-    /// The time, if it has come since the timer was set; otherwise the task is woken when it does.
-    pub(crate) fn fired(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
-        let sleep = self.sleep.as_mut().filter(|_| self.armed)?;
-        sleep.as_mut().poll(cx).is_ready().then(|| {
-            self.armed = false;
-            Instant::now()
-        })
     }
 }

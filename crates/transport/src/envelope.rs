@@ -152,6 +152,7 @@ impl GoodbyeReason {
 
 /// Why a frame's body is no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EnvelopeError {
     /// A kind that this version does not know. New kinds are sent only to peers whose Hello announced them.
     #[error("a frame of unknown kind {kind}")]

@@ -9,10 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
-
 use crate::link::DownReason;
 use crate::protocol::Protocol;
+use crate::sync::Mutex;
 
 /// Pushes that wait for a consumer, in bytes as received; the next one closes the connection.
 pub const EVENT_BYTES_MAX: usize = 8 << 20;

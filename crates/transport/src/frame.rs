@@ -23,6 +23,7 @@ const _: () = assert!(READ_BYTES_MIN > PREFIX_BYTES && READ_BYTES_MIN < READ_BYT
 
 /// Why bytes are not frames. The connection cannot be used any further: the place of the next frame is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FrameError {
     /// A body longer than the limit, announced by the peer or asked for by the caller.
     #[error("a frame of {bytes} bytes is over the limit of {bytes_max}")]
@@ -202,6 +203,7 @@ impl Drop for Draft<'_> {
 
 /// Why [`read_frame`] has no frame.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The bytes are not frames.
     #[error(transparent)]
@@ -233,6 +235,7 @@ pub fn read_frame<'b>(reader: &mut impl Read, buffer: &'b mut FrameBuffer) -> Re
 
 /// Why [`write_frame`] wrote no whole frame.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// Nothing was written: the body is empty or too large.
     #[error(transparent)]

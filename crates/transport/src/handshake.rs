@@ -19,6 +19,10 @@ pub const REFUSAL_TEXT_BYTES_MAX: usize = 256;
 
 const _: () = assert!(REPLY_BYTES + REFUSAL_TEXT_BYTES_MAX < HELLO_FRAME_BYTES_MAX as usize);
 
+/// Ability of a client: it looks for an answer before it sleeps, and is quicker still if the server looks for its next
+/// request likewise. A hint that changes no byte.
+pub const ABILITY_SPIN: u32 = 1;
+
 /// What a client says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -30,7 +34,7 @@ pub struct Hello {
     pub frame_bytes_max: u32,
     /// After so much silence while it waits for something the client pings, in ms; 0: never. For the server's notice.
     pub heartbeat_ms: u32,
-    /// Optional abilities, a set of bits; none is defined yet, unknown ones are ignored.
+    /// Optional abilities, a set of bits: [`ABILITY_SPIN`]. Unknown ones are ignored.
     pub abilities: u32,
 }
 
@@ -107,6 +111,7 @@ impl RefusalKind {
 
 /// The first frame is not what this protocol begins with: the peer speaks something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HelloError {
     /// Wrong first bytes.
     #[error("the peer does not begin with a Hello")]

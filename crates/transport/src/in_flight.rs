@@ -121,6 +121,11 @@ impl<T> InFlight<T> {
         })
     }
 
+    /// Whether a call has its answer.
+    pub(crate) fn is_done(&mut self, id: u64) -> bool {
+        self.slot(id).is_some_and(|slot| matches!(slot.state, State::Done(_)))
+    }
+
     /// Forgets a call. Whether it was still waiting, so that the peer should be told.
     pub(crate) fn remove(&mut self, id: u64) -> bool {
         matches!(self.free(id), Some(State::Waiting(_)))

@@ -61,24 +61,46 @@
 //! | promise | how it is kept |
 //! |---|---|
 //! | a call ends exactly once, at the latest at its deadline | one slot per call, in one state; the end of a connection empties all slots under the lock that lets calls in |
-//! | an error says whether the request may have been executed | bytes taken by the kernel are counted, a goodbye says how many requests were read ([`CallError::executed`]) |
+//! | an error says whether the request was executed, was not, or may have been | bytes taken by the kernel are counted, a goodbye says how many requests were read ([`CallError::executed`]) |
 //! | order of [`RpcClient::start_call`] = order on the wire = order in which handlers start | one buffer, appended to under the lock; handlers are polled once on the spot |
 //! | `on_reconnect` runs once on each connection, before anybody else may call on it | the swap judges, under the connection's lock, whether it still lives |
 //! | nothing of a connection follows its [`Event::Down`] | events pass through the lock under which the connection ends |
-//! | a server that is stopped is found within 3 s, and nothing is killed for it | a ping after 1 s of silence, only while something is waited for |
 //! | an idle connection never wakes its process | timers exist only while something is due |
 //! | dropping the last handle ends all tasks and closes the socket | the reconnecting task holds the client weakly |
 //! | no byte that was read is ever lost | one buffer per connection that outlives every read; no read in a `select!` |
 //! | a hostile length allocates nothing | lengths are checked first, memory grows with bytes received, decoding is limited to the frame |
 //! | both ends talk only to their own user | `SO_PEERCRED` before the first byte |
-//! | a consumer that does not drain stalls nobody | its connection is closed with a reason instead |
-//! | a client that does not read costs bounded memory, and then its connection | its requests are not read, started or continued while 1 MiB waits |
+//!
+//! # What happens when
+//!
+//! | fault | what its caller sees | what else |
+//! |---|---|---|
+//! | the server is killed, or crashes | [`CallError::ConnectionLost`] at once for every waiting call | `Down`; dialled again at once, then between 10 ms and 2 s, and as soon as its socket appears |
+//! | the server is not up | [`CallError::Disconnected`] at once: never sent, never kept for later | as above; a lazy client starts like this |
+//! | the server is stopped or stuck (`SIGSTOP`) | the call's deadline, at the latest [`CallError::ConnectionLost`] | found within 3 s while something is waited for ([`DownReason::Unresponsive`]); nothing is killed for it |
+//! | the server is upgraded | running handlers end and answer ([`DRAIN_WAIT_MAX`]); what it had not read is known not to be executed | its goodbye counts the requests that it has read |
+//! | a listener accepts and says nothing | as if it were not up | left after [`HELLO_WAIT`]; whoever takes over its path is found |
+//! | `on_reconnect` fails, panics or hangs | the same | tried again on a new connection, with the delays of a failure |
+//! | the server accepts and dies, again and again | the same | the delays grow until a call was answered |
+//! | a handler panics, or its request cannot be read | [`CallError::HandlerFailed`], [`CallError::Rejected`] | no other call is touched |
+//! | a handler never answers | [`CallError::Deadline`] | it is dropped at its deadline |
+//! | an answer cannot be read, or is too large | [`CallError::Decode`], [`CallError::ResponseUnsendable`] | no other call is touched |
+//! | the peer sends what is no frame | [`CallError::ConnectionLost`] | the connection ends with the reason; nothing is skipped |
+//! | the server reads nothing | the deadline, or [`CallError::Overloaded`] from 8 MiB on; no caller ever blocks | found as unresponsive |
+//! | events are not taken | nothing | the connection ends with [`DownReason::EventsFull`] after what was kept; no call waits for it |
+//! | the client dies, or hangs up | – | its handlers are dropped, `on_disconnect` comes exactly once |
+//! | the client reads nothing | – | from 1 MiB on its requests are not read or continued; after 5 s it is dropped |
+//! | the server has no descriptors left | connections end at once instead of hanging | it goes on accepting after a pause |
+//! | the call's future is dropped | – | its slot is free, its handler is dropped, its answer is nobody's |
+//!
+//! Each row is held by tests; `tests/README.md` has them by name, `tests/model.rs` walks through the interleavings.
 //!
 //! # What it is not
 //!
 //! No queue: a call that finds no connection fails at once, and what must survive an outage is the caller's to number,
-//! keep and send again. No exactly-once *execution*: that needs such numbers; here is what they can be built on. No
-//! TCP, no TLS, no streams, no other languages, and no knowledge of what the messages mean.
+//! keep and send again (`examples/session.rs`). No exactly-once *execution*: that needs such numbers; here is what they
+//! can be built on. No TCP, no TLS, no streams, no other languages, no Windows, and no knowledge of what the messages
+//! mean.
 //!
 //! # Runtimes
 //!
@@ -99,28 +121,38 @@ mod in_flight;
 mod link;
 mod outbound;
 mod protocol;
+mod reader;
 mod reconnect;
 mod server;
+mod shared;
 pub mod socket;
+mod spin;
+mod stream;
+mod sync;
+mod timer;
 mod watch;
 
 pub use backoff::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, Schedule};
 pub use call::{Answer, Call, CallError, Executed};
 pub use client::{
     CALL_WAIT, CLOSE_WAIT_MAX, ConnectOptions, Connection, EVENTS_MAX, HELLO_WAIT, ON_RECONNECT_WAIT, OnReconnectError,
-    ReconnectPolicy, RpcClient, State, connect_unix, connect_unix_lazy, connect_unix_with_reconnect,
+    ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy, connect_unix_with_reconnect,
 };
 pub use codec::{DecodeError, EncodeError, decode, encode_into};
 pub use dial::DialError;
 pub use driver::{PING_AFTER, PONG_WAIT_MAX};
 pub use envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 pub use events::{EVENT_BYTES_MAX, Event, Events};
-pub use handshake::{Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms};
+pub use handshake::{
+    ABILITY_SPIN, Hello, HelloError, MAGIC, REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalKind, Reply, Terms,
+};
 pub use link::{DownReason, OUT_BYTES_MAX};
 pub use protocol::Protocol;
 pub use server::{
     CONNECTIONS_MAX, Context, DRAIN_WAIT_MAX, HANDLER_WAIT_MAX, HELLO_DEADLINE, Handler, IN_FLIGHT_MAX, PUSH_BYTES_MAX,
     PushError, Pusher, RpcServer, ServerOptions, UNAUTHENTICATED_MAX, WRITE_WAIT_MAX,
 };
+pub use shared::State;
+pub use spin::SPIN_WAIT_MAX;
 pub use tokio_util::sync::CancellationToken;
 pub use watch::SocketWatch;

@@ -4,12 +4,12 @@
 //! call gets in, every waiting one is answered, and no event follows. Reads nothing and sleeps nowhere; that is the
 //! driver's.
 
+mod look;
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -17,11 +17,15 @@ use crate::call::{Call, CallError};
 use crate::codec::{EncodeError, encode_into};
 use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason, REQUEST_HEAD_BYTES};
 use crate::events::EventQueue;
-use crate::frame::{FrameError, append_frame};
+use crate::frame::{FrameBuffer, FrameError, append_frame};
 use crate::handshake::Terms;
 use crate::in_flight::{InFlight, Waiting};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
+use crate::reader::Reader;
+use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX};
+use crate::stream::Stream;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
 pub const OUT_BYTES_MAX: usize = 8 << 20;
@@ -33,6 +37,7 @@ const EARLY_BYTES_MAX: usize = 1 << 20;
 
 /// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DownReason {
     /// This side closed it: `close`, the last handle dropped, or its runtime ended.
     #[error("closed by this side")]
@@ -77,7 +82,11 @@ pub(crate) struct Link<P: Protocol> {
     terms: Terms,
     /// The least of what both ends take in one frame.
     frame_bytes_max: u32,
+    /// Locked before `state` where both are.
+    reader: Mutex<Reader<P>>,
     state: Mutex<State<P>>,
+    /// Whether a caller may look for its own answer before it sleeps.
+    spin: bool,
 }
 
 pub(crate) struct State<P: Protocol> {
@@ -93,6 +102,14 @@ pub(crate) struct State<P: Protocol> {
     delivery: Delivery<P>,
     /// A call was answered since the connection came into use: only then it has shown to be of any good.
     proved: bool,
+    /// Answers that came together last. Several callers that wake at once call again at once.
+    last_batch: usize,
+    /// The task that called last, as far as it can be told without keeping it alive; only compared.
+    last_caller: (usize, usize),
+    /// Looks in a row that have found their answer.
+    streak: u32,
+    /// What the driver had written when it last thought of looking.
+    written_at_look: u64,
     on_end: Option<oneshot::Sender<DownReason>>,
 }
 
@@ -125,7 +142,9 @@ impl<P: Protocol> Link<P> {
         generation: u64,
         terms: Terms,
         frame_bytes_max: u32,
-        stream: Arc<UnixStream>,
+        stream: Arc<Stream>,
+        buffer: FrameBuffer,
+        spin: bool,
     ) -> (Arc<Self>, oneshot::Receiver<DownReason>) {
         let (on_end, ended) = oneshot::channel();
         let state = State {
@@ -137,13 +156,19 @@ impl<P: Protocol> Link<P> {
             busy_since: Instant::now(),
             delivery: Delivery::Early(Vec::new(), 0),
             proved: false,
+            last_batch: 0,
+            last_caller: (0, 0),
+            streak: 0,
+            written_at_look: 0,
             on_end: Some(on_end),
         };
         let link = Arc::new(Self {
             generation,
             terms,
             frame_bytes_max: frame_bytes_max.min(terms.frame_bytes_max),
+            reader: Mutex::new(Reader::new(buffer)),
             state: Mutex::new(state),
+            spin,
         });
         (link, ended)
     }
@@ -154,6 +179,10 @@ impl<P: Protocol> Link<P> {
 
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Reader<P>> {
+        self.reader.lock()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
@@ -167,34 +196,41 @@ impl<P: Protocol> Link<P> {
 
     /// Enqueues a request now; what is returned waits for its answer.
     pub(crate) fn start_call(self: &Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
-        let (id, waker) = match self.enqueue(request, wait) {
-            Ok(enqueued) => enqueued,
-            Err(error) => return Call::failed(error),
-        };
-        wake(waker);
-        Call::waiting(Arc::clone(self), id)
+        match self.enqueue(request, wait) {
+            Ok(Enqueued { id, waker, may_look }) => {
+                wake(waker);
+                Call::waiting(Arc::clone(self), id, may_look)
+            }
+            Err(error) => Call::failed(error),
+        }
     }
 
-    fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<(u64, Option<Waker>), CallError> {
+    fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<Enqueued, CallError> {
         let now = Instant::now();
         let deadline_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
         let deadline = now + Duration::from_millis(deadline_ms.into());
         let state = &mut *self.lock();
         state.admits(self.terms.in_flight_max)?;
-        let alone = state.calls.waiting() == 0 && state.out.pending() == 0;
+        let (first, unsent) = (state.calls.waiting() == 0, state.out.pending());
         let id = state.calls.next_id();
         self.append_request(state.out.bytes(), id, deadline_ms, request)?;
         state.requests += 1;
         let call = Waiting::new(deadline, state.requests, state.out.end());
         state.calls.insert(call);
-        if alone {
+        // Others were answered together with this caller's last call: they are about to call as well, and the driver
+        // runs after them, so that all leave in one write. 64 in flight on one core: 3.1 times the floor instead of 3.7.
+        let alone = first && unsent == 0 && state.last_batch <= 1;
+        let small = (state.out.pending() as u64) <= SPIN_BYTES_MAX;
+        let mut waker = state.out.send(alone);
+        let in_rhythm = now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
+        let may_look = self.spin && alone && small && in_rhythm && state.out.pending() == 0;
+        if first && unsent == 0 {
             state.busy_since = now;
         }
-        let mut waker = state.out.send(alone);
         if state.timer.is_none_or(|fires| fires > deadline) {
             waker = waker.or_else(|| state.out.driver_waker());
         }
-        Ok((id, waker))
+        Ok(Enqueued { id, waker, may_look })
     }
 
     fn append_request(
@@ -243,6 +279,7 @@ impl<P: Protocol> Link<P> {
         if let Phase::Ended(reason) = state.phase {
             return Err(reason);
         }
+        state.last_batch = batch.len();
         for received in batch.drain(..) {
             match received {
                 Received::Answer(id, answer) => {
@@ -374,6 +411,15 @@ impl<P: Protocol> State<P> {
             }
         }
     }
+}
+
+/// A request on its way.
+struct Enqueued {
+    id: u64,
+    /// To be woken once the lock is released.
+    waker: Option<Waker>,
+    /// It has left, alone and soon after the one before: its answer may be worth a look.
+    may_look: bool,
 }
 
 enum Unsent {

@@ -8,8 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::net::UnixStream;
 use tokio::time::Instant;
+
+use crate::stream::Stream;
 
 /// A buffer up to this size is kept when the connection goes idle.
 const KEEP_BYTES: usize = 2 << 10;
@@ -21,7 +22,7 @@ pub(crate) struct Outbound {
     /// Bytes written since the connection began.
     written: u64,
     /// Gone when the connection has ended, so that no forgotten handle keeps the socket open.
-    stream: Option<Arc<UnixStream>>,
+    stream: Option<Arc<Stream>>,
     driver: Option<Waker>,
     /// The driver runs, or was woken and will: it flushes at its end, nobody else needs to.
     attended: bool,
@@ -30,7 +31,7 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    pub(crate) fn new(stream: Arc<UnixStream>) -> Self {
+    pub(crate) fn new(stream: Arc<Stream>) -> Self {
         Self {
             bytes: Vec::new(),
             start: 0,
@@ -55,6 +56,11 @@ impl Outbound {
     /// Where the next frame will begin, in bytes since the connection began.
     pub(crate) fn end(&self) -> u64 {
         self.written + self.pending() as u64
+    }
+
+    /// The socket, until the connection has ended.
+    pub(crate) fn stream(&self) -> Option<Arc<Stream>> {
+        self.stream.clone()
     }
 
     /// The buffer, to append whole frames to and nothing else.
@@ -137,7 +143,7 @@ impl Outbound {
     pub(crate) fn end_now(&mut self) -> Option<Waker> {
         if let Some(stream) = self.stream.take() {
             // The peer learns now, and not only when the driver's thread comes round to dropping its half.
-            let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Both);
+            stream.shutdown();
         }
         self.bytes = Vec::new();
         self.start = 0;

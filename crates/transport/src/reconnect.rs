@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Schedule;
-use crate::client::{ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient, Shared, State};
+use crate::client::{ConnectOptions, Connection, OnReconnectError, ReconnectPolicy, RpcClient};
 use crate::dial::{DialError, Dialed, dial};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
+use crate::shared::{Shared, State};
 use crate::watch::SocketWatch;
 
 /// Tries in quick succession after the directory has changed: a server that binds before it listens shows its socket a
@@ -31,8 +32,8 @@ type OnReconnect<P> =
     Box<dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>> + Send + Sync>;
 
 pub(crate) async fn once<P: Protocol>(path: &Path, options: ConnectOptions) -> Result<RpcClient<P>, DialError> {
-    let shared = Shared::new(&options);
-    let mut dialed = dial(path, options.server_uid, options.hello_wait, 1, &shared.tasks).await?;
+    let shared = Shared::new(options.call_wait, options.events_max);
+    let mut dialed = dial(path, &options, 1, &shared.tasks).await?;
     shared.swap_in(&dialed.link)?;
     dialed.keep();
     let (weak, stop) = (Arc::downgrade(&shared), shared.stop.clone());
@@ -58,7 +59,7 @@ where
     F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), OnReconnectError>> + Send + 'static,
 {
-    let shared = Shared::new(&policy.connect);
+    let shared = Shared::new(policy.connect.call_wait, policy.connect.events_max);
     let mut redial = Redial::new(path, policy, on_reconnect, &shared);
     let mut dialed = redial.try_once().await?;
     shared.swap_in(&dialed.link)?;
@@ -74,7 +75,7 @@ where
     F: Fn(Connection<P>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), OnReconnectError>> + Send + 'static,
 {
-    let shared = Shared::new(&policy.connect);
+    let shared = Shared::new(policy.connect.call_wait, policy.connect.events_max);
     let redial = Redial::new(path, policy, on_reconnect, &shared);
     shared.tasks.spawn(redial.run(None));
     RpcClient::new(shared)
@@ -216,13 +217,13 @@ impl<P: Protocol> Redial<P> {
 
     /// The first path at which a server answers; if none does, what was wrong with the usual one.
     async fn dial_one(&self, generation: u64) -> Result<Dialed<P>, DialError> {
-        let ConnectOptions { server_uid, hello_wait, .. } = self.policy.connect;
-        let usual = match dial(&self.path, server_uid, hello_wait, generation, &self.tasks).await {
+        let options = &self.policy.connect;
+        let usual = match dial(&self.path, options, generation, &self.tasks).await {
             Err(error) => error,
             connected => return connected,
         };
         for path in &self.policy.alternatives {
-            if let Ok(dialed) = dial(path, server_uid, hello_wait, generation, &self.tasks).await {
+            if let Ok(dialed) = dial(path, options, generation, &self.tasks).await {
                 return Ok(dialed);
             }
         }

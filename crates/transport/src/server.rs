@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 mod greet;
 mod handlers;
+mod ping_pong;
 mod wire;
 
 use std::collections::HashMap;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::envelope::GoodbyeReason;
 use crate::protocol::Protocol;
 use crate::socket::{BoundSocket, PeerCredentials, own_uid};
+use crate::sync::Mutex;
 
 use wire::Wire;
 pub use wire::{PUSH_BYTES_MAX, PushError, Pusher, WRITE_WAIT_MAX};
@@ -172,6 +173,8 @@ pub(crate) struct Shared<P: Protocol, H> {
     strangers: Arc<Semaphore>,
     connections: Mutex<Connections<P>>,
     next_connection: AtomicU64,
+    /// The connection that had a request last: only its own may be worth a look before sleeping.
+    last_asked: AtomicU64,
 }
 
 struct Connections<P: Protocol> {
@@ -196,6 +199,7 @@ impl<P: Protocol, H: Handler<P>> RpcServer<P, H> {
                 strangers,
                 connections,
                 next_connection: AtomicU64::new(1),
+                last_asked: AtomicU64::new(0),
             }),
         }
     }

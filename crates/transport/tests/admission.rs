@@ -86,6 +86,37 @@ async fn the_highest_common_version_is_spoken_and_without_one_nothing_is() {
     assert_eq!(*server.seen.echoes.lock().unwrap(), []);
 }
 
+/// A handshake inside the accept loop once let one silent client block all others.
+#[tokio::test]
+async fn a_silent_stranger_holds_up_nobody() {
+    let home = Home::new();
+    let options = ServerOptions { hello_deadline: Duration::from_hours(1), ..ServerOptions::default() };
+    let server = Server::start_with(&home.socket(), options);
+    let silent: Vec<_> = (0..8).map(|_| Raw::dial(&home.socket())).collect();
+    let client = patient("a connection", connect_unix::<Echo>(home.socket(), ConnectOptions::default()));
+    assert_eq!(number(patient("an answer", client.await.unwrap().call(Ask::Echo(1))).await), 1);
+    drop(silent);
+    assert_eq!(server.stop().await, 0);
+}
+
+/// Asking a client that had gone for its credentials once ended the accept loop, and the daemon with it.
+#[tokio::test]
+async fn clients_that_vanish_before_they_are_accepted_harm_nobody() {
+    let home = Home::new();
+    let server = Server::start(&home.socket());
+    for said in [0, 5, 36] {
+        for _ in 0..64 {
+            let mut raw = Raw::dial(&home.socket()); // the server has no turn before the next await
+            let mut bytes = Vec::new();
+            hello().append_to(&mut bytes).unwrap();
+            raw.stream.write_all(&bytes[..said]).unwrap();
+        }
+        let client = patient("a connection", connect_unix::<Echo>(home.socket(), ConnectOptions::default()));
+        assert_eq!(number(patient("an answer", client.await.unwrap().call(Ask::Echo(1))).await), 1);
+    }
+    assert_eq!(server.stop().await, 0);
+}
+
 #[tokio::test]
 async fn strangers_are_held_to_a_deadline_and_to_little_memory() {
     let home = Home::new();

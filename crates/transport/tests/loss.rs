@@ -69,6 +69,33 @@ async fn a_request_that_never_left_is_known_not_to_be_executed() {
     assert_eq!(last.executed(), Executed::No);
 }
 
+/// A call once held a lock while it waited for room: one slow write blocked every caller, and the swap. And a deadline
+/// that began with the wait for the answer did not cover the queue.
+#[tokio::test]
+async fn a_server_that_takes_nothing_blocks_no_caller() {
+    const MIB: usize = 1 << 20;
+    let home = Home::new();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let script = scripted(&home.socket(), move |listener| {
+        let _raw = Raw::accepted(&listener);
+        let _ = wait.recv(); // and reads nothing
+    });
+    let client = connect(&home.socket()).await;
+    let ask = Ask::Send(vec![1; MIB]);
+    let started = Instant::now();
+    let wait = Duration::from_millis(50);
+    let calls: Vec<_> = (0..2 * OUT_BYTES_MAX / MIB).map(|_| client.start_call_with_deadline(&ask, wait)).collect();
+    assert!(started.elapsed() < Duration::from_secs(1), "starting a call waits for nothing: {:?}", started.elapsed());
+    let outcomes = patient("every call's end", join_all(calls)).await;
+    let first = outcomes.first().unwrap().clone().unwrap_err();
+    assert_eq!(first, CallError::Deadline { maybe_executed: false }, "it had not left whole");
+    let kept = outcomes.iter().filter(|outcome| matches!(outcome, Err(CallError::Deadline { .. }))).count();
+    assert!((8..=10).contains(&kept), "{kept} were taken");
+    assert_eq!(outcomes.last().unwrap().clone().unwrap_err(), CallError::Overloaded);
+    drop((done, client));
+    script.join().unwrap();
+}
+
 /// A server that goes says how far it has read: what it was sent beyond that can be sent again.
 #[tokio::test]
 async fn a_goodbye_tells_which_requests_were_not_executed() {

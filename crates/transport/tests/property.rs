@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
@@ -12,6 +13,8 @@ use shellkeep_transport::*;
 #[derive(Debug, Clone)]
 enum Step {
     Call,
+    /// A call that is executed and not answered: the connection ends instead.
+    Unanswered,
     /// A call that is answered when its gate is opened.
     Gated,
     /// A call that only its deadline can end.
@@ -32,6 +35,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Call),
+        1 => Just(Step::Unanswered),
         5 => Just(Step::Gated),
         2 => Just(Step::Hopeless),
         1 => Just(Step::Panic),
@@ -61,23 +65,31 @@ fn start(home: &Home) -> Server {
     Server::start_with(&home.socket(), options)
 }
 
-async fn run(steps: Vec<Step>) {
+/// What a step asks, if anything, and how long it waits, in milliseconds.
+fn asked(step: &Step, number: u64) -> (Option<Ask>, u64) {
+    match step {
+        Step::Call => (Some(Ask::Echo(number)), 5000),
+        Step::Unanswered => (Some(Ask::EchoAndClose(number)), 5000),
+        Step::Gated => (Some(Ask::Gate(0)), 5000),
+        Step::Hopeless => (Some(Ask::Hang), 5 + number % 7),
+        Step::Panic => (Some(Ask::Panic), 5000),
+        Step::Pushes => (Some(Ask::Push(3)), 5000),
+        _ => (None, 0),
+    }
+}
+
+async fn run(steps: Vec<Step>, spin: bool) {
     let home = Home::new();
     let mut server = start(&home);
-    let client = connect_unix_lazy(home.socket(), ReconnectPolicy::default(), nothing);
+    let mut executed = Vec::new();
+    let connect = ConnectOptions { spin, ..ConnectOptions::default() };
+    let client = connect_unix_lazy(home.socket(), ReconnectPolicy { connect, ..ReconnectPolicy::default() }, nothing);
     let mut events = client.events();
     connected(&client).await;
     let mut kept = Vec::<Kept>::new();
     for (number, step) in steps.into_iter().enumerate() {
         let number = number as u64;
-        let (ask, wait) = match &step {
-            Step::Call => (Some(Ask::Echo(number)), 5000),
-            Step::Gated => (Some(Ask::Gate(0)), 5000),
-            Step::Hopeless => (Some(Ask::Hang), 5 + number % 7),
-            Step::Panic => (Some(Ask::Panic), 5000),
-            Step::Pushes => (Some(Ask::Push(3)), 5000),
-            _ => (None, 0),
-        };
+        let (ask, wait) = asked(&step, number);
         if let Some(ask) = ask {
             let call = client.start_call_with_deadline(&ask, Duration::from_millis(wait));
             let generation = call.generation();
@@ -93,7 +105,9 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Restart => {
                 server.seen.open_gate(0);
+                let seen = Arc::clone(&server.seen);
                 assert_eq!(server.stop().await, 0);
+                executed.append(&mut seen.echoes.lock().unwrap());
                 server = start(&home);
             }
             Step::ReconnectNow => client.reconnect_now(),
@@ -102,9 +116,10 @@ async fn run(steps: Vec<Step>) {
         }
     }
     connected(&client).await;
+    let mut verdicts = Vec::new();
     let judging = async {
         for kept in kept {
-            judge(kept).await;
+            verdicts.extend(judge(kept).await);
         }
     };
     let opening = async {
@@ -119,13 +134,31 @@ async fn run(steps: Vec<Step>) {
     }
     patient("the close", client.close()).await;
     judge_events(&mut events).await;
+    let seen = Arc::clone(&server.seen);
     assert_eq!(server.stop().await, 0);
+    executed.append(&mut seen.echoes.lock().unwrap());
+    judge_executions(&executed, verdicts);
 }
 
-async fn judge(kept: Kept) {
+/// What the errors said of execution, held against what the servers did.
+fn judge_executions(executed: &[u64], verdicts: Vec<(u64, Executed)>) {
+    for (number, verdict) in verdicts {
+        let times = executed.iter().filter(|echoed| **echoed == number).count();
+        match verdict {
+            Executed::Yes => assert_eq!(times, 1, "call {number}"),
+            Executed::No => assert_eq!(times, 0, "call {number}"),
+            Executed::Unknown => assert!(times <= 1, "call {number} was executed {times} times"),
+        }
+    }
+}
+
+/// Ends the call, and says of a plain one what its outcome says about its execution.
+async fn judge(kept: Kept) -> Option<(u64, Executed)> {
     let mut call = kept.call;
     let outcome = patient("a call's end", &mut call).await;
     assert!(patient("a second poll", &mut call).await.is_err(), "once is all");
+    let plain = matches!(kept.step, Step::Call | Step::Unanswered);
+    let verdict = outcome.as_ref().map_or_else(CallError::executed, |_| Executed::Yes);
     match (outcome, kept.step) {
         (Ok(answer), step) => {
             assert_eq!(Some(answer.generation), kept.generation);
@@ -143,6 +176,7 @@ async fn judge(kept: Kept) {
         | (Err(CallError::HandlerFailed), Step::Panic) => {}
         (Err(error), step) => panic!("{step:?} ended with {error:?}"),
     }
+    plain.then_some((kept.number, verdict))
 }
 
 /// Up, pushes, Down, and again; generations only grow.
@@ -166,9 +200,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
     #[test]
-    fn every_call_ends_exactly_once_whatever_happens(steps in prop::collection::vec(step(), 1..120)) {
+    fn every_call_ends_exactly_once_whatever_happens(steps in prop::collection::vec(step(), 1..120), spin: bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(steps));
+        runtime.block_on(run(steps, spin));
     }
 }
 
@@ -176,8 +210,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(15) })]
 
     #[test]
-    fn and_on_several_threads_too(steps in prop::collection::vec(step(), 1..120)) {
+    fn and_on_several_threads_too(steps in prop::collection::vec(step(), 1..120), spin: bool) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async { tokio::spawn(run(steps)).await.unwrap() });
+        runtime.block_on(async { tokio::spawn(run(steps, spin)).await.unwrap() });
     }
 }

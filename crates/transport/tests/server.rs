@@ -71,7 +71,8 @@ async fn handlers_are_dropped_when_their_client_goes() {
     let home = Home::new();
     let server = Server::start(&home.socket());
     let client = connect(&home.socket()).await;
-    let calls: Vec<_> = (0..100).map(|_| client.start_call(&Ask::Hang)).collect();
+    let long = Duration::from_hours(1); // no deadline is to do the work
+    let calls: Vec<_> = (0..100).map(|_| client.start_call_with_deadline(&Ask::Hang, long)).collect();
     server.seen.until("the handlers", |seen| seen.running() == 100).await;
     drop(client);
     server.seen.until("their end", |seen| seen.disconnected() == 1).await;

@@ -15,14 +15,18 @@ use tokio::time::Instant;
 
 use super::greet::{Guest, greet};
 use super::handlers::Handlers;
+use super::ping_pong::PingPong;
 use super::wire::{Manner, OUT_BYTES_HIGH, Wire};
 use super::{Context, Handler, Shared};
 use crate::codec::decode;
-use crate::driver::{READS_PER_ROUND, SHRINK_AFTER, Timer, read_once};
+use crate::driver::{READS_PER_ROUND, SHRINK_AFTER};
 use crate::envelope::{Envelope, EnvelopeError, ErrorCode, GoodbyeReason};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer, FrameError, HELLO_FRAME_BYTES_MAX};
 use crate::protocol::Protocol;
 use crate::socket::PeerCredentials;
+use crate::spin::look_until;
+use crate::stream::Stream;
+use crate::timer::Timer;
 
 /// Why a connection's task ends.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,7 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     peer: PeerCredentials,
     place: OwnedSemaphorePermit,
 ) {
+    let stream = Stream::new(stream);
     let mut buffer = FrameBuffer::new(HELLO_FRAME_BYTES_MAX);
     // In a box: the task is as large as its largest await, and lives nearly always in the other one.
     let Some(guest) = Box::pin(greet(&shared, &stream, &mut buffer)).await else {
@@ -57,6 +62,7 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     buffer.set_limit(FRAME_BYTES_MAX);
     let stream = Arc::new(stream);
     let wire = Wire::<P>::new(Arc::clone(&stream), guest.frame_bytes_max);
+    let spins = guest.spins;
     let session = Session::begin(&shared, guest, peer, &wire);
     let Some(connection) = &session.connection else {
         return;
@@ -64,9 +70,21 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
     let mut handlers = Handlers::new(shared.options.in_flight_max);
     let mut driver = Driver::new(stream, Arc::clone(&wire), buffer, &shared.options);
     let call = |request| shared.handler.call(&session.context, connection, request);
-    let end = poll_fn(|cx| match driver.round(cx, &mut handlers, &call) {
-        Ok(()) => Poll::Pending,
-        Err(end) => Poll::Ready(end),
+    let mut ping_pong = PingPong::new(spins, session.context.connection, &shared.last_asked);
+    let end = poll_fn(|cx| {
+        let mut may_look = ping_pong.begin();
+        loop {
+            let requests = driver.requests_read;
+            if let Err(end) = driver.round(cx, &mut handlers, &call) {
+                return Poll::Ready(end);
+            }
+            if driver.requests_read > requests {
+                may_look = ping_pong.is_worth_a_look(driver.heard, std::mem::take(&mut driver.bytes_read), cx);
+            }
+            if !may_look || !driver.look(&handlers) {
+                return Poll::Pending;
+            }
+        }
     })
     .await;
     tracing::debug!(connection = session.context.connection, reason = %end, "connection ended");
@@ -116,13 +134,15 @@ impl<P: Protocol, H: Handler<P>> Drop for Session<'_, P, H> {
 }
 
 struct Driver<P: Protocol> {
-    stream: Arc<UnixStream>,
+    stream: Arc<Stream>,
     wire: Arc<Wire<P>>,
     buffer: FrameBuffer,
     timer: Timer,
     timer_at: Option<Instant>,
     heard: Instant,
     requests_read: u64,
+    /// Since requests were read last.
+    bytes_read: u64,
     /// Ids of one batch whose callers have gone.
     cancelled: Vec<u64>,
     draining: Option<GoodbyeReason>,
@@ -131,7 +151,7 @@ struct Driver<P: Protocol> {
 }
 
 impl<P: Protocol> Driver<P> {
-    fn new(stream: Arc<UnixStream>, wire: Arc<Wire<P>>, buffer: FrameBuffer, options: &super::ServerOptions) -> Self {
+    fn new(stream: Arc<Stream>, wire: Arc<Wire<P>>, buffer: FrameBuffer, options: &super::ServerOptions) -> Self {
         Self {
             stream,
             wire,
@@ -140,6 +160,7 @@ impl<P: Protocol> Driver<P> {
             timer_at: None,
             heard: Instant::now(),
             requests_read: 0,
+            bytes_read: 0,
             cancelled: Vec::new(),
             draining: None,
             handler_wait: options.handler_wait,
@@ -166,6 +187,19 @@ impl<P: Protocol> Driver<P> {
             cx.waker().wake_by_ref();
         }
         Ok(())
+    }
+
+    /// Looks for the next request once all are answered. Whether something came; an end is left for the next round.
+    fn look<F: Future>(&mut self, handlers: &Handlers<F>) -> bool {
+        if !handlers.is_empty() || self.wire.lock().out.pending() > 0 {
+            return false;
+        }
+        let found = look_until(|| self.stream.read_now(&mut self.buffer));
+        if let Some(count) = found {
+            self.heard = Instant::now();
+            self.bytes_read += count as u64;
+        }
+        found.is_some()
     }
 
     fn begin(&mut self, cx: &TaskContext<'_>) -> Result<(), End> {
@@ -208,9 +242,12 @@ impl<P: Protocol> Driver<P> {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(ready) => ready?,
             }
-            match read_once(&self.stream, &mut self.buffer) {
+            match self.stream.read(&mut self.buffer) {
                 Ok(Some(0)) => return Err(End::ClientGone),
-                Ok(Some(_)) => self.heard = Instant::now(),
+                Ok(Some(count)) => {
+                    self.heard = Instant::now();
+                    self.bytes_read += count as u64;
+                }
                 Ok(None) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                     return Err(End::ClientGone);

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Handler, Shared};
 use crate::dial::{FirstFrameError, read_frame, write_all};
 use crate::frame::{FRAME_BYTES_MAX, FrameBuffer};
-use crate::handshake::{Hello, Refusal, RefusalKind, Reply, Terms, choose_version, refusal};
+use crate::handshake::{ABILITY_SPIN, Hello, Refusal, RefusalKind, Reply, Terms, choose_version, refusal};
 use crate::protocol::Protocol;
+use crate::stream::Stream;
 
 /// A stranger that is none any more.
 pub(crate) struct Guest {
     pub(crate) terms: Terms,
     pub(crate) frame_bytes_max: u32,
+    /// It asked us to look for its next request before sleeping.
+    pub(crate) spins: bool,
     /// Its place among the connections.
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Guest {
 /// Reads the Hello and answers it; `None` if the connection shall end.
 pub(crate) async fn greet<P: Protocol, H: Handler<P>>(
     shared: &Arc<Shared<P, H>>,
-    stream: &UnixStream,
+    stream: &Stream,
     buffer: &mut FrameBuffer,
 ) -> Option<Guest> {
     let exchange = async {
@@ -69,5 +71,6 @@ fn admit<P: Protocol, H: Handler<P>>(shared: &Arc<Shared<P, H>>, hello: &Hello) 
         in_flight_max: shared.options.in_flight_max,
         connection: shared.next_number(),
     };
-    Ok(Guest { terms, frame_bytes_max: hello.frame_bytes_max, permit })
+    let spins = hello.abilities & ABILITY_SPIN != 0;
+    Ok(Guest { terms, frame_bytes_max: hello.frame_bytes_max, spins, permit })
 }

@@ -7,14 +7,13 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::net::UnixStream;
-
 use crate::codec::{EncodeError, encode_into};
 use crate::envelope::{Envelope, ErrorCode, GoodbyeReason, RESPONSE_HEAD_BYTES};
 use crate::frame::{FRAME_BYTES_MAX, FrameError, append_frame};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
+use crate::stream::Stream;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes that wait for a client; from here on none of its requests is read, started or continued until it has taken
 /// some. The most that a connection ever holds is this and one frame.
@@ -53,7 +52,7 @@ pub(crate) enum Manner {
 }
 
 impl<P: Protocol> Wire<P> {
-    pub(crate) fn new(stream: Arc<UnixStream>, client_frame_bytes_max: u32) -> Arc<Self> {
+    pub(crate) fn new(stream: Arc<Stream>, client_frame_bytes_max: u32) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State { out: Outbound::new(stream), close: None, said_goodbye: false, ended: false }),
             closed: AtomicBool::new(false),
@@ -175,6 +174,7 @@ impl From<FrameError> for EncodeError {
 
 /// Why a push was not sent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PushError {
     /// The client is slow: too much waits for it already. Nothing was sent.
     #[error("too much waits for the client already")]

@@ -29,6 +29,7 @@ const OTHERS: u32 = 0o077;
 
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BindError {
     /// A live server listens at the path.
     #[error("another server listens at {}", path.display())]
@@ -74,6 +75,7 @@ pub enum BindError {
 
 /// What is in the way of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ForeignKind {
     /// A regular file.
     File,

@@ -12,6 +12,7 @@ use super::credentials::peer_credentials;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// Nothing is at the path: the server is not up, or not yet.
     #[error("nothing is at the socket's path")]

@@ -48,6 +48,8 @@ pub enum Ask {
     Push(u64),
     /// Closes the connection that the request came on.
     CloseMe,
+    /// Executed like an echo, and instead of the answer comes the connection's end.
+    EchoAndClose(u64),
     /// Pushes from another thread, then answers.
     PushAside(u64),
 }
@@ -161,6 +163,11 @@ impl Handler<Echo> for EchoHandler {
                 Told::Number((0..count).filter(|number| pusher.push(number).is_ok()).count() as u64)
             }
             Ask::CloseMe => {
+                context.close(GoodbyeReason::Superseded);
+                std::future::pending().await
+            }
+            Ask::EchoAndClose(number) => {
+                self.0.echoes.lock().unwrap().push(number);
                 context.close(GoodbyeReason::Superseded);
                 std::future::pending().await
             }

@@ -49,10 +49,7 @@ impl Raw {
     }
 
     pub fn accept_hello(&mut self) {
-        let terms = Terms { version: 3, frame_bytes_max: FRAME_BYTES_MAX, in_flight_max: 4096, connection: 1 };
-        self.send(|out| {
-            Reply::Accepted(terms).append_to(Echo::NAME, &Echo::VERSIONS, out).unwrap();
-        });
+        self.send(|out| out.extend(accepting()));
     }
 
     pub fn send(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -111,6 +108,14 @@ pub fn hello() -> Hello {
         heartbeat_ms: 1000,
         abilities: 0,
     }
+}
+
+/// The reply that accepts a Hello.
+pub fn accepting() -> Vec<u8> {
+    let terms = Terms { version: 3, frame_bytes_max: FRAME_BYTES_MAX, in_flight_max: 4096, connection: 1 };
+    let mut bytes = Vec::new();
+    Reply::Accepted(terms).append_to(Echo::NAME, &Echo::VERSIONS, &mut bytes).unwrap();
+    bytes
 }
 
 pub fn encoded(message: &impl Serialize) -> Vec<u8> {
