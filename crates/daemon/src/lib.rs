@@ -6,6 +6,7 @@
 
 mod config;
 pub mod lock;
+mod memory;
 mod queries;
 mod retention;
 mod server;

@@ -28,6 +28,9 @@ const TERM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause between two looks at a daemon that is about to listen.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long a thread that answered a query waits for the next one. Its end is a wakeup: let it be close to the work.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
+
 /// How long a killed process may take to be gone.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -98,7 +101,8 @@ fn serve(places: &Places) -> Outcome {
     let listener = systemd::inherited_listener().map_or(Listener::Own, Listener::Inherited);
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).map_err(|error| Failure::refused(format_args!("cannot handle signals: {error}")))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().thread_keep_alive(THREAD_KEEP_ALIVE).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::refused(format_args!("no runtime: {error}")))?;
     let poked = places.clone();
     let on_serving = move || drop(std::thread::Builder::new().name("poke".into()).spawn(move || keepers::poke(&poked)));

@@ -17,6 +17,7 @@ use super::logs::Logs;
 use super::manager::{Peer, SessionManager};
 use super::syncer::Syncer;
 use super::watch::Watchers;
+use crate::memory;
 
 /// Jobs that wait for the store thread; one more request is answered with `Busy`. Each connection's bytes are bounded
 /// by its window.
@@ -45,6 +46,16 @@ pub(crate) enum Job {
     With(Box<dyn FnOnce(&mut SessionManager) + Send>),
     /// Sync everything and end.
     Stop,
+}
+
+impl Job {
+    /// Bytes of records that it brings.
+    fn record_bytes(&self) -> u64 {
+        match self {
+            Self::Request { request: SessionRequest::Append(append), .. } => append.records.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// Hands work to the store thread. Cheap to clone.
@@ -117,8 +128,13 @@ impl Store {
 }
 
 fn run(mut manager: SessionManager, inbox: &Receiver<Job>) {
+    let mut burst_bytes = 0;
     loop {
         let due = manager.next_due();
+        if due.is_none() && burst_bytes >= memory::BURST_BYTES {
+            memory::give_back();
+            burst_bytes = 0;
+        }
         let job = match due {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -127,10 +143,12 @@ fn run(mut manager: SessionManager, inbox: &Receiver<Job>) {
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
             Ok(job) => {
+                burst_bytes += job.record_bytes();
                 if !execute(&mut manager, job) {
                     break;
                 }
                 for job in inbox.try_iter().take(BATCH_MAX) {
+                    burst_bytes += job.record_bytes();
                     if !execute(&mut manager, job) {
                         return manager.sync_all();
                     }
