@@ -51,8 +51,11 @@ impl tracing::Subscriber for CountFailedTries {
 
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
 
-    fn event(&self, _: &tracing::Event<'_>) {
-        FAILED_TRIES.fetch_add(1, Ordering::Relaxed);
+    fn event(&self, event: &tracing::Event<'_>) {
+        // The loss of a connection is told as well, but with a reason and not with an error: it is no try.
+        if event.metadata().fields().field("error").is_some() {
+            FAILED_TRIES.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

@@ -48,6 +48,12 @@ impl Schedule {
         self.inner.next_backoff().unwrap_or(self.max).clamp(self.min, self.max.max(self.min))
     }
 
+    /// Leaves the short delays out: for who is told when there is reason to try, and needs the delays only as a net.
+    pub fn skip_ahead(&mut self) {
+        self.fresh = false;
+        self.inner.current_interval = self.inner.max_interval;
+    }
+
     /// Starts over: the next try comes at once.
     pub fn reset(&mut self) {
         self.inner.reset();

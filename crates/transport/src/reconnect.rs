@@ -21,12 +21,16 @@ use crate::dial::{DialError, Dialed, dial};
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
 use crate::shared::{Shared, State};
+use crate::socket::ConnectError;
 use crate::watch::SocketWatch;
 
 /// Tries in quick succession after the directory has changed: a server that binds before it listens shows its socket a
 /// moment too early.
 const QUICK_TRIES: u32 = 3;
 const QUICK_DELAY: Duration = Duration::from_millis(1);
+/// Tries after these that keep to the schedule from its beginning, for a server that takes longer; the last of them comes
+/// about half a second after the change. Then the watch is relied on again.
+const EAGER_TRIES: u32 = 6;
 
 type OnReconnect<P> =
     Box<dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>> + Send + Sync>;
@@ -105,7 +109,8 @@ struct Redial<P: Protocol> {
     poke: Arc<Notify>,
     schedule: Schedule,
     generation: u64,
-    quick_tries: u32,
+    /// Tries left of those that a change in the directory gives reason for: quick ones, then eager ones.
+    hopeful_tries: u32,
 }
 
 impl<P: Protocol> Redial<P> {
@@ -124,7 +129,7 @@ impl<P: Protocol> Redial<P> {
             stop: shared.stop.clone(),
             poke: Arc::clone(&shared.poke),
             generation: 0,
-            quick_tries: 0,
+            hopeful_tries: 0,
         }
     }
 
@@ -139,7 +144,9 @@ impl<P: Protocol> Redial<P> {
                 if connection.link.is_proved() {
                     self.schedule.reset();
                 }
-                self.went_down(reason.unwrap_or(DownReason::Closed).into());
+                let reason = reason.unwrap_or(DownReason::Closed);
+                tracing::debug!(path = %self.path.display(), %reason, "connection lost");
+                self.went_down(reason.into());
             }
             // In a box: the loop's task is small while a connection is in use, which is nearly always.
             let Some(connection) = until(&stop, Box::pin(self.come_back())).await.flatten() else {
@@ -151,8 +158,14 @@ impl<P: Protocol> Redial<P> {
 
     /// Tries until a connection is in use; `None` if the client is gone.
     async fn come_back(&mut self) -> Option<Current<P>> {
-        let mut watch = self.policy.watch_directory.then(|| SocketWatch::new(&self.path));
+        let mut watch = self.policy.watch_directory.then(|| SocketWatch::for_arrivals(&self.path));
+        let mut nobody_there = false;
+        self.hopeful_tries = 0; // what gave hope then says nothing of now
         loop {
+            // Whoever comes will be told of: a hundred clients that look again and again meanwhile help nobody.
+            if nobody_there && self.hopeful_tries == 0 && watch.as_ref().is_some_and(SocketWatch::is_armed) {
+                self.schedule.skip_ahead();
+            }
             self.wait(watch.as_mut()).await;
             if let Some(watch) = &mut watch {
                 watch.rearm();
@@ -165,19 +178,21 @@ impl<P: Protocol> Redial<P> {
             });
             match outcome {
                 Ok(mut dialed) => return Some(Current::new(&mut dialed)),
-                Err(error) => self.went_down(error),
+                Err(error) => {
+                    use ConnectError::{NotFound, Refused};
+                    nobody_there = matches!(error, DialError::Connect(NotFound | Refused));
+                    tracing::debug!(path = %self.path.display(), %error, "not connected");
+                    self.went_down(error);
+                }
             }
         }
     }
 
     /// The delay before the next try, or less if there is reason to hope.
     async fn wait(&mut self, watch: Option<&mut SocketWatch>) {
-        let delay = if self.quick_tries > 0 {
-            self.quick_tries -= 1;
-            QUICK_DELAY
-        } else {
-            self.schedule.next_delay()
-        };
+        let quick = self.hopeful_tries > EAGER_TRIES;
+        self.hopeful_tries = self.hopeful_tries.saturating_sub(1);
+        let delay = if quick { QUICK_DELAY } else { self.schedule.next_delay() };
         if delay.is_zero() {
             return;
         }
@@ -190,7 +205,11 @@ impl<P: Protocol> Redial<P> {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = self.poke.notified() => {}
-            () = changed => self.quick_tries = QUICK_TRIES,
+            () = changed => {
+                self.hopeful_tries = QUICK_TRIES + EAGER_TRIES;
+                self.schedule.reset();
+                self.schedule.next_delay(); // this very try
+            }
         }
     }
 
@@ -231,7 +250,6 @@ impl<P: Protocol> Redial<P> {
     }
 
     fn went_down(&self, error: DialError) {
-        tracing::debug!(path = %self.path.display(), %error, "not connected");
         if let Some(shared) = self.shared.upgrade() {
             let last_error = Some(Arc::new(error));
             shared.set_down(State::Disconnected { last_error });

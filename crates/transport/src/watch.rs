@@ -2,46 +2,46 @@
 //! whole delay, and whoever owns one learns that it was taken away.
 //!
 //! Promises only speed: without inotify (the system allows few instances), or without the directory, `changed` never
-//! ends and the caller's own delays remain. Knows nothing of connections.
+//! ends and the caller's own delays remain. All watches of a process share one instance and one thread, which end with
+//! the last of them (`lookout`). Knows nothing of connections.
 
-use std::ffi::OsString;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+mod lookout;
+
 use std::path::{Path, PathBuf};
-
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::sync::Arc;
 
 use crate::socket::directory_of;
+use lookout::{Lookout, Of, Post, Told};
 
-/// Room for the events of one read: some 60 with the longest names.
-const EVENTS_BYTES: usize = 16 << 10;
-
-/// A watch on the directory of a socket's path, for as long as it is needed: it holds one of the few inotify instances.
+/// A watch on the directory of a socket's path, for as long as it is needed.
+///
+/// All watches of the process share one of the user's few inotify instances (128 by default), and one thread.
 pub struct SocketWatch {
     path: PathBuf,
-    name: OsString,
-    inotify: Option<AsyncFd<OwnedFd>>,
-    armed: bool,
+    told: Arc<Told>,
+    /// Before the lookout, which it leaves.
+    post: Option<Post>,
+    lookout: Option<Arc<Lookout>>,
 }
 
 impl SocketWatch {
     /// Watches for `path`. Never fails: what cannot be watched is never reported.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with I/O enabled.
     pub fn new(path: &Path) -> Self {
-        let inotify =
-            inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from).and_then(watched);
+        Self::of(path, Of::Anything)
+    }
+
+    /// Like [`new`](Self::new), and is silent about a socket that has only gone.
+    pub(crate) fn for_arrivals(path: &Path) -> Self {
+        Self::of(path, Of::Arrivals)
+    }
+
+    fn of(path: &Path, of: Of) -> Self {
+        let lookout = Lookout::current();
         let mut watch = Self {
             path: path.to_owned(),
-            name: path.file_name().unwrap_or_default().to_owned(),
-            inotify: inotify.inspect_err(|error| tracing::debug!(%error, "no inotify, waiting by delays alone")).ok(),
-            armed: false,
+            told: Told::new(path.file_name().unwrap_or_default().to_owned(), of),
+            post: None,
+            lookout: lookout.inspect_err(|error| tracing::debug!(%error, "no inotify, waiting by delays alone")).ok(),
         };
         watch.rearm();
         watch
@@ -50,95 +50,23 @@ impl SocketWatch {
     /// Watches again if the directory was away. To be called before each look at the socket, so that nothing that
     /// happens after the look is missed.
     pub fn rearm(&mut self) {
-        let Some(inotify) = self.inotify.as_ref().filter(|_| !self.armed) else {
+        if self.is_armed() {
             return;
-        };
-        let what = WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        self.armed = inotify::add_watch(inotify, directory_of(&self.path), what).is_ok();
+        }
+        self.post = None;
+        self.post = self.lookout.as_ref().and_then(|lookout| lookout.post(directory_of(&self.path), &self.told));
+    }
+
+    /// Whether what happens from now on is told.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.post.is_some() && !self.told.is_forgotten()
     }
 
     /// Waits until something has happened to the path, or to its directory.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing but events that were not yet of interest.
+    /// Dropping the future loses nothing.
     pub async fn changed(&mut self) {
-        let Some(inotify) = &self.inotify else {
-            return std::future::pending().await;
-        };
-        loop {
-            let Ok(mut ready) = inotify.readable().await else {
-                return std::future::pending().await; // the runtime ends
-            };
-            match drain(inotify.get_ref(), &self.name) {
-                Ok(seen) => {
-                    ready.clear_ready();
-                    if seen.directory_gone {
-                        self.armed = false;
-                    }
-                    if seen.directory_gone || seen.name {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "inotify failed, waiting by delays alone");
-                    return std::future::pending().await;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for SocketWatch {
-    /// Closing an inotify instance waits for a grace period of the kernel, some 15 ms, which a client that has just
-    /// reconnected must not spend on its runtime's thread.
-    fn drop(&mut self) {
-        let Some(fd) = self.inotify.take().map(AsyncFd::into_inner) else {
-            return;
-        };
-        let closer = std::thread::Builder::new().name("inotify-close".into());
-        if let Err(error) = closer.spawn(move || drop(fd)) {
-            tracing::debug!(%error, "no thread to close inotify on; closed in place");
-        }
-    }
-}
-
-fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open, names the same description until it is dropped, and returns the same number each
-    // time; the `AsyncFd` owns it for all of its own life.
-    #[allow(unsafe_code)]
-    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-    watched.map_err(io::Error::from)
-}
-
-#[derive(Default)]
-struct Seen {
-    name: bool,
-    directory_gone: bool,
-}
-
-/// Reads everything that has happened so far.
-fn drain(fd: &OwnedFd, name: &OsString) -> Result<Seen, Errno> {
-    let mut room = [MaybeUninit::uninit(); EVENTS_BYTES];
-    let mut events = inotify::Reader::new(fd, &mut room);
-    let mut seen = Seen::default();
-    loop {
-        match events.next() {
-            Ok(event) => {
-                let gone = ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
-                seen.directory_gone |= event.events().intersects(gone);
-                let lost = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                seen.name |= lost || event.file_name().is_some_and(|found| found.to_bytes() == name.as_bytes());
-            }
-            Err(Errno::AGAIN) => return Ok(seen),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
+        self.told.changed.notified().await;
     }
 }
