@@ -48,10 +48,10 @@ impl Schedule {
         self.inner.next_backoff().unwrap_or(self.max).clamp(self.min, self.max.max(self.min))
     }
 
-    /// Leaves the short delays out: for who is told when there is reason to try, and needs the delays only as a net.
-    pub fn skip_ahead(&mut self) {
+    /// Leaves the shorter delays out: the next one is drawn from below `ceiling`, or more if the schedule is further on.
+    pub fn skip_to(&mut self, ceiling: Duration) {
         self.fresh = false;
-        self.inner.current_interval = self.inner.max_interval;
+        self.inner.current_interval = self.inner.current_interval.max(ceiling / 2).min(self.inner.max_interval);
     }
 
     /// Starts over: the next try comes at once.

@@ -31,6 +31,9 @@ const QUICK_DELAY: Duration = Duration::from_millis(1);
 /// Tries after these that keep to the schedule from its beginning, for a server that takes longer; the last of them comes
 /// about half a second after the change. Then the watch is relied on again.
 const EAGER_TRIES: u32 = 6;
+/// Delays are drawn from below this, at the least, after a server's queue was full: thousands are in it, and a server
+/// takes about so long to let them in.
+const BUSY_DELAY: Duration = Duration::from_millis(500);
 
 type OnReconnect<P> =
     Box<dyn Fn(Connection<P>) -> Pin<Box<dyn Future<Output = Result<(), OnReconnectError>> + Send>> + Send + Sync>;
@@ -164,7 +167,7 @@ impl<P: Protocol> Redial<P> {
         loop {
             // Whoever comes will be told of: a hundred clients that look again and again meanwhile help nobody.
             if nobody_there && self.hopeful_tries == 0 && watch.as_ref().is_some_and(SocketWatch::is_armed) {
-                self.schedule.skip_ahead();
+                self.schedule.skip_to(self.policy.delay_max);
             }
             self.wait(watch.as_mut()).await;
             if let Some(watch) = &mut watch {
@@ -179,8 +182,12 @@ impl<P: Protocol> Redial<P> {
             match outcome {
                 Ok(mut dialed) => return Some(Current::new(&mut dialed)),
                 Err(error) => {
-                    use ConnectError::{NotFound, Refused};
-                    nobody_there = matches!(error, DialError::Connect(NotFound | Refused));
+                    nobody_there =
+                        matches!(error, DialError::Connect(ConnectError::NotFound | ConnectError::Refused));
+                    if matches!(error, DialError::Connect(ConnectError::Busy)) {
+                        self.hopeful_tries = 0;
+                        self.schedule.skip_to(BUSY_DELAY);
+                    }
                     tracing::debug!(path = %self.path.display(), %error, "not connected");
                     self.went_down(error);
                 }
