@@ -244,6 +244,24 @@ fn the_schedule_begins_at_once_and_keeps_to_its_bounds() {
     assert!(least < RETRY_DELAY_MAX / 10 && most > RETRY_DELAY_MAX / 10 * 9, "{least:?} to {most:?}");
 }
 
+#[test]
+fn a_schedule_that_skips_ahead_keeps_to_its_bounds_too() {
+    let skipped = || {
+        let mut schedule = Schedule::default();
+        schedule.skip_to(RETRY_DELAY_MAX / 4);
+        let next = schedule.next_delay();
+        assert!((RETRY_DELAY_MIN..=RETRY_DELAY_MAX / 4).contains(&next), "{next:?}");
+        schedule.skip_to(RETRY_DELAY_MAX * 4);
+        let last = schedule.next_delay();
+        schedule.skip_to(RETRY_DELAY_MIN); // never back
+        (next, last.max(schedule.next_delay()))
+    };
+    let (next, last): (Vec<_>, Vec<_>) = std::iter::repeat_with(skipped).take(200).unzip();
+    assert!(next.iter().any(|delay| *delay > RETRY_DELAY_MAX / 8), "the short delays were not left out");
+    assert!(last.iter().all(|delay| *delay <= RETRY_DELAY_MAX));
+    assert!(last.iter().any(|delay| *delay > RETRY_DELAY_MAX / 2), "the short delays were not left out");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 

@@ -302,16 +302,23 @@ pub async fn next(events: &mut Events<Echo>) -> Event<Echo> {
     patient("an event", events.next()).await.expect("the stream has ended")
 }
 
-/// Sockets and inotify instances that this process has open.
-pub fn open_sockets() -> usize {
+/// Descriptors of this process that are open on something of this kind, as `/proc` names it.
+pub fn open_descriptors(kind: &str) -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
-    targets
-        .filter(|target| {
-            let target = target.to_string_lossy();
-            target.starts_with("socket:") || target.contains("inotify")
-        })
-        .count()
+    targets.filter(|target| target.to_string_lossy().contains(kind)).count()
+}
+
+/// Sockets, inotify instances and event counters that this process has open.
+pub fn open_sockets() -> usize {
+    ["socket:", "inotify", "eventfd"].map(open_descriptors).iter().sum()
+}
+
+/// Waits until the client has looked for its server and found none.
+pub async fn tried(client: &RpcClient<Echo>) {
+    let mut state = client.state();
+    let tried = |state: &State| matches!(state, State::Disconnected { last_error: Some(_) });
+    patient("a try", state.wait_for(tried)).await.map(|_| ()).unwrap();
 }
 
 /// Waits for what no event tells of, looking again after everything else has run.
