@@ -147,10 +147,12 @@ async fn a_client_whose_watch_works_leaves_the_short_delays_out() {
             patient("a try", state.changed()).await.unwrap();
         }
     };
+    std::fs::write(home.socket(), b"").unwrap(); // refuses, like a dead server's socket
     let client = connect_unix_lazy(home.socket(), policy(true), nothing);
     let mut state = client.state();
     tried(&client).await;
     state.mark_unchanged();
+    std::fs::remove_file(home.socket()).unwrap(); // nor is it worth a try that the socket goes
     many_tries().await;
     assert!(!state.has_changed().unwrap(), "it has tried again for no reason");
     // What gave hope in one outage gives none in the next.
