@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Time for one contestant under one load in one round, in milliseconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     cell_ms: u64,
+    /// Only loads whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    load: String,
     /// Ours looks for answers for a moment before it sleeps (`ConnectOptions::spin`).
     #[arg(long)]
     spin: bool,
@@ -60,6 +63,10 @@ impl Args {
         let others = if self.others.is_empty() { &OTHERS[..] } else { &self.others[..] };
         let others = others.iter().filter(|contestant| !FLOORS.contains(contestant));
         FLOORS.iter().chain(others).copied().collect()
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        LOADS.into_iter().filter(|load| load.name.contains(&self.load)).collect()
     }
 }
 
@@ -179,7 +186,7 @@ fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<
         servers.push(Server::start(contestant, server_core)?);
     }
     let mut cells = Vec::new();
-    for load in LOADS {
+    for load in args.loads() {
         for (&contestant, server) in contestants.iter().zip(&servers) {
             let calls_per_round = calls_that_fill(args, contestant, server, load)?;
             cells.push(Cell { pin, load, contestant, calls_per_round, samples: Vec::new() });
@@ -187,7 +194,7 @@ fn measure(pin: Pin, server_core: Option<usize>, args: &Args) -> anyhow::Result<
     }
     let (all_before, own_before) = (machine::cores_time()?, own_time(&mut servers)?);
     for round in 0..args.rounds as usize {
-        for load in 0..LOADS.len() {
+        for load in 0..args.loads().len() {
             for turn in 0..contestants.len() {
                 let who = (turn + round) % contestants.len(); // nobody always comes after the same one
                 let cell = &mut cells[load * contestants.len() + who];

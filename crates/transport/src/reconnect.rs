@@ -182,8 +182,7 @@ impl<P: Protocol> Redial<P> {
             match outcome {
                 Ok(mut dialed) => return Some(Current::new(&mut dialed)),
                 Err(error) => {
-                    nobody_there =
-                        matches!(error, DialError::Connect(ConnectError::NotFound | ConnectError::Refused));
+                    nobody_there = matches!(error, DialError::Connect(ConnectError::NotFound | ConnectError::Refused));
                     if matches!(error, DialError::Connect(ConnectError::Busy)) {
                         self.hopeful_tries = 0;
                         self.schedule.skip_to(BUSY_DELAY);

@@ -143,11 +143,8 @@ impl Lookout {
     fn start() -> io::Result<Arc<Self>> {
         let inotify = Arc::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
         let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let lookout = Arc::new(Self {
-            posts: Mutex::default(),
-            inotify: Arc::clone(&inotify),
-            _end: End(Arc::clone(&end)),
-        });
+        let lookout =
+            Arc::new(Self { posts: Mutex::default(), inotify: Arc::clone(&inotify), _end: End(Arc::clone(&end)) });
         let weak = Arc::downgrade(&lookout);
         let thread = std::thread::Builder::new().name("socket-watch".into()).stack_size(STACK_BYTES);
         thread.spawn(move || keep_watch(&inotify, &end, &weak))?;
