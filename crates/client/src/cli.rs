@@ -62,6 +62,11 @@ pub enum Command {
     /// Print the recorded output of a session
     #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),
+    /// List the commands of a session
+    #[command(
+        after_help = "Examples:\n  shellkeep history             the session around you\n  shellkeep history last --json | jq '.[] | select(.exit_code != 0)'"
+    )]
+    History(History),
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),
@@ -183,16 +188,26 @@ pub struct Ls {
     pub json: bool,
 }
 
+/// List commands.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name, id, beginning of an id, or "last"
+    pub session: Option<SessionRef>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Print recorded output.
 #[derive(Debug, Args)]
 pub struct Output {
     /// Name, id, beginning of an id, or "last"
     pub session: SessionRef,
     /// Only the output of the command with this number in `history`
-    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub command: Option<u64>,
-    /// Without escape sequences
-    #[arg(long, hide = true)]
+    /// As text: without escape sequences, progress bars as they were last seen
+    #[arg(long)]
     pub plain: bool,
 }
 

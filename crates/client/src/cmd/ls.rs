@@ -141,7 +141,7 @@ fn command_line(command: &[String]) -> String {
 }
 
 /// RFC 3339 in UTC, for programs.
-fn utc(us: u64) -> String {
+pub(super) fn utc(us: u64) -> String {
     let us = i64::try_from(us).unwrap_or(i64::MAX);
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |at| at.to_string())
 }
@@ -184,7 +184,7 @@ fn table(sessions: &[Listed]) -> String {
 }
 
 /// The user's own time, to the second.
-fn local(utc: &str) -> String {
+pub(super) fn local(utc: &str) -> String {
     let at = utc.parse::<jiff::Timestamp>().map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
     at.map_or_else(|_| utc.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }

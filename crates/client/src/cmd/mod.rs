@@ -18,10 +18,12 @@ pub mod demo;
 mod detach;
 mod doctor;
 mod first_run;
+mod history;
 mod kill;
 mod ls;
 mod man;
 mod output;
+mod part;
 mod pause;
 mod recorded;
 mod rm;
@@ -71,6 +73,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
     match command {
         Command::Ls(args) => ls::run(places, args.all, args.json),
         Command::Output(args) => output::output(places, &args),
+        Command::History(args) => history::run(places, &args),
         Command::Tail(args) => output::tail(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, &args.session),

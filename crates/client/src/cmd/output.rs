@@ -11,6 +11,7 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply};
 use shellkeep_protocol::session::GapReason;
 
+use super::part;
 use super::recorded::find;
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
@@ -41,12 +42,11 @@ enum Follow {
 /// # Errors
 /// If the daemon cannot be had or does not know the session.
 pub(super) fn output(places: &Places, args: &Output) -> Outcome {
-    if args.command.is_some() || args.plain {
-        return Err(Failure::usage("this build can print only the whole raw output")
-            .with_hint("\"--command\" and \"--plain\" come with the index of commands"));
-    }
     let link = DaemonLink::reach(places)?;
     let session = find(places, &link, Some(&args.session))?;
+    if args.command.is_some() || args.plain {
+        return part::print(places, &link, session, args);
+    }
     Printer::new(places, session, None).print(&link, session, Follow::No)
 }
 
@@ -152,7 +152,7 @@ impl Printer {
                     Ok(true)
                 }
             },
-            Item::Exit { .. } => Ok(true),
+            Item::Exit { .. } | Item::Resize { .. } => Ok(true),
             other => {
                 report::notice(describe(&other));
                 Ok(true)
@@ -186,6 +186,6 @@ pub(super) fn describe(item: &Item) -> String {
         Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
         Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
-        Item::Output { .. } | Item::Exit { .. } => String::new(),
+        Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
     }
 }
