@@ -58,9 +58,11 @@ pub(super) fn run(places: &Places, all: bool, json: bool) -> Outcome {
 
 /// What the daemon knows, corrected by what living keepers say of themselves.
 fn listed(places: &Places, all: bool) -> Result<Vec<Listed>, Failure> {
-    let recorded = sessions(&DaemonLink::reach(places)?, true)?;
+    let link = DaemonLink::reach(places)?;
+    // Keepers first: one that is gone by then has told the daemon everything.
     let mut living: HashMap<SessionId, Info> =
         keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info)).collect();
+    let recorded = sessions(&link, true)?;
     let mut listed: Vec<(SessionId, Listed)> = Vec::new();
     for info in recorded {
         let session = info.session;

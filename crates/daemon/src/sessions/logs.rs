@@ -167,6 +167,11 @@ impl Logs {
                 self.put_aside(start.session)?;
                 make()
             }
+            // The directory of all logs was removed: made again, empty. Whatever else is wrong is said by the next try.
+            Err(_) if self.storage.list(&self.directory).is_err() => {
+                let _made = self.storage.create_dir(&self.directory);
+                make()
+            }
             other => other,
         };
         match log {
@@ -192,7 +197,11 @@ impl Logs {
     /// If the directory cannot be read.
     pub fn ids(&self) -> io::Result<Vec<SessionId>> {
         let mut ids = Vec::new();
-        for entry in self.storage.list(&self.directory)? {
+        let entries = match self.storage.list(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // somebody removed all logs at once
+            listed => listed?,
+        };
+        for entry in entries {
             ids.extend(SessionId::from_str(&entry.name));
         }
         Ok(ids)
