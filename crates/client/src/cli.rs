@@ -62,6 +62,11 @@ pub enum Command {
     /// Print the recorded output of a session
     #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),
+    /// List the commands of a session
+    #[command(
+        after_help = "Examples:\n  shellkeep history             the session around you\n  shellkeep history last --json | jq '.[] | select(.exit_code != 0)'"
+    )]
+    History(History),
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),
@@ -144,7 +149,7 @@ impl DetachKey {
 /// Show a running session here.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// Name, id, beginning of an id, or "last"
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -154,22 +159,22 @@ pub struct Attach {
 /// Let a session's terminals go.
 #[derive(Debug, Args)]
 pub struct Detach {
-    /// Name, id, beginning of an id, or "last"
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
 /// Pause the recording of a session, or go on with it.
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// Name, id, beginning of an id, or "last"
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
 /// End a session.
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// Name, id, beginning of an id, or "last"
-    pub session: SessionRef,
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    pub session: Option<SessionRef>,
 }
 
 /// List sessions.
@@ -183,16 +188,26 @@ pub struct Ls {
     pub json: bool,
 }
 
+/// List commands.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    pub session: Option<SessionRef>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Print recorded output.
 #[derive(Debug, Args)]
 pub struct Output {
-    /// Name, id, beginning of an id, or "last"
-    pub session: SessionRef,
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    pub session: Option<SessionRef>,
     /// Only the output of the command with this number in `history`
-    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub command: Option<u64>,
-    /// Without escape sequences
-    #[arg(long, hide = true)]
+    /// As text: without escape sequences, progress bars as they were last seen
+    #[arg(long)]
     pub plain: bool,
 }
 
@@ -202,8 +217,8 @@ pub struct Tail {
     /// Go on until the session ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Name, id, beginning of an id, or "last"
-    pub session: SessionRef,
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    pub session: Option<SessionRef>,
 }
 
 /// Check records.
@@ -216,8 +231,8 @@ pub struct Verify {
 /// Delete a record.
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Name, id, beginning of an id, or "last"
-    pub session: SessionRef,
+    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    pub session: Option<SessionRef>,
 }
 
 /// Run and manage the daemon.
@@ -232,20 +247,32 @@ pub struct Daemon {
 #[derive(Debug, Subcommand)]
 pub enum DaemonVerb {
     /// Be the daemon, in the foreground
+    #[command(after_help = "Examples:\n  shellkeep daemon run\n  SHELLKEEP_DIAGNOSTICS=debug shellkeep daemon run")]
     Run,
     /// Start it, unless it runs
+    #[command(after_help = "Examples:\n  shellkeep daemon start\n  shellkeep daemon start && shellkeep daemon status")]
     Start,
-    /// Stop it and keep it stopped
+    /// Stop it and keep it stopped, until a command or `start` needs it; sessions go on
+    #[command(
+        after_help = "Examples:\n  shellkeep daemon stop\n  shellkeep daemon stop; shellkeep daemon status || echo stopped"
+    )]
     Stop,
-    /// Stop it, then start it
+    /// Stop it, then start it, also one that hangs; sessions go on
+    #[command(
+        after_help = "Examples:\n  shellkeep daemon restart\n  cargo install --path crates/client && shellkeep daemon restart"
+    )]
     Restart,
     /// Say how it is; status 3 if it does not run
+    #[command(after_help = "Examples:\n  shellkeep daemon status\n  shellkeep daemon status --json | jq .pid")]
     Status {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Write systemd user units
+    /// Write systemd user units, socket-activated
+    #[command(
+        after_help = "Examples:\n  shellkeep daemon install\n  shellkeep daemon install && systemctl --user status shellkeep.socket"
+    )]
     Install,
 }
 
@@ -261,8 +288,16 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// All settings in force, and where each comes from
-    Show,
+    #[command(
+        after_help = "Examples:\n  shellkeep config show\n  shellkeep config show > \"$(shellkeep config path)\""
+    )]
+    Show {
+        /// The shipped ones, whatever your file says
+        #[arg(long)]
+        defaults: bool,
+    },
     /// Path of the user's file
+    #[command(after_help = "Examples:\n  shellkeep config path\n  $EDITOR \"$(shellkeep config path)\"")]
     Path,
 }
 

@@ -190,8 +190,10 @@ fn merge(own: &toml::Table) -> Result<toml::Table, (String, Option<String>)> {
 
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> (String, Option<String>) {
     let last = key.rsplit('.').next().unwrap_or(key);
-    let near = known.max_by(|one, other| strsim::jaro(one, last).total_cmp(&strsim::jaro(other, last)));
-    let hint = near.map(|near| format!("did you mean \"{near}\"? \"shellkeep config show\" lists all keys"));
+    let near = known.map(|known| (strsim::jaro(known, last), known)).filter(|(alike, _)| *alike > crate::cmd::NEAR);
+    let near = near.max_by(|one, other| one.0.total_cmp(&other.0));
+    let meant = near.map(|(_, near)| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    let hint = Some(format!("{meant}\"shellkeep config show --defaults\" lists all keys"));
     (format!("there is no setting \"{key}\""), hint)
 }
 

@@ -108,6 +108,9 @@ impl DaemonLink {
         if connected {
             return Ok(Self { runtime, client });
         }
+        if let Some(failure) = in_the_way(places) {
+            return Err(failure);
+        }
         if let Ok(Some(pid)) = Lock::holder(&places.lock()) {
             return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))
                 .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"));
@@ -149,6 +152,18 @@ impl DaemonLink {
             Response::Session(_) => Err(Failure::bug(&"the daemon answered another question")),
         }
     }
+}
+
+/// What lies where the daemon's socket belongs and is none: nobody of ours ever removes it.
+pub fn in_the_way(places: &Places) -> Option<Failure> {
+    let socket = places.daemon_socket();
+    let found = std::fs::symlink_metadata(&socket).ok()?.file_type();
+    if std::os::unix::fs::FileTypeExt::is_socket(&found) {
+        return None;
+    }
+    let what = if found.is_dir() { "a directory" } else { "something else" };
+    let failure = no_daemon(format_args!("{} is {what}, where the daemon's socket belongs", socket.display()));
+    Some(failure.with_hint(format_args!("remove it or move it away, then \"shellkeep daemon start\"")))
 }
 
 /// The daemon is needed and cannot be had.

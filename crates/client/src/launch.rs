@@ -48,7 +48,8 @@ pub fn daemon(places: &Places) -> std::io::Result<Child> {
 
 /// Starts a daemon unless one holds the lock. For keepers, which never wait for it. False if it was stopped on purpose.
 pub fn daemon_for_keeper(places: &Places) -> bool {
-    if places.stopped().exists() {
+    // Without the state directory somebody has removed shellkeep: a daemon would only make it again.
+    if places.stopped().exists() || !places.state.exists() {
         return false;
     }
     if shellkeep_daemon::lock::Lock::holder(&places.lock()).is_ok_and(|holder| holder.is_some()) {

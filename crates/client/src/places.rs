@@ -269,7 +269,9 @@ pub fn prepare(path: &Path) -> Result<(), PlaceError> {
 fn prepare_child(path: &Path) -> Result<(), PlaceError> {
     let io = |errno: Errno| PlaceError::Io { path: path.to_owned(), source: errno.into() };
     match rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY_MODE)) {
-        Ok(()) | Err(Errno::EXIST) => {}
+        // Whatever the umask: it only takes away from what nobody else has anyway.
+        Ok(()) => rustix::fs::chmod(path, Mode::from_raw_mode(DIRECTORY_MODE)).map_err(io)?,
+        Err(Errno::EXIST) => {}
         Err(errno) => return Err(io(errno)),
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -389,3 +389,25 @@ fn a_full_disk_under_the_spool_stops_neither_shell_nor_record() {
     assert!(shown.starts_with(&recorded), "what was in memory was written when space came back");
     assert!(String::from_utf8_lossy(&shown).contains("in memory for now"), "and the user was told");
 }
+
+#[test]
+fn a_removed_spool_is_made_anew_and_recording_goes_on() {
+    let world = World::with_daemon();
+    let go = world.path().join("go");
+    let script = format!(
+        "stty -opost; echo before; while [ ! -e {} ]; do sleep 0.01; done; echo lost; while [ ! -e {0}2 ]; do sleep 0.01; \
+         done; for n in 1 2 3 4 5 6 7 8; do echo later $n; sleep 0.3; done; exit 9",
+        go.display()
+    );
+    let id = world.detached("gone", &script);
+    let recorded = || String::from_utf8_lossy(&world.run(["output", &id]).stdout).into_owned();
+    wait_until("it is recorded", || recorded() == "before\n");
+    std::fs::remove_dir_all(world.path().join("state/spool")).expect("removed");
+    std::fs::write(&go, "").expect("written");
+    wait_until("the loss is noticed", || world.run(["output", &id]).stderr.starts_with(b"shellkeep: gap"));
+    std::fs::write(world.path().join("go2"), "").expect("written");
+    wait_until("the end is recorded", || {
+        String::from_utf8_lossy(&world.run(["ls", "--all", "--json"]).stdout).contains("\"exit_code\":9")
+    });
+    assert!(recorded().ends_with("later 7\nlater 8\n"), "{}", recorded());
+}

@@ -252,3 +252,42 @@ fn forks(seen: &Path) -> String {
     let is_fork = |line: &&str| line.contains('(') && !line.contains("CLONE_THREAD") && !line.contains("exited");
     all.lines().filter(is_fork).collect()
 }
+
+#[test]
+fn history_and_output_give_each_command_its_own() {
+    for (shell, file, text) in
+        [("bash", ".bashrc", BASHRC), ("zsh", ".zshrc", ZSHRC), ("fish", ".config/fish/config.fish", FISH)]
+    {
+        let world = World::with_daemon();
+        write_home(&world, &[(file, text)]);
+        let mut tty = start(&world, &["-n", "told", "--", shell]);
+        type_lines(&mut tty, &["cd /usr", "sh -c 'echo out; echo err >&2; exit 3'", "echo second"]);
+        tty.keys("sleep 1000\r");
+        let history = |of: &str| {
+            let output = world.run(["history", of, "--json"]);
+            assert!(output.status.success(), "{output:?}");
+            serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout).expect("JSON")
+        };
+        world::wait_until("the last command began", || history("told").len() == 4);
+        let all = history("told");
+        let column = |name: &str| all.iter().map(|row| row[name].clone()).collect::<Vec<_>>();
+        assert_eq!(column("id"), [1, 2, 3, 4], "{shell}: {all:?}");
+        assert_eq!(column("command")[1..3], ["sh -c 'echo out; echo err >&2; exit 3'", "echo second"], "{shell}");
+        assert_eq!(column("exit_code")[..3], [0, 3, 0], "{shell}: {all:?}");
+        assert!(all[3]["exit_code"].is_null() && all[3]["duration_ms"].is_null(), "{all:?}");
+        assert_eq!(column("cwd")[1..], ["/usr", "/usr", "/usr"], "{shell}");
+        let raw = world.run(["output", "told", "--command", "2"]).stdout;
+        assert!(raw.windows(10).any(|bytes| bytes == b"out\r\nerr\r\n"), "{shell}: {raw:?}");
+        let plain = world.run(["output", "told", "--command", "2", "--plain"]).stdout;
+        assert_eq!(String::from_utf8_lossy(&plain).trim_end(), "out\nerr", "{shell}");
+        let missing = world.run(["output", "told", "--command", "9"]);
+        assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+        let whole = String::from_utf8_lossy(&world.run(["output", "told", "--plain"]).stdout).into_owned();
+        assert!(whole.contains("READY>echo second\nsecond\n"), "{shell}: {whole}");
+        tty.keys("\x03");
+        tty.expect("READY>");
+        tty.keys("exit\r");
+        tty.wait();
+        assert_eq!(history("told")[3]["command"], "sleep 1000");
+    }
+}

@@ -302,3 +302,62 @@ fn a_session_attached_in_a_pipeline_is_not_ended_by_its_pipe_or_its_signals() {
     assert_eq!(output.status.code(), Some(129), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("shellkeep kill"), "{output:?}");
 }
+
+/// Keys to a login shell on a terminal whose profile starts a kept one; returns what was seen and the status.
+fn log_in(world: &World, profile: &str, home: &str) -> (String, Option<i32>) {
+    // By its path: the system's own profile sets another PATH.
+    let profile = profile.replace("shellkeep ", &format!("{} ", world::PROGRAM));
+    std::fs::write(world.path().join(".profile"), profile).expect("written");
+    let script = format!("SHELLKEEP_HOME={home} SHELL=/bin/bash exec bash -l");
+    let mut tty = world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24);
+    tty.keys("echo al''ive; exit 3\r");
+    let mut seen = tty.expect("alive\r\n");
+    let status = tty.wait().code();
+    seen.extend_from_slice(&tty.seen);
+    (String::from_utf8_lossy(&seen).into_owned(), status)
+}
+
+#[test]
+fn a_login_profile_that_starts_a_kept_shell_never_locks_its_user_out() {
+    const GUARDED: &str =
+        "[ -z \"$SHELLKEEP_SESSION\" ] && shellkeep --version >/dev/null 2>&1 && exec shellkeep start --login\n";
+    for profile in [GUARDED, "exec shellkeep start --login\n"] {
+        let world = World::new();
+        let (seen, status) = log_in(&world, profile, &world.path().display().to_string());
+        assert_eq!(status, Some(3), "kept: {seen}");
+        let (seen, status) = log_in(&world, profile, "/proc/none");
+        assert_eq!(status, Some(3), "not kept: {seen}");
+        assert_eq!(seen.matches("not kept").count(), 1, "one notice: {seen}");
+    }
+}
+
+#[test]
+fn a_shell_with_tight_limits_is_kept_or_starts_plainly() {
+    let world = World::new();
+    for limit in ["-f 100", "-f 0", "-n 10", "-n 6"] {
+        let script = format!("ulimit {limit}; exec {} start -- sh -c 'seq 50000; exit 6'", world::PROGRAM);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).env("SHELLKEEP_HOME", world.path()).stdin(Stdio::null());
+        let output = command.output().expect("runs");
+        assert_eq!(output.status.code(), Some(6), "{limit}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((text.lines().count(), text.lines().last()), (50_000, Some("50000")), "{limit}");
+    }
+}
+
+#[test]
+fn a_daemon_whose_lock_was_removed_or_emptied_is_stopped_all_the_same() {
+    for spoil in
+        [|lock: &std::path::Path| std::fs::remove_file(lock), |lock: &std::path::Path| std::fs::write(lock, "")]
+    {
+        let world = World::with_daemon();
+        assert!(world.run(["daemon", "start"]).status.success());
+        let status = world.run(["daemon", "status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+        let pid = u32::try_from(status["pid"].as_u64().expect("a pid")).expect("a pid");
+        spoil(&world.path().join("state/lock")).expect("spoilt");
+        let output = world.run(["daemon", "stop"]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(!world::is_alive(pid));
+    }
+}

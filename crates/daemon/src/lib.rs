@@ -5,6 +5,7 @@
 //! shell. Way of the data: `server` → [`sessions`] → log, one store thread for all writes.
 
 mod config;
+pub mod index;
 pub mod lock;
 mod memory;
 mod queries;

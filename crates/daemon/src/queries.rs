@@ -72,6 +72,10 @@ impl Queries {
                 self.adopter.looked().await;
                 self.blocking(move |logs| logs.verify(session).map(Reply::Verified)).await
             }
+            Query::History { session, after } => {
+                self.adopter.looked().await;
+                self.blocking(move |logs| logs.history(session, after).map(Reply::History)).await
+            }
             Query::Remove { session } => self.remove(session).await,
         }
     }

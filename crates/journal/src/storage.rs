@@ -130,5 +130,7 @@ pub(crate) fn read_full_at(file: &dyn StorageFile, buf: &mut [u8], offset: u64) 
 
 /// Whether there is no space: nothing is wrong with the file, the same write may succeed later.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    // A file that may not grow (`ulimit -f`) is as full as a disk.
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    kinds.contains(&error.kind())
 }

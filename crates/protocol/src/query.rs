@@ -21,6 +21,11 @@ pub const READ_WAIT_MS_MAX: u32 = 60_000;
 /// Sessions in one [`Reply::Sessions`]; more come with the next page.
 pub const SESSIONS_PAGE_MAX: usize = 1_000;
 
+/// Commands in one [`Reply::History`], and bytes of their texts; more come with the next page.
+pub const HISTORY_PAGE_MAX: usize = 1_000;
+/// See [`HISTORY_PAGE_MAX`].
+pub const HISTORY_PAGE_BYTES_MAX: usize = 1 << 20;
+
 /// What a command asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
@@ -51,6 +56,13 @@ pub enum Query {
         /// Whose.
         session: SessionId,
     },
+    /// Commands of a session, as its shell marked them. Answered by [`Reply::History`].
+    History {
+        /// Whose.
+        session: SessionId,
+        /// Only those behind this number; 0 for all.
+        after: u64,
+    },
     /// Removes the record of an ended session. Answered by [`Reply::Removed`].
     Remove {
         /// Whose.
@@ -69,6 +81,8 @@ pub enum Reply {
     Chunk(Chunk),
     /// What is wrong with a log.
     Verified(Verified),
+    /// One page of commands.
+    History(History),
     /// The record is gone.
     Removed {
         /// Bytes of disk that were freed.
@@ -172,6 +186,8 @@ pub enum Item {
     Output {
         /// Microseconds since the Unix epoch.
         time_us: u64,
+        /// Place of the first of them among all output of the session.
+        offset: u64,
         /// The bytes, as the PTY gave them.
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
@@ -212,6 +228,13 @@ pub enum Item {
         /// How.
         exit: ExitStatus,
     },
+    /// The window has another size from here on.
+    Resize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
     /// Recording was paused, or went on: no loss, but not all that was printed is here.
     Recording {
         /// Microseconds since the Unix epoch.
@@ -219,6 +242,40 @@ pub enum Item {
         /// How it is from here on.
         recording: Recording,
     },
+}
+
+/// Commands of a session, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// One page; more may come behind its last.
+    pub commands: Vec<CommandInfo>,
+    /// Bytes of output that were read for it, from the session's start.
+    pub output_bytes: u64,
+    /// There are no more.
+    pub is_last: bool,
+}
+
+/// One command of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandInfo {
+    /// Its number in the session, from 1.
+    pub id: u64,
+    /// The line as typed; empty while a shell that tells it only afterwards runs it.
+    pub line: String,
+    /// Directory in which it began.
+    pub cwd: String,
+    /// Microseconds since the Unix epoch.
+    pub started_at_us: u64,
+    /// The same; `None` while it runs, or if its end was never told.
+    pub ended_at_us: Option<u64>,
+    /// Its status.
+    pub exit: Option<u8>,
+    /// Record in which its output begins.
+    pub first_seq: Seq,
+    /// Offset of its first byte of output among all output of the session.
+    pub output_from: u64,
+    /// Offset behind its last one.
+    pub output_to: u64,
 }
 
 /// The result of reading a whole log.

@@ -85,7 +85,16 @@ pub(super) fn lent(has_tty: bool) -> &'static [std::os::fd::BorrowedFd<'static>]
 
 /// Shows an attached session until it is over here, and says with which status to end.
 pub(super) fn show(terminal: Terminal, session: &Shown<'_>) -> Outcome {
-    let end = terminal.run().map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))?;
+    finish(run_terminal(terminal)?, session)
+}
+
+/// Shows an attached session until it is over here.
+pub(super) fn run_terminal(terminal: Terminal) -> Result<End, Failure> {
+    terminal.run().map_err(|error| Failure::refused(format_args!("cannot use this terminal: {error}")))
+}
+
+/// Says how it came to its end, and with which status to end.
+pub(super) fn finish(end: End, session: &Shown<'_>) -> Outcome {
     Ok(match end {
         End::Exited(exit) => ExitCode::from(exit.code()),
         End::Detached => {
@@ -94,6 +103,7 @@ pub(super) fn show(terminal: Terminal, session: &Shown<'_>) -> Outcome {
         }
         End::Signalled(signal) => ExitCode::from(STATUS_SIGNAL.saturating_add(signal)),
         End::OutputClosed => ExitCode::SUCCESS,
+        End::NotKept(reason) => return Err(Failure::refused(reason)),
         End::NotStarted { status, reason } => {
             let message = format!("cannot start the command: {reason}");
             report::failure(&Failure { message, hint: None, exit: Exit::Refused });

@@ -19,7 +19,8 @@ pub(crate) fn run(places: &Places, verb: &ConfigVerb) -> Outcome {
     let path = places.config_file();
     match verb {
         ConfigVerb::Path => report::result(&format!("{}\n", path.display()))?,
-        ConfigVerb::Show => {
+        ConfigVerb::Show { defaults: true } => report::result(DEFAULT)?,
+        ConfigVerb::Show { defaults: false } => {
             Settings::load(places)?; // values that cannot be are an error here too
             let own = Settings::own(places)?;
             report::result(&annotated(&Settings::merged(places)?, &own, &path.display().to_string()))?;

@@ -17,7 +17,7 @@ use shellkeep_transport::CancellationToken;
 
 use crate::cli::DaemonVerb;
 use crate::config::Settings;
-use crate::daemon_link::{DaemonLink, STATUS_WAIT_MAX, no_daemon};
+use crate::daemon_link::{DaemonLink, STATUS_WAIT_MAX, in_the_way, no_daemon};
 use crate::places::{Places, prepare};
 use crate::report::{self, Exit, Failure, Outcome};
 use crate::{diagnostics, keepers, systemd};
@@ -83,6 +83,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
 fn serve(places: &Places) -> Outcome {
     let settings = Settings::load(places)?;
     raise_descriptor_limit();
+    crate::keeper::pty::survive_full_files();
     let _before = crate::keeper::pty::forbid_core();
     let config = Config {
         places: shellkeep_daemon::Places {
@@ -205,15 +206,15 @@ fn touch(path: &Path) -> std::io::Result<()> {
 fn end(places: &Places) -> Result<(), Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::refused(format_args!("cannot {what}: {error}"));
     let lock = places.lock();
-    let Some(pid) = Lock::holder(&lock).map_err(|error| failed("read the daemon's lock", &error))? else {
-        return Ok(()); // none runs
-    };
+    let holder = Lock::holder(&lock).map_err(|error| failed("read the daemon's lock", &error))?;
+    // A lock that somebody has removed or emptied says nothing; the daemon itself does.
+    let Some(pid) = holder.or_else(|| said_by_daemon(places)) else { return Ok(()) };
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Err(failed("stop the daemon", &format_args!("{} names no process", lock.display())));
     };
     let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { return Ok(()) }; // it has just ended
-    // The id may be another process's by now: only the lock says whose it is.
-    if Lock::holder(&lock).ok().flatten() != Some(pid) {
+    // The id may be another process's by now: only the lock, or the daemon, says whose it is.
+    if Lock::holder(&lock).ok().flatten().or_else(|| said_by_daemon(places)) != Some(pid) {
         return Ok(());
     }
     for (signal, wait) in [(Signal::TERM, TERM_WAIT_MAX), (Signal::KILL, KILL_WAIT_MAX)] {
@@ -225,6 +226,23 @@ fn end(places: &Places) -> Result<(), Failure> {
         }
     }
     Err(failed("stop the daemon", &format_args!("process {pid} does not end")))
+}
+
+fn unanswered(holder: Option<u32>) -> Failure {
+    match holder {
+        Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
+            .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
+        None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
+    }
+}
+
+/// The process that answers at the daemon's socket.
+fn said_by_daemon(places: &Places) -> Option<u32> {
+    let link = DaemonLink::running(places).ok().flatten()?;
+    match link.ask_within(&Query::Status, STATUS_WAIT_MAX) {
+        Ok(Reply::Status(status)) if places.foreign_socket.is_none() => Some(status.pid),
+        _ => None,
+    }
 }
 
 /// `daemon status --json`. The names are a contract.
@@ -254,10 +272,9 @@ pub(crate) fn status(places: &Places, json: bool) -> Outcome {
         }
         break link.ok_or(holder);
     };
-    let link = link.map_err(|holder| match holder {
-        Some(pid) => no_daemon(format_args!("the daemon (process {pid}) does not answer"))
-            .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"),
-        None => no_daemon("no daemon is running").with_hint("\"shellkeep daemon start\" starts one"),
+    let link = link.map_err(|holder| match in_the_way(places) {
+        Some(failure) => failure,
+        None => unanswered(holder),
     })?;
     let Reply::Status(status) = link.ask_within(&Query::Status, STATUS_WAIT_MAX)? else {
         return Err(Failure::bug(&"the daemon answered another question"));

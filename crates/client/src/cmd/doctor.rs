@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use shellkeep_daemon::lock::Lock;
 
 use crate::config::Settings;
-use crate::daemon_link::DaemonLink;
+use crate::daemon_link::{DaemonLink, in_the_way};
 use crate::keepers;
 use crate::places::{Places, prepare};
 use crate::report::{self, Outcome};
@@ -38,6 +38,9 @@ pub(crate) fn run(places: &Places) -> Outcome {
     say("space", space(&places.state))?;
     let settings = Settings::load(places).map_err(|failure| failure.message);
     say("settings", settings.map(|_| places.config_file().display().to_string()))?;
+    if let Some(failure) = in_the_way(places) {
+        say("socket", Err(failure.message))?;
+    }
     let daemon = match (DaemonLink::running(places), Lock::holder(&places.lock())) {
         (Ok(Some(_)), Ok(Some(pid))) => Ok(format!("answers, process {pid}")),
         (_, Ok(None)) => Ok("not running; the next command starts it".to_owned()),

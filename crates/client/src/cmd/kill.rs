@@ -17,7 +17,10 @@ const KILLED_WAIT_MAX: Duration = Duration::from_secs(10).saturating_add(KILL_AF
 
 pub(super) fn run(args: &Kill) -> Outcome {
     let places = Places::from_env()?;
-    let keeper = keepers::find(&places, Some(&args.session))?;
+    if args.session.is_none() && keepers::around_us().is_none() {
+        return Err(Failure::usage("which session?").with_hint("give a name or an id; \"shellkeep ls\" lists them"));
+    }
+    let keeper = keepers::find(&places, args.session.as_ref())?;
     let failed = |error| Failure::refused(format_args!("cannot kill {}: {error}", keeper.info.session));
     let (sender, mut receiver) = keepers::dial(&keeper.socket).map_err(failed)?;
     receiver.set_wait(Some(KILLED_WAIT_MAX)).map_err(failed)?;

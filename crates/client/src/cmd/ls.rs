@@ -58,9 +58,11 @@ pub(super) fn run(places: &Places, all: bool, json: bool) -> Outcome {
 
 /// What the daemon knows, corrected by what living keepers say of themselves.
 fn listed(places: &Places, all: bool) -> Result<Vec<Listed>, Failure> {
-    let recorded = sessions(&DaemonLink::reach(places)?, true)?;
+    let link = DaemonLink::reach(places)?;
+    // Keepers first: one that is gone by then has told the daemon everything.
     let mut living: HashMap<SessionId, Info> =
         keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info)).collect();
+    let recorded = sessions(&link, true)?;
     let mut listed: Vec<(SessionId, Listed)> = Vec::new();
     for info in recorded {
         let session = info.session;
@@ -141,7 +143,7 @@ fn command_line(command: &[String]) -> String {
 }
 
 /// RFC 3339 in UTC, for programs.
-fn utc(us: u64) -> String {
+pub(super) fn utc(us: u64) -> String {
     let us = i64::try_from(us).unwrap_or(i64::MAX);
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |at| at.to_string())
 }
@@ -184,7 +186,7 @@ fn table(sessions: &[Listed]) -> String {
 }
 
 /// The user's own time, to the second.
-fn local(utc: &str) -> String {
+pub(super) fn local(utc: &str) -> String {
     let at = utc.parse::<jiff::Timestamp>().map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
     at.map_or_else(|_| utc.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }

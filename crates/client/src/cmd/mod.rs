@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use shellkeep_protocol::attach::Recording;
 
 use crate::cli::{Cli, Command};
@@ -18,15 +18,20 @@ pub mod demo;
 mod detach;
 mod doctor;
 mod first_run;
+mod history;
 mod kill;
 mod ls;
 mod man;
 mod output;
+mod part;
 mod pause;
 mod recorded;
 mod rm;
 mod start;
 mod verify;
+
+/// How alike two words must be for the one to be taken for the other, mistyped: from 0 to 1.
+pub(crate) const NEAR: f64 = 0.7;
 
 /// The hidden subcommand that is the keeper.
 const KEEPER_VERB: &str = "keeper";
@@ -43,7 +48,7 @@ pub fn main() -> ExitCode {
     }
     let outcome = match Cli::try_parse() {
         Ok(cli) => dispatch(cli),
-        Err(error) => return say_usage(&error),
+        Err(error) => return say_usage(&error, std::env::args().nth(1).as_deref()),
     };
     match outcome {
         Ok(code) => code,
@@ -71,9 +76,10 @@ fn recorded(command: Command, places: &Places) -> Outcome {
     match command {
         Command::Ls(args) => ls::run(places, args.all, args.json),
         Command::Output(args) => output::output(places, &args),
+        Command::History(args) => history::run(places, &args),
         Command::Tail(args) => output::tail(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
-        Command::Rm(args) => rm::run(places, &args.session),
+        Command::Rm(args) => rm::run(places, args.session.as_ref()),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),
@@ -82,15 +88,36 @@ fn recorded(command: Command, places: &Places) -> Outcome {
 }
 
 /// Help and versions are results; everything else is a usage error.
-fn say_usage(error: &clap::Error) -> ExitCode {
+fn say_usage(error: &clap::Error, first: Option<&str>) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match report::result(&error.render().to_string()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => report::failure(&failure),
         },
-        _ => {
-            report::usage(&error.render().to_string());
-            ExitCode::from(Exit::Usage as u8)
-        }
+        ErrorKind::UnknownArgument => match first.and_then(|said| Some((said, nearest_command(said)?))) {
+            Some((said, meant)) => {
+                let failure = Failure::usage(format_args!("there is no command \"{said}\""));
+                let hint = format!("did you mean \"{meant}\"? \"shellkeep --help\" lists all");
+                report::failure(&failure.with_hint(hint))
+            }
+            None => plain_usage(error),
+        },
+        _ => plain_usage(error),
     }
+}
+
+fn plain_usage(error: &clap::Error) -> ExitCode {
+    report::usage(&error.render().to_string());
+    ExitCode::from(Exit::Usage as u8)
+}
+
+/// The command that a first word which is none was probably meant to be.
+fn nearest_command(said: &str) -> Option<String> {
+    if said.starts_with('-') {
+        return None;
+    }
+    let command = Cli::command();
+    let all = command.get_subcommands().filter(|known| !known.is_hide_set()).map(|known| known.get_name().to_owned());
+    let near = all.map(|name| (strsim::jaro(&name, said), name)).filter(|(alike, _)| *alike > NEAR);
+    near.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
 }

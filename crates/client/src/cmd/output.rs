@@ -1,7 +1,7 @@
 //! `output` and `tail`: a record on stdout, byte for byte; what is missing from it on stderr.
 
 use std::collections::VecDeque;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, READ_WAIT_MS_MAX, Reply};
 use shellkeep_protocol::session::GapReason;
 
+use super::attach::controlling_tty;
+use super::part;
 use super::recorded::find;
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
@@ -41,12 +43,11 @@ enum Follow {
 /// # Errors
 /// If the daemon cannot be had or does not know the session.
 pub(super) fn output(places: &Places, args: &Output) -> Outcome {
-    if args.command.is_some() || args.plain {
-        return Err(Failure::usage("this build can print only the whole raw output")
-            .with_hint("\"--command\" and \"--plain\" come with the index of commands"));
-    }
     let link = DaemonLink::reach(places)?;
-    let session = find(places, &link, Some(&args.session))?;
+    let session = find(places, &link, args.session.as_ref())?;
+    if args.command.is_some() || args.plain {
+        return part::print(places, &link, session, args);
+    }
     Printer::new(places, session, None).print(&link, session, Follow::No)
 }
 
@@ -56,8 +57,14 @@ pub(super) fn output(places: &Places, args: &Output) -> Outcome {
 /// As [`output`].
 pub(super) fn tail(places: &Places, args: &Tail) -> Outcome {
     let link = DaemonLink::reach(places)?;
-    let session = find(places, &link, Some(&args.session))?;
+    let session = find(places, &link, args.session.as_ref())?;
     let follow = if args.follow { Follow::UntilEnd } else { Follow::No };
+    let here = controlling_tty().filter(|_| args.follow && std::io::stdout().is_terminal());
+    if here.is_some() && keepers::of(places, session).is_some_and(|keeper| Some(keeper.tty) == here) {
+        return Err(Failure::refused(format_args!(
+            "session {session} cannot be followed inside itself: it would never end"
+        )));
+    }
     Printer::new(places, session, Some(TAIL_BYTES)).print(&link, session, follow)
 }
 
@@ -116,6 +123,9 @@ impl Printer {
                 }
             }
             if (is_last && !behind) || (is_new && follow == Follow::No) {
+                if self.reached < self.goal {
+                    report::notice(still_waiting(self.goal - self.reached));
+                }
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -152,7 +162,7 @@ impl Printer {
                     Ok(true)
                 }
             },
-            Item::Exit { .. } => Ok(true),
+            Item::Exit { .. } | Item::Resize { .. } => Ok(true),
             other => {
                 report::notice(describe(&other));
                 Ok(true)
@@ -167,6 +177,11 @@ impl Printer {
             Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
         }
     }
+}
+
+/// The end of a record that is not in the log yet.
+pub(super) fn still_waiting(count: u64) -> String {
+    format!("{} more wait in the keeper until the daemon can take them", size(count))
 }
 
 /// What is missing, damaged or left out, in a line.
@@ -186,6 +201,6 @@ pub(super) fn describe(item: &Item) -> String {
         Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
         Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
-        Item::Output { .. } | Item::Exit { .. } => String::new(),
+        Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
     }
 }

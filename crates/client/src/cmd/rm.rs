@@ -14,9 +14,9 @@ use crate::report::{self, Failure, Outcome, size};
 ///
 /// # Errors
 /// If it runs, or is unknown, or the daemon cannot be had.
-pub(super) fn run(places: &Places, wanted: &SessionRef) -> Outcome {
+pub(super) fn run(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
     let link = DaemonLink::reach(places)?;
-    let session = find(places, &link, Some(wanted))?;
+    let session = find(places, &link, wanted)?;
     match link.ask(&Query::Remove { session }) {
         Ok(Reply::Removed { freed_bytes }) => {
             report::notice(format_args!("removed {session}, {} freed", size(freed_bytes)));

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch, WhenFull};
 use shellkeep_protocol::ids::SessionId;
 
-use super::attach::{PATIENCE_MS, Shown, controlling_tty, lent, request, show};
+use super::attach::{PATIENCE_MS, Shown, controlling_tty, finish, lent, request, run_terminal};
 use crate::cli::Start;
 use crate::config::{self, Settings};
 use crate::keeper;
@@ -24,7 +24,7 @@ use crate::link::{self, LinkError, Receiver, Sender};
 use crate::names::SessionName;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, End, Terminal};
 
 /// How long a new keeper may take to greet, and to start the command. Then the command is started plainly.
 const BIRTH_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +41,9 @@ const STATUS_MISSING: u8 = 127;
 /// Status of a shell that may not execute the program.
 const STATUS_NOT_EXECUTABLE: u8 = 126;
 
+/// Set for a login shell that could not be kept, so that its profile does not try for ever.
+const NOT_KEPT: &str = "SHELLKEEP_NOT_KEPT";
+
 /// What to execute.
 struct Program {
     path: OsString,
@@ -55,6 +58,9 @@ pub(super) fn run(args: &Start) -> Outcome {
         Err(error) if args.detached => return Err(error.into()),
         Err(error) => return Ok(plainly(&program, &error)),
     };
+    if !args.nested && is_inside(&places).is_some() && args.login {
+        return Ok(program.plain_shell()); // its profile says so for every login shell, kept ones too
+    }
     if !args.nested {
         refuse_inside(&places)?;
     }
@@ -101,7 +107,10 @@ pub(super) fn run(args: &Start) -> Outcome {
     };
     let keys = args.detach_key.keys(settings.as_ref());
     let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, name_right };
-    show(terminal, &Shown { session, name: args.name.as_ref().map(SessionName::as_str) })
+    match run_terminal(terminal)? {
+        End::NotKept(reason) => Ok(plainly(&program, &reason)),
+        end => finish(end, &Shown { session, name: args.name.as_ref().map(SessionName::as_str) }),
+    }
 }
 
 /// Waits until the session exists, and says which it is.
@@ -158,15 +167,17 @@ fn launch(args: &Start, program: &Program, has_tty: bool, settings: Option<&Sett
     }
 }
 
-/// Refuses a session inside a session. The variable alone does not count: tmux keeps it for ever.
+/// Refuses a session inside a session.
 fn refuse_inside(places: &Places) -> Result<(), Failure> {
-    let (Some(around), Some(tty)) = (keepers::around_us(), controlling_tty()) else { return Ok(()) };
-    let inside = keepers::by_id(places, around).is_some_and(|keeper| keeper.info.tty == tty);
-    if !inside {
-        return Ok(());
-    }
+    let Some(around) = is_inside(places) else { return Ok(()) };
     Err(Failure::refused(format_args!("this is session {around} already"))
         .with_hint("--nested starts one inside it all the same"))
+}
+
+/// The session whose PTY this is. The variable alone does not count: tmux keeps it for ever.
+fn is_inside(places: &Places) -> Option<SessionId> {
+    let (around, tty) = (keepers::around_us()?, controlling_tty()?);
+    keepers::by_id(places, around).is_some_and(|keeper| keeper.info.tty == tty).then_some(around)
 }
 
 /// Takes the right to start a session of this name; held until the descriptor closes.
@@ -209,15 +220,35 @@ fn birth() -> Result<(Sender, Receiver), LinkError> {
 
 /// Executes the command without keeping it.
 fn plainly(program: &Program, why: &dyn std::fmt::Display) -> ExitCode {
+    // A login shell reads the profile that may have brought us here: the second time it is none any more, and says nothing.
+    if program.is_login() && std::env::var_os(NOT_KEPT).is_some() {
+        return program.plain_shell();
+    }
     report::notice(format_args!("not kept: {why}"));
     let mut command = Command::new(&program.path);
     command.args(&program.args);
     if let Some(arg0) = &program.arg0 {
-        command.arg0(arg0);
+        command.arg0(arg0).env(NOT_KEPT, "1");
     }
-    let error = command.exec();
-    let name = program.path.to_string_lossy();
-    report::failure(&Failure::refused(format_args!("cannot start {name}: {error}")));
-    let missing = error.kind() == std::io::ErrorKind::NotFound;
-    ExitCode::from(if missing { STATUS_MISSING } else { STATUS_NOT_EXECUTABLE })
+    program.execute(command)
+}
+
+impl Program {
+    /// Whether it is the user's shell as a login shell.
+    fn is_login(&self) -> bool {
+        self.arg0.is_some()
+    }
+
+    /// Becomes the user's shell, and no login shell.
+    fn plain_shell(&self) -> ExitCode {
+        self.execute(Command::new(&self.path))
+    }
+
+    fn execute(&self, mut command: Command) -> ExitCode {
+        let error = command.exec();
+        let name = self.path.to_string_lossy();
+        report::failure(&Failure::refused(format_args!("cannot start {name}: {error}")));
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        ExitCode::from(if missing { STATUS_MISSING } else { STATUS_NOT_EXECUTABLE })
+    }
 }

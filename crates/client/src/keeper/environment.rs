@@ -52,6 +52,10 @@ impl Environment {
     pub fn of(launch: &Launch, places: &Places) -> Self {
         let mut this = Self::default();
         this.variables.push(("SHELLKEEP_SESSION", launch.session.to_string().into()));
+        if let Some(home) = places.home() {
+            // Absolute: the command may go elsewhere, and must find the same one from there.
+            this.variables.push(("SHELLKEEP_HOME", home.as_os_str().to_owned()));
+        }
         if std::env::var_os("TERM").is_none_or(|term| term.is_empty()) {
             this.variables.push(("TERM", TERM_DEFAULT.into()));
         }

@@ -77,6 +77,7 @@ fn leave_caller() -> std::io::Result<(UnixStream, Mode)> {
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
+    pty::survive_full_files();
     Ok((UnixStream::from(socket), umask))
 }
 
@@ -164,6 +165,9 @@ impl Birth {
             Ok(started) => started,
             Err(error) => {
                 environment.files.remove();
+                if pty::is_scarcity(&error.source) {
+                    return refuse(&self.sender, &format!("the keeper cannot start a process: {}", error.source));
+                }
                 let reason = format!("{}: {}", String::from_utf8_lossy(&self.launch.program), error.source);
                 return self.sender.to_terminal(&FromKeeper::StartFailed { status: error.status, reason }, &[]);
             }

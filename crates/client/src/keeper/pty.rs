@@ -127,6 +127,12 @@ impl Pty {
     }
 }
 
+/// Whether a process could not be made for want of something, whatever its program is.
+pub fn is_scarcity(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN))
+}
+
 /// Makes the child a session leader on its standard input's terminal, with the caller's umask, OOM score and core limit.
 #[allow(unsafe_code)]
 fn become_session_leader(command: &mut Command, with: &Inheritance<'_>) {
@@ -145,6 +151,10 @@ fn become_session_leader(command: &mut Command, with: &Inheritance<'_>) {
         }
         rustix::process::umask(umask);
         let _lower_at_the_worst = setrlimit(Resource::Core, core_limit);
+        // SAFETY: signal(2) is async-signal-safe; an ignored signal would stay ignored in the command.
+        unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        }
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed, because another thread may have held a
@@ -273,6 +283,15 @@ pub fn forbid_core() -> Rlimit {
     let before = getrlimit(Resource::Core);
     let _always_allowed = setrlimit(Resource::Core, Rlimit { current: Some(0), ..before });
     before
+}
+
+/// A file that may not grow any more (`ulimit -f`) is an error of the write, not the end of this process.
+#[allow(unsafe_code)] // no safe interface ignores a signal without a handler
+pub fn survive_full_files() {
+    // SAFETY: sets the disposition of one signal to "ignore", which runs no code; nothing else in the process sets it.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// Reads the modes of a terminal by any descriptor of it.

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use shellkeep_journal::hook::{self, Point};
-use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Size};
+use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Recording, Size};
 use shellkeep_protocol::ids::{MarksNonce, SessionId};
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
@@ -139,8 +139,10 @@ impl Session {
                     self.spool.wake(); // showing may have to wait for the terminal; shipping does not
                 }
                 let terminals = Arc::clone(&self.terminals.lock());
+                // What is not recorded cannot be shown later: then nobody is left behind without having been waited for.
+                let is_paused = self.recorder.recording() == Recording::Paused;
                 for (at, terminal) in terminals.iter().enumerate() {
-                    terminal.output.show(offset, &chunk[..count], at == 0);
+                    terminal.output.show(offset, &chunk[..count], at == 0 || is_paused);
                 }
                 self.spool.wake();
             }

@@ -201,7 +201,11 @@ impl Spool {
             Some(disk) => {
                 let (dir, disk_end) = (disk.dir(), disk.end());
                 drop(state);
-                reader.read_disk(&dir, from, end.min(disk_end.next_seq), disk_end, bytes_max)
+                let run = reader.read_disk(&dir, from, end.min(disk_end.next_seq), disk_end, bytes_max);
+                if matches!(run, Run::Hole { .. }) && !dir.exists() {
+                    self.state.lock().disk_is_gone();
+                }
+                run
             }
             None => reader.read_ring(&state.ring, from, end, bytes_max, state.end),
         }
@@ -254,9 +258,18 @@ impl State {
             self.complain("there is no spool on disk; only the newest records are kept until a daemon takes them");
             return;
         };
+        let _again = crate::places::prepare(&plan.spools); // it may have been removed since
         match Disk::create(plan) {
             Ok(disk) => self.disk = Some(disk),
             Err(error) => self.troubled(&error),
+        }
+    }
+
+    /// Somebody has removed the spool: what was only there is lost, what comes goes into a new one.
+    fn disk_is_gone(&mut self) {
+        if self.disk.take_if(|disk| !disk.dir().exists()).is_some() {
+            self.complain("the spool was removed; what only it had is lost, a new one is made");
+            self.retry_at = Some(Instant::now());
         }
     }
 

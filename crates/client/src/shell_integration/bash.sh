@@ -18,6 +18,7 @@ fi
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 __shellkeep_none=
+__shellkeep_keeps_status=0
 __shellkeep_ran=0
 __shellkeep_seen=
 __shellkeep_line=
@@ -73,8 +74,11 @@ __shellkeep_done() {
         __shellkeep_entry
         builtin printf '\e]133;D;%s;sk=%s%s\a' "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_line"
     fi
-    # For the user's prompt commands, which may look at it; but `set -e` must not end the shell here.
-    [[ $__shellkeep_options == *e* ]] || builtin return "$__shellkeep_status"
+    # For the user's prompt commands, which may look at it. Newer versions of bash give it to each of them by themselves;
+    # a status of ours would only wake the user's ERR trap there, and `set -e` must not end the shell here.
+    if ((__shellkeep_keeps_status)) && [[ $__shellkeep_options != *e* ]]; then
+        builtin return "$__shellkeep_status"
+    fi
 }
 
 # After them: the prompt begins, and says where it ends.
@@ -126,8 +130,11 @@ else
 fi
 builtin unset -v __shellkeep_start
 
-if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
+if [[ ${PROMPT_COMMAND@a} == *r* ]]; then
+    : # readonly: the user wants it as it is
+elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
     PROMPT_COMMAND=(__shellkeep_done "${PROMPT_COMMAND[@]}" __shellkeep_prompt)
 elif ((BASH_VERSINFO[0] == 5 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
+    __shellkeep_keeps_status=1
     PROMPT_COMMAND=__shellkeep_done$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
 fi

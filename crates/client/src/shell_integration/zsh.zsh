@@ -18,13 +18,13 @@ typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce$'\a%}'
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it; byte by byte, so that other bytes pass unchanged.
 __shellkeep_encode() {
-    builtin emulate -L zsh -o extended_glob -o no_multibyte
+    builtin emulate -L zsh -o no_xtrace -o extended_glob -o no_multibyte
     local MATCH MBEGIN MEND
     __shellkeep_text=${1//(#m)[[:cntrl:]%;]/%${(l:2::0:)$(([##16]#MATCH))}}
 }
 
 __shellkeep_preexec() {
-    builtin emulate -L zsh
+    builtin emulate -L zsh -o no_xtrace
     __shellkeep_ran=1
     __shellkeep_encode "${${1:-$3}[1,32768]}"
     builtin print -rn -- $'\e]133;C;sk='$__shellkeep_nonce';cmdline_url='$__shellkeep_text$'\a'
@@ -33,7 +33,7 @@ __shellkeep_preexec() {
 # Before the user's own hooks: the command has ended.
 __shellkeep_precmd() {
     local -i __shellkeep_status=$?
-    builtin emulate -L zsh
+    builtin emulate -L zsh -o no_xtrace
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce$'\a'
@@ -48,7 +48,7 @@ __shellkeep_precmd() {
 __shellkeep_prompt() {
     local __shellkeep_percent=0
     [[ -o prompt_percent ]] && __shellkeep_percent=1
-    builtin emulate -L zsh
+    builtin emulate -L zsh -o no_xtrace
     PS1=${PS1//$__shellkeep_b/}
     ((__shellkeep_percent)) && PS1+=$__shellkeep_b
     __shellkeep_encode "$PWD"

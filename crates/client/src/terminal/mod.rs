@@ -62,6 +62,8 @@ pub enum End {
         /// Why.
         reason: String,
     },
+    /// The keeper cannot start the command for want of something that is no fault of the command's.
+    NotKept(String),
     /// The keeper has gone without a word, and the command with it.
     Lost(LinkError),
 }
@@ -356,6 +358,7 @@ impl Loop {
                 None => End::Detached,
             }),
             FromKeeper::StartFailed { status, reason } => Some(End::NotStarted { status, reason }),
+            FromKeeper::Refused { reason } => Some(End::NotKept(reason)),
             FromKeeper::Notice(notice) => {
                 if self.notices.len() < NOTICES_MAX {
                     self.notices.push(notice);

@@ -13,12 +13,14 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shellkeep_journal::storage::Storage;
 use shellkeep_journal::{
-    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Seq, Start,
+    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, Record, RecordKind, Seq, Start,
     remove_journal, scan_read_only,
 };
-use shellkeep_protocol::attach::{Recording, exit_from_payload};
+use shellkeep_protocol::attach::{Recording, Size, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
-use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
+use shellkeep_protocol::query::{
+    Chunk, CommandInfo, FINDINGS_MAX, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History, Item, Verified,
+};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
 use tracing::warn;
 
@@ -26,6 +28,8 @@ use super::aside;
 use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
 use super::session::{Session, WriteFailure};
+use crate::index::commands::{Command, Course};
+use crate::index::marks::Place;
 use crate::queries::failed;
 
 /// Summaries kept in memory; beyond that all are forgotten and made anew when asked for.
@@ -163,6 +167,11 @@ impl Logs {
                 self.put_aside(start.session)?;
                 make()
             }
+            // The directory of all logs was removed: made again, empty. Whatever else is wrong is said by the next try.
+            Err(_) if self.storage.list(&self.directory).is_err() => {
+                let _made = self.storage.create_dir(&self.directory);
+                make()
+            }
             other => other,
         };
         match log {
@@ -188,7 +197,11 @@ impl Logs {
     /// If the directory cannot be read.
     pub fn ids(&self) -> io::Result<Vec<SessionId>> {
         let mut ids = Vec::new();
-        for entry in self.storage.list(&self.directory)? {
+        let entries = match self.storage.list(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // somebody removed all logs at once
+            listed => listed?,
+        };
+        for entry in entries {
             ids.extend(SessionId::from_str(&entry.name));
         }
         Ok(ids)
@@ -288,7 +301,7 @@ impl Logs {
                     verified.output_bytes += record.payload.len() as u64;
                 }
             }
-            let finding = item(found).filter(|item| !matches!(item, Item::Output { .. } | Item::Exit { .. }));
+            let finding = item(found).filter(is_finding);
             if verified.findings.len() < FINDINGS_MAX {
                 verified.findings.extend(finding);
             }
@@ -298,6 +311,38 @@ impl Logs {
             verified.findings.insert(0, Item::Pruned { from: Seq::FIRST, to: first.prev(), output_offset_after });
         }
         Ok(verified)
+    }
+
+    /// Commands of the session whose number is above `after`, one page of them.
+    ///
+    /// # Errors
+    /// If there is no such log, or it cannot be read.
+    pub fn history(&self, id: SessionId, after: u64) -> Result<History, Failure> {
+        let attrs = self.summary(id).ok_or(Failure::UnknownSession)?.attrs;
+        let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
+        course.resized(attrs.size.0);
+        let mut reader = self.reader(id, Start::Oldest)?;
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
+            let Found::Record(Record { header, payload, .. }) = found else { continue };
+            match header.kind {
+                RecordKind::Output => {
+                    let place = Place { seq: header.seq, offset: header.offset, time_us: header.time_us };
+                    course.output(payload, place);
+                }
+                RecordKind::Resize => course.resized(Size::from_payload(payload).map_or(0, |size| size.cols)),
+                _ => {}
+            }
+            for command in course.finished().into_iter().filter(|command| command.id > after) {
+                bytes += command.line.len() + command.directory.len();
+                page.push(described(command));
+            }
+            if page.len() >= HISTORY_PAGE_MAX || bytes >= HISTORY_PAGE_BYTES_MAX {
+                return Ok(History { commands: page, output_bytes: course.output_end(), is_last: false });
+            }
+        }
+        page.extend(course.running().filter(|command| command.id > after).map(described));
+        Ok(History { commands: page, output_bytes: course.output_end(), is_last: true })
     }
 
     /// Removes a log and returns the bytes that it had.
@@ -336,6 +381,25 @@ impl Logs {
     }
 }
 
+/// Whether `verify` tells of it.
+fn is_finding(item: &Item) -> bool {
+    !matches!(item, Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. })
+}
+
+fn described(command: Command) -> CommandInfo {
+    CommandInfo {
+        id: command.id,
+        line: command.line,
+        cwd: command.directory,
+        started_at_us: command.started_at_us,
+        ended_at_us: command.ended_at_us,
+        exit: command.exit,
+        first_seq: command.first_seq,
+        output_from: command.output_from,
+        output_to: command.output_to,
+    }
+}
+
 /// Damage that no record lies in: headers, indexes, the end of the last segment.
 fn around_records(finding: &Finding, end: Position) -> Option<Item> {
     let what = match finding {
@@ -371,13 +435,21 @@ fn item(found: Found<'_>) -> Option<Item> {
             Some(Item::Damage { from, to, what })
         }
         Found::Record(record) => match record.header.kind {
-            RecordKind::Output => Some(Item::Output { time_us: record.header.time_us, bytes: record.payload.to_vec() }),
+            RecordKind::Output => Some(Item::Output {
+                time_us: record.header.time_us,
+                offset: record.header.offset,
+                bytes: record.payload.to_vec(),
+            }),
             RecordKind::Gap => record.gap().map(|gap| Item::Gap {
                 from: record.header.seq,
                 to: gap.to,
                 output_bytes: gap.output_bytes,
                 reason: u8::try_from(gap.reason).map_or(GapReason::SpoolFull, GapReason::from_code),
             }),
+            RecordKind::Resize => {
+                let Size { cols, rows, .. } = Size::from_payload(record.payload)?;
+                Some(Item::Resize { cols, rows })
+            }
             RecordKind::Mark => {
                 let recording = Recording::from_payload(record.payload)?;
                 Some(Item::Recording { time_us: record.header.time_us, recording })

@@ -1,0 +1,107 @@
+//! `shellkeep history`: the commands of a session, as its shell marked them.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{CommandInfo, History, Query, Reply};
+
+use super::ls::{local, utc};
+use super::recorded::find;
+use crate::cli;
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::places::Places;
+use crate::report::{self, Failure, Outcome, printable, size};
+
+/// How long the daemon may take to have what the keeper had when we were asked, and the pause between two looks.
+const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
+const CATCH_UP_STEP: Duration = Duration::from_millis(20);
+
+/// One command as `history --json` shows it. The names are a contract.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    id: u64,
+    command: &'a str,
+    cwd: &'a str,
+    started_at: String,
+    duration_ms: Option<u64>,
+    exit_code: Option<u8>,
+    output_bytes: u64,
+}
+
+pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = find(places, &link, args.session.as_ref())?;
+    let mut commands: Vec<CommandInfo> = Vec::new();
+    loop {
+        let after = commands.last().map_or(0, |command| command.id);
+        let page = page(places, &link, session, after)?;
+        commands.extend(page.commands);
+        if page.is_last {
+            break;
+        }
+    }
+    let text = if args.json {
+        let listed: Vec<Listed<'_>> = commands.iter().map(listed).collect();
+        serde_json::to_string(&listed).map_err(|error| Failure::bug(&error))? + "\n"
+    } else {
+        commands.iter().map(line).collect()
+    };
+    report::result(&text)?;
+    if commands.is_empty() {
+        report::notice(
+            "no commands are marked in this record; bash, zsh and fish mark theirs when they are started kept",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One page of commands behind `after`; waits until the daemon has what the keeper has.
+///
+/// # Errors
+/// If the daemon cannot be had or does not know the session.
+pub(super) fn page(places: &Places, link: &DaemonLink, session: SessionId, after: u64) -> Result<History, Failure> {
+    let goal = keepers::of(places, session).map_or(0, |keeper| keeper.output_bytes);
+    let until = Instant::now() + CATCH_UP_WAIT_MAX;
+    loop {
+        let Reply::History(history) = link.ask(&Query::History { session, after })? else {
+            return Err(Failure::bug(&"the daemon answered another question"));
+        };
+        if !history.is_last || history.output_bytes >= goal || Instant::now() >= until {
+            return Ok(history);
+        }
+        std::thread::sleep(CATCH_UP_STEP);
+    }
+}
+
+fn listed(command: &CommandInfo) -> Listed<'_> {
+    Listed {
+        id: command.id,
+        command: &command.line,
+        cwd: &command.cwd,
+        started_at: utc(command.started_at_us),
+        duration_ms: duration(command).map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        exit_code: command.exit,
+        output_bytes: command.output_to - command.output_from,
+    }
+}
+
+fn duration(command: &CommandInfo) -> Option<Duration> {
+    command.ended_at_us.map(|end| Duration::from_micros(end.saturating_sub(command.started_at_us)))
+}
+
+/// For people: number, status, time, duration, size of the output, and the line; the directory is in `--json`.
+fn line(command: &CommandInfo) -> String {
+    let status = match (command.exit, command.ended_at_us) {
+        (Some(exit), _) => exit.to_string(),
+        (None, Some(_)) => "?".to_owned(),
+        (None, None) => "...".to_owned(),
+    };
+    let took = duration(command).map_or_else(String::new, |took| format!("{:.1}s", took.as_secs_f64()));
+    let started = local(&utc(command.started_at_us));
+    let output = size(command.output_to - command.output_from);
+    let text = printable(&command.line);
+    format!("{:>5}  {status:>3}  {started}  {took:>8}  {output:>9}  {text}\n", command.id)
+}

@@ -1,0 +1,284 @@
+//! Finds the shell's marks (OSC 133 and OSC 7) in a session's output, wherever they are cut by records.
+//!
+//! Promises that nothing without the session's nonce counts as a mark of commands, that memory is bounded whatever was
+//! printed, and that text between marks costs one pass. Knows no commands. Source: `client/shell_integration`.
+
+use shellkeep_journal::Seq;
+
+/// Longest body of a mark. A longer one is no mark; shells cut command lines far below.
+const BODY_BYTES_MAX: usize = 128 << 10;
+
+const ESCAPE: u8 = 0x1b;
+const BELL: u8 = 0x07;
+const CANCEL: u8 = 0x18;
+const SUBSTITUTE: u8 = 0x1a;
+
+/// What a shell says of its course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// The shell is in this directory.
+    Directory(String),
+    /// A prompt begins.
+    Prompt,
+    /// It ends: what comes is typed.
+    PromptEnd,
+    /// A command line was read and is executed.
+    Started {
+        /// The line, if the shell knows it at this moment.
+        command: Option<String>,
+    },
+    /// It has ended.
+    Ended {
+        /// Its status, if the shell said a number.
+        exit: Option<u8>,
+        /// The line, if the shell knows it only now.
+        command: Option<Told>,
+    },
+}
+
+/// A command line as told at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It was this one.
+    New(String),
+    /// The newest line of the shell's history is this one, as it was before: typed again, or kept out of the history.
+    Same(String),
+}
+
+/// A mark and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it says.
+    pub mark: Mark,
+    /// Offset of its first byte among all output.
+    pub from: u64,
+    /// Offset behind its last byte.
+    pub to: u64,
+    /// Record that ends it.
+    pub seq: Seq,
+    /// Time of that record, in microseconds since the Unix epoch.
+    pub time_us: u64,
+}
+
+/// Where a piece of output lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its record.
+    pub seq: Seq,
+    /// Offset of its first byte among all output.
+    pub offset: u64,
+    /// Microseconds since the Unix epoch.
+    pub time_us: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    Escape,
+    /// In the body of an OSC.
+    Body,
+    /// An escape in a body: its end, if a backslash comes.
+    BodyEscape,
+    /// In an OSC that is no mark.
+    Other,
+    OtherEscape,
+}
+
+/// Reads output in order, piece by piece.
+#[derive(Debug)]
+pub struct MarkReader {
+    /// `;sk=` and the nonce, without which no mark of commands counts.
+    nonce: Option<String>,
+    state: State,
+    body: Vec<u8>,
+    from: u64,
+    /// Where the next piece begins, unless something is missing between.
+    next: u64,
+}
+
+impl MarkReader {
+    /// For a session whose marks carry `nonce`; without one there are none.
+    pub fn new(nonce: Option<String>) -> Self {
+        Self { nonce: nonce.map(|nonce| format!("sk={nonce}")), state: State::Text, body: Vec::new(), from: 0, next: 0 }
+    }
+
+    /// Reads the next piece of output; tells each mark that ends in it.
+    pub fn feed(&mut self, bytes: &[u8], place: Place, mut tell: impl FnMut(Found)) {
+        let Place { seq, offset, time_us } = place;
+        if offset != self.next {
+            self.state = State::Text; // a sequence whose end is lost would swallow what comes
+        }
+        self.next = offset + bytes.len() as u64;
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.state == State::Text {
+                let Some(escape) = bytes[at..].iter().position(|byte| *byte == ESCAPE) else { return };
+                at += escape;
+                self.from = offset + at as u64;
+                self.state = State::Escape;
+                at += 1;
+                continue;
+            }
+            if self.step(bytes[at]) {
+                let found =
+                    self.mark().map(|mark| Found { mark, from: self.from, to: offset + at as u64 + 1, seq, time_us });
+                self.body.clear();
+                if let Some(found) = found {
+                    tell(found);
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// Takes one byte of an escape sequence; true if it ends a body.
+    fn step(&mut self, byte: u8) -> bool {
+        self.state = match (&self.state, byte) {
+            (State::Body, BELL) | (State::BodyEscape, b'\\') => {
+                self.state = State::Text;
+                return true;
+            }
+            (State::Escape, b']') => {
+                self.body.clear();
+                State::Body
+            }
+            (State::Escape, ESCAPE) => State::Escape,
+            (State::Escape, _) | (State::Other, BELL) | (State::OtherEscape, b'\\') | (_, CANCEL | SUBSTITUTE) => {
+                State::Text
+            }
+            (State::Body, ESCAPE) => State::BodyEscape,
+            (State::Other, ESCAPE) => State::OtherEscape,
+            (State::Body, _) => {
+                self.body.push(byte);
+                if could_be_mark(&self.body) { State::Body } else { State::Other }
+            }
+            // An escape that ends nothing begins something else.
+            (State::BodyEscape | State::OtherEscape, b']') => {
+                self.body.clear();
+                State::Body
+            }
+            (State::Other, _) => State::Other,
+            (State::BodyEscape | State::OtherEscape | State::Text, _) => State::Text,
+        };
+        false
+    }
+
+    /// What the body says.
+    fn mark(&self) -> Option<Mark> {
+        let body = std::str::from_utf8(&self.body).ok()?;
+        if let Some(url) = body.strip_prefix("7;file://") {
+            let path = &url[url.find('/')?..];
+            return Some(Mark::Directory(decoded(path)));
+        }
+        let mut fields = body.strip_prefix("133;")?.split(';');
+        let kind = fields.next()?;
+        let fields: Vec<&str> = fields.collect();
+        let nonce = self.nonce.as_deref()?;
+        if !fields.contains(&nonce) {
+            return None;
+        }
+        let told = |name: &str| fields.iter().find_map(|field| field.strip_prefix(name)).map(decoded);
+        Some(match kind {
+            "A" => Mark::Prompt,
+            "B" => Mark::PromptEnd,
+            "C" => Mark::Started { command: told("cmdline_url=") },
+            "D" => Mark::Ended {
+                exit: fields.first().and_then(|status| status.parse().ok()),
+                command: told("cmdline_url=").map(Told::New).or_else(|| told("same_url=").map(Told::Same)),
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// Whether a body that begins like this may be a mark.
+fn could_be_mark(body: &[u8]) -> bool {
+    let begins = |prefix: &[u8]| body.iter().zip(prefix).all(|(one, other)| one == other);
+    body.len() <= BODY_BYTES_MAX && (begins(b"133;") || begins(b"7;file://"))
+}
+
+/// Undoes percent-encoding; what is no UTF-8 is shown as such.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Place {
+        Place { seq: Seq::FIRST, offset, time_us: 7 }
+    }
+
+    fn read(pieces: &[&[u8]]) -> Vec<Found> {
+        let mut reader = MarkReader::new(Some("n0".to_owned()));
+        let (mut offset, mut all) = (0, Vec::new());
+        for piece in pieces {
+            reader.feed(piece, at(offset), |found| all.push(found));
+            offset += piece.len() as u64;
+        }
+        all
+    }
+
+    const LIFE: &[u8] = b"text\x1b[1m\x1b]7;file://host/a%20b\x07\x1b]133;A;sk=n0\x07$ \x1b]133;B;sk=n0\x1b\\ls\r\n\
+        \x1b]133;C;sk=n0;cmdline_url=ls%3B x\x07out\x1b]133;D;3;sk=n0;same_url=ls\x07";
+
+    #[test]
+    fn marks_are_found_with_their_places_wherever_output_is_cut() {
+        let whole = read(&[LIFE]);
+        let marks: Vec<Mark> = whole.iter().map(|found| found.mark.clone()).collect();
+        assert_eq!(
+            marks,
+            [
+                Mark::Directory("/a b".to_owned()),
+                Mark::Prompt,
+                Mark::PromptEnd,
+                Mark::Started { command: Some("ls; x".to_owned()) },
+                Mark::Ended { exit: Some(3), command: Some(Told::Same("ls".to_owned())) },
+            ]
+        );
+        let out = &LIFE[usize::try_from(whole[3].to).unwrap()..usize::try_from(whole[4].from).unwrap()];
+        assert_eq!(out, b"out");
+        for cut in 0..LIFE.len() {
+            assert_eq!(read(&[&LIFE[..cut], &LIFE[cut..]]), whole, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = LIFE.chunks(1).collect();
+        assert_eq!(read(&single), whole);
+    }
+
+    #[test]
+    fn printed_text_forges_no_mark() {
+        for forged in [
+            &b"\x1b]133;C\x07"[..],
+            b"\x1b]133;C;sk=n1;cmdline_url=rm\x07",
+            b"\x1b]133;C;sk=\x07",
+            b"\x1b]133;C;xsk=n0\x07",
+            b"]133;C;sk=n0\x07",
+            b"\x1b]133;\x18C;sk=n0\x07",
+        ] {
+            assert_eq!(read(&[forged]), [], "{:?}", String::from_utf8_lossy(forged));
+        }
+        assert_eq!(MarkReader::new(None).mark(), None);
+    }
+
+    #[test]
+    fn an_endless_sequence_costs_bounded_memory_and_hides_nothing_behind_it() {
+        let mut reader = MarkReader::new(Some("n0".to_owned()));
+        let mut all = Vec::new();
+        reader.feed(b"\x1b]133;C;sk=n0;cmdline_url=", at(0), |found| all.push(found));
+        for piece in 0..1000 {
+            reader.feed(&[b'x'; 1024], at(26 + piece * 1024), |found| all.push(found));
+        }
+        assert!(reader.body.capacity() <= 2 * BODY_BYTES_MAX, "{}", reader.body.capacity());
+        reader.feed(b"\x07\x1b]133;A;sk=n0\x07", at(26 + (1000 << 10)), |found| all.push(found));
+        assert_eq!(all.iter().map(|found| &found.mark).collect::<Vec<_>>(), [&Mark::Prompt]);
+    }
+}

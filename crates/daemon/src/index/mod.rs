@@ -1,0 +1,5 @@
+//! What is in the records, for people: commands, and text as it was seen. A cache of the log at the most, never a source.
+
+pub mod commands;
+pub mod marks;
+pub mod plain;
