@@ -3,36 +3,13 @@
 //! Promises that commands are numbered from 1 in the order in which they began, that what a command printed is exactly
 //! what lies between its marks, and that a nested shell, or text that looks like a mark, changes nothing. A pure machine.
 
-use shellkeep_journal::Seq;
+use shellkeep_protocol::query::CommandInfo;
 
 use super::marks::{Found, Mark, MarkReader, Place, Told};
 use super::plain::{SIZE_DEFAULT, behind_prompt};
 
 /// Most bytes of a prompt with the line typed at it that are kept to look at. Beyond it the shell's own word must do.
 const ECHO_BYTES_MAX: usize = 64 << 10;
-
-/// One command line and what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
-    /// From 1.
-    pub id: u64,
-    /// The line; empty while a shell that tells it only afterwards runs it.
-    pub line: String,
-    /// Directory in which it began.
-    pub directory: String,
-    /// Microseconds since the Unix epoch.
-    pub started_at_us: u64,
-    /// The same; `None` while it runs, or if its end was never told.
-    pub ended_at_us: Option<u64>,
-    /// Its status.
-    pub exit: Option<u8>,
-    /// Record in which its output begins.
-    pub first_seq: Seq,
-    /// Offset of its first byte of output among all output.
-    pub output_from: u64,
-    /// Offset behind its last one; up to now while it runs.
-    pub output_to: u64,
-}
 
 /// Where the shell is.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,8 +33,8 @@ pub struct Course {
     /// Where in it the prompt ends.
     prompt_bytes: usize,
     columns: u16,
-    current: Option<Command>,
-    finished: Vec<Command>,
+    current: Option<CommandInfo>,
+    finished: Vec<CommandInfo>,
     last_id: u64,
     end: u64,
 }
@@ -100,7 +77,7 @@ impl Course {
     }
 
     /// Commands that have ended since the last call.
-    pub fn finished(&mut self) -> Vec<Command> {
+    pub fn finished(&mut self) -> Vec<CommandInfo> {
         std::mem::take(&mut self.finished)
     }
 
@@ -110,8 +87,8 @@ impl Course {
     }
 
     /// The command that runs.
-    pub fn running(&self) -> Option<Command> {
-        self.current.clone().map(|command| Command { output_to: self.end, ..command })
+    pub fn running(&self) -> Option<CommandInfo> {
+        self.current.clone().map(|command| CommandInfo { output_to: self.end, ..command })
     }
 
     /// Of interest while a line is typed. The marks in it show nothing on a screen.
@@ -136,10 +113,10 @@ impl Course {
             (Mark::Started { command }, _) => {
                 self.last_id += 1;
                 self.phase = Phase::Running;
-                self.current = Some(Command {
+                self.current = Some(CommandInfo {
                     id: self.last_id,
                     line: command.unwrap_or_default(),
-                    directory: self.directory.clone(),
+                    cwd: self.directory.clone(),
                     started_at_us: time_us,
                     ended_at_us: None,
                     exit: None,
@@ -179,9 +156,11 @@ impl Course {
 
 #[cfg(test)]
 mod tests {
+    use shellkeep_journal::Seq;
+
     use super::*;
 
-    fn course(output: &str) -> Vec<Command> {
+    fn course(output: &str) -> Vec<CommandInfo> {
         let mut course = Course::new(Some("n".to_owned()), "/start".to_owned());
         let mut offset = 0;
         for (at, piece) in output.as_bytes().chunks(7).enumerate() {
@@ -203,10 +182,10 @@ mod tests {
         let output =
             marked("{/a}<A>$ <B>x\r\n<C;cmdline_url=one>out1\r\n<D;0>{/b}<A>$ <B>y\r\n<C;cmdline_url=two><D;7>");
         let all = course(&output);
-        let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.directory.as_str(), c.exit)).collect();
+        let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.cwd.as_str(), c.exit)).collect();
         assert_eq!(seen, [(1, "one", "/a", Some(0)), (2, "two", "/b", Some(7))]);
         let at = |offset: u64| usize::try_from(offset).unwrap();
-        let range = |c: &Command| output[at(c.output_from)..at(c.output_to)].to_owned();
+        let range = |c: &CommandInfo| output[at(c.output_from)..at(c.output_to)].to_owned();
         assert_eq!((range(&all[0]), range(&all[1])), ("out1\r\n".to_owned(), String::new()));
     }
 
@@ -217,7 +196,7 @@ mod tests {
         let all = course(&(output + "\x07"));
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].line.as_str(), all[0].exit), ("bash", None), "{all:?}");
-        assert_eq!(all[0].directory, "/start");
+        assert_eq!(all[0].cwd, "/start");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use shellkeep_journal::{
 use shellkeep_protocol::attach::{Recording, Size, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
 use shellkeep_protocol::query::{
-    Chunk, CommandInfo, FINDINGS_MAX, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History, Item, Verified,
+    Chunk, FINDINGS_MAX, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History, Item, Verified,
 };
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
 use tracing::warn;
@@ -28,7 +28,7 @@ use super::aside;
 use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
 use super::session::{Session, WriteFailure};
-use crate::index::commands::{Command, Course};
+use crate::index::commands::Course;
 use crate::index::marks::Place;
 use crate::queries::failed;
 
@@ -334,14 +334,14 @@ impl Logs {
                 _ => {}
             }
             for command in course.finished().into_iter().filter(|command| command.id > after) {
-                bytes += command.line.len() + command.directory.len();
-                page.push(described(command));
+                bytes += command.line.len() + command.cwd.len();
+                page.push(command);
             }
             if page.len() >= HISTORY_PAGE_MAX || bytes >= HISTORY_PAGE_BYTES_MAX {
                 return Ok(History { commands: page, output_bytes: course.output_end(), is_last: false });
             }
         }
-        page.extend(course.running().filter(|command| command.id > after).map(described));
+        page.extend(course.running().filter(|command| command.id > after));
         Ok(History { commands: page, output_bytes: course.output_end(), is_last: true })
     }
 
@@ -384,20 +384,6 @@ impl Logs {
 /// Whether `verify` tells of it.
 fn is_finding(item: &Item) -> bool {
     !matches!(item, Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. })
-}
-
-fn described(command: Command) -> CommandInfo {
-    CommandInfo {
-        id: command.id,
-        line: command.line,
-        cwd: command.directory,
-        started_at_us: command.started_at_us,
-        ended_at_us: command.ended_at_us,
-        exit: command.exit,
-        first_seq: command.first_seq,
-        output_from: command.output_from,
-        output_to: command.output_to,
-    }
 }
 
 /// Damage that no record lies in: headers, indexes, the end of the last segment.
