@@ -32,6 +32,10 @@ use crate::sessions::logs::Logs;
 use crate::sessions::store::Store;
 use crate::sessions::watch::Watchers;
 
+/// Longest first frame of a connection: a session's start with its attrs, or a query, both of which are smaller.
+const FIRST_FRAME_BYTES_MAX: u32 = 128 << 10;
+const _: () = assert!(shellkeep_protocol::session::ATTRS_BYTES_MAX * 2 < FIRST_FRAME_BYTES_MAX as usize);
+
 /// How soon a socket whose path is gone or not ours is bound again.
 const REBIND_PAUSE: Duration = Duration::from_millis(500);
 
@@ -81,7 +85,8 @@ pub async fn run(
         .map_err(system("start pruning"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
-    let server = RpcServer::new(server, ServerOptions::default(), stop.clone());
+    let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
+    let server = RpcServer::new(server, options, stop.clone());
     let listen = |socket: BoundSocket| server.listen(socket).map_err(system("listen"));
     match listener {
         Listener::Inherited(listener) => {

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::envelope::GoodbyeReason;
+use crate::frame::FRAME_BYTES_MAX;
 use crate::protocol::Protocol;
 use crate::socket::{BoundSocket, PeerCredentials, own_uid};
 use crate::sync::Mutex;
@@ -61,6 +62,9 @@ pub struct ServerOptions {
     pub write_wait: Duration,
     /// How long handlers may still work once the server ends.
     pub drain_wait: Duration,
+    /// Longest frame body of a connection until its first request was read; a longer one ends it. For servers whose first
+    /// request is small: who only pretends to be a client gets no more memory than this.
+    pub first_frame_bytes_max: u32,
     /// The user that clients must run as.
     pub client_uid: u32,
 }
@@ -75,6 +79,7 @@ impl Default for ServerOptions {
             handler_wait: HANDLER_WAIT_MAX,
             write_wait: WRITE_WAIT_MAX,
             drain_wait: DRAIN_WAIT_MAX,
+            first_frame_bytes_max: FRAME_BYTES_MAX,
             client_uid: own_uid(),
         }
     }

@@ -147,6 +147,26 @@ async fn strangers_are_held_to_a_deadline_and_to_little_memory() {
     drop(silent);
 }
 
+#[tokio::test]
+async fn until_its_first_request_a_client_is_held_to_less_memory_where_the_server_says_so() {
+    let home = Home::new();
+    let options = ServerOptions { first_frame_bytes_max: 1 << 10, ..ServerOptions::default() };
+    let _server = Server::start_with(&home.socket(), options);
+    beside(&home.socket(), |path| {
+        let mut raw = Raw::dial(path);
+        let mut bytes = Vec::new();
+        hello().append_to(&mut bytes).unwrap();
+        bytes.extend_from_slice(&((1_u32 << 10) + 1).to_le_bytes());
+        raw.stream.write_all(&bytes).unwrap();
+        raw.rest(); // ends: nothing is waited for behind a length like that
+    })
+    .await;
+    let client = connect(&home.socket()).await;
+    assert_eq!(number(patient("an answer", client.call(Ask::Echo(1))).await), 1);
+    let answer = patient("an answer", client.call(Ask::Send(vec![7; 100 << 10]))).await;
+    assert!(answer.is_ok(), "after its first request it may send more: {answer:?}");
+}
+
 /// Any error of accept once ended the whole server.
 #[tokio::test]
 async fn a_server_without_descriptors_left_survives() {

@@ -205,7 +205,8 @@ mod tests {
         let all = course(&output);
         let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.directory.as_str(), c.exit)).collect();
         assert_eq!(seen, [(1, "one", "/a", Some(0)), (2, "two", "/b", Some(7))]);
-        let range = |c: &Command| output[c.output_from as usize..c.output_to as usize].to_owned();
+        let at = |offset: u64| usize::try_from(offset).unwrap();
+        let range = |c: &Command| output[at(c.output_from)..at(c.output_to)].to_owned();
         assert_eq!((range(&all[0]), range(&all[1])), ("out1\r\n".to_owned(), String::new()));
     }
 

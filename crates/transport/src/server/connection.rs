@@ -59,7 +59,7 @@ pub(crate) async fn serve<P: Protocol, H: Handler<P>>(
         return;
     };
     drop(place);
-    buffer.set_limit(FRAME_BYTES_MAX);
+    buffer.set_limit(FRAME_BYTES_MAX.min(shared.options.first_frame_bytes_max));
     let stream = Arc::new(stream);
     let wire = Wire::<P>::new(Arc::clone(&stream), guest.frame_bytes_max);
     let spins = guest.spins;
@@ -323,6 +323,9 @@ impl<P: Protocol> Driver<P> {
                 let kind = envelope.kind();
                 return Err(EnvelopeError::WrongSide { kind }.into());
             }
+        }
+        if self.requests_read == 1 {
+            self.buffer.set_limit(FRAME_BYTES_MAX);
         }
         Ok(true)
     }
