@@ -76,8 +76,8 @@ pub struct ReconnectPolicy {
     /// How long `on_reconnect` may take before the connection is given up.
     pub on_reconnect_wait: Duration,
     /// Watch the socket's directory while disconnected and try as soon as something appears. All clients of a process
-    /// share one inotify instance for that time, and one thread. While the watch works and nobody is there, the short
-    /// ones among the delays are left out.
+    /// share one inotify instance for that time, and one thread. While the watch works, nobody is there and there are no
+    /// `alternatives`, the short ones among the delays are left out.
     pub watch_directory: bool,
     /// Other paths at which the same server may listen, tried in this order when the usual one does not answer. They are
     /// not watched.

@@ -165,8 +165,7 @@ impl<P: Protocol> Redial<P> {
         let mut nobody_there = false;
         self.hopeful_tries = 0; // what gave hope then says nothing of now
         loop {
-            // Whoever comes will be told of: a hundred clients that look again and again meanwhile help nobody.
-            if nobody_there && self.hopeful_tries == 0 && watch.as_ref().is_some_and(SocketWatch::is_armed) {
+            if nobody_there && self.hopeful_tries == 0 && self.will_be_told(watch.as_ref()) {
                 self.schedule.skip_to(self.policy.delay_max);
             }
             self.wait(watch.as_mut()).await;
@@ -192,6 +191,11 @@ impl<P: Protocol> Redial<P> {
                 }
             }
         }
+    }
+
+    /// Whether a server that comes is told of, wherever it listens: looking again and again meanwhile helps nobody.
+    fn will_be_told(&self, watch: Option<&SocketWatch>) -> bool {
+        self.policy.alternatives.is_empty() && watch.is_some_and(SocketWatch::is_armed)
     }
 
     /// The delay before the next try, or less if there is reason to hope.
