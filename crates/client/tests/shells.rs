@@ -291,3 +291,28 @@ fn history_and_output_give_each_command_its_own() {
         assert_eq!(history("told")[3]["command"], "sleep 1000");
     }
 }
+
+#[test]
+fn the_users_err_trap_sees_each_failure_once() {
+    let world = World::new();
+    write_home(&world, &[(".bashrc", "PS1='READY>'; trap 'echo \"[err]\"' ERR\n")]);
+    let mut tty = start(&world, &["--", "bash"]);
+    tty.keys("false\r");
+    let seen = String::from_utf8_lossy(&tty.expect("READY>")).into_owned();
+    assert_eq!(seen.matches("[err]").count(), 1, "{seen:?}");
+    tty.keys("exit\r");
+    tty.wait();
+}
+
+#[test]
+fn a_session_cannot_be_followed_inside_itself() {
+    let world = World::with_daemon();
+    write_home(&world, &[(".bashrc", BASHRC)]);
+    let mut tty = start(&world, &["-n", "self", "--", "bash"]);
+    tty.keys(format!("{} tail -f self; echo status=$?\r", world::PROGRAM));
+    tty.expect("inside itself");
+    tty.expect("status=1");
+    tty.expect("READY>");
+    tty.keys("exit\r");
+    tty.wait();
+}
