@@ -3,6 +3,7 @@
 mod contracts;
 mod daemon_faults;
 mod damage;
+mod day;
 mod fallback;
 mod house;
 mod kills;
