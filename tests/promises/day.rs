@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use torture::screen::Screen;
 
+pub(crate) use self::model::Sshd;
 use self::model::{Act, Expected, Out, Shell, Step};
 use crate::world::{World, eventually};
 
@@ -102,7 +103,7 @@ fn furnish(world: &World, shell: Shell) -> Result<()> {
 fn a_day_in(shell: Shell) -> Result<()> {
     let world = World::new()?;
     furnish(&world, shell)?;
-    let sshd = model::Sshd::start(world.outside());
+    let sshd = Sshd::start(world.outside());
     let steps = steps::of_a_day(shell, world.outside(), sshd.as_ref(), COMMANDS_MIN);
     let screen = Screen::start(&world, &["start", "-n", "day", "--", shell.name()])?;
     let mut typist = Typist { screen, at: 0 };
@@ -153,8 +154,8 @@ fn compare(world: &World, expected: &[&Expected]) -> Result<()> {
 }
 
 /// Whether a program is there; a step that needs one that is not is left out.
-fn is_there(program: &str) -> bool {
-    ["/usr/bin", "/bin", "/usr/sbin"].iter().any(|directory| Path::new(directory).join(program).exists())
+pub(crate) fn is_there(program: &str) -> bool {
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).exists())
 }
 
 #[test]

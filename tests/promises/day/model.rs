@@ -99,7 +99,7 @@ pub(super) struct Step {
 }
 
 /// An SSH server on loopback, for this user alone.
-pub(super) struct Sshd {
+pub(crate) struct Sshd {
     child: Child,
     /// The beginning of a command line that reaches it.
     pub(super) ssh: String,
@@ -107,7 +107,7 @@ pub(super) struct Sshd {
 
 impl Sshd {
     /// Nothing, if there is no server on this machine.
-    pub(super) fn start(directory: &Path) -> Option<Self> {
+    pub(crate) fn start(directory: &Path) -> Option<Self> {
         let sshd = Path::new("/usr/sbin/sshd");
         if !sshd.exists() || !super::is_there("ssh") {
             return None;
@@ -124,7 +124,7 @@ impl Sshd {
         let config: PathBuf = file("sshd_config");
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPermitRootLogin yes\nPrintMotd no\nPrintLastLog no\n",
+             StrictModes no\nPermitRootLogin yes\nPasswordAuthentication yes\nPrintMotd no\nPrintLastLog no\n",
             path("host"),
             path("keys")
         );
@@ -140,6 +140,11 @@ impl Sshd {
         let answers = || Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
         eventually("the SSH server listens", answers).ok()?;
         Some(server)
+    }
+
+    /// A command line that reaches it and asks for a password.
+    pub(crate) fn with_password(&self) -> String {
+        self.ssh.replace(" localhost", " -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 localhost")
     }
 }
 
