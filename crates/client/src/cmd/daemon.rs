@@ -94,6 +94,7 @@ fn serve(places: &Places) -> Outcome {
             spools: places.spools(),
         },
         retention: settings.retention(),
+        secrets: settings.secrets().map_err(Failure::refused)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     for directory in [&config.places.logs, &config.places.spools] {
