@@ -26,7 +26,9 @@ mod output;
 mod part;
 mod pause;
 mod recorded;
+mod reindex;
 mod rm;
+mod search;
 mod start;
 mod verify;
 
@@ -77,6 +79,8 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Ls(args) => ls::run(places, args.all, args.json),
         Command::Output(args) => output::output(places, &args),
         Command::History(args) => history::run(places, &args),
+        Command::Search(args) => search::run(places, &args),
+        Command::Reindex => reindex::run(places),
         Command::Tail(args) => output::tail(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
