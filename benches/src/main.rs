@@ -9,6 +9,7 @@ mod process;
 mod pty;
 mod report;
 mod scratch;
+mod search;
 mod stats;
 mod transport;
 
@@ -27,7 +28,8 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- transport
   cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json
   cargo run -rp shellkeep-benches -- reconnect --clients 1
-  cargo run -rp shellkeep-benches -- many";
+  cargo run -rp shellkeep-benches -- many
+  cargo run -rp shellkeep-benches -- search --gib 1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -46,6 +48,8 @@ enum Command {
     Reconnect(fleet::reconnect::Args),
     /// Ten thousand clients: memory, idleness, a restart.
     Many(fleet::many::Args),
+    /// Recorded output: indexing it, and finding words in it.
+    Search(search::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeFleet(fleet::server::Args),
@@ -57,7 +61,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
-    if matches!(command, Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
+    if matches!(
+        command,
+        Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_) | Command::Search(_)
+    ) {
         scratch::clean_up_when_interrupted()?;
     }
     match command {
@@ -69,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         Command::Many(args) => fleet::many::run(&args),
         Command::ServeFleet(args) => fleet::server::run(&args),
         Command::FleetClients(args) => fleet::clients::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }
