@@ -10,6 +10,7 @@ mod process;
 mod pty;
 mod report;
 mod scratch;
+mod search;
 mod sessions;
 mod stats;
 mod transport;
@@ -30,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json
   cargo run -rp shellkeep-benches -- reconnect --clients 1
   cargo run -rp shellkeep-benches -- many
-  cargo build --release && cargo run -rp shellkeep-benches -- sessions";
+  cargo build --release && cargo run -rp shellkeep-benches -- sessions
+  cargo run -rp shellkeep-benches -- search --gib 1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -53,6 +55,8 @@ enum Command {
     Sessions(sessions::Args),
     #[command(hide = true)]
     ServeSessionsFloor(sessions::floor::Args),
+    /// Recorded output: indexing it, and finding words in it.
+    Search(search::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeFleet(fleet::server::Args),
@@ -66,7 +70,12 @@ fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
     if matches!(
         command,
-        Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_) | Command::Sessions(_)
+        Command::Pty(_)
+            | Command::Transport(_)
+            | Command::Reconnect(_)
+            | Command::Many(_)
+            | Command::Sessions(_)
+            | Command::Search(_)
     ) {
         scratch::clean_up_when_interrupted()?;
     }
@@ -81,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Command::ServeSessionsFloor(args) => sessions::floor::serve(&args),
         Command::ServeFleet(args) => fleet::server::run(&args),
         Command::FleetClients(args) => fleet::clients::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

@@ -5,12 +5,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+mod search;
+
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
+
+pub use search::Search;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
 #[derive(Debug, Parser)]
@@ -72,6 +76,14 @@ pub enum Command {
         after_help = "Examples:\n  shellkeep history             the session around you\n  shellkeep history last --json | jq '.[] | select(.exit_code != 0)'"
     )]
     History(History),
+    /// Find text in the output and the commands of all sessions, newest first; status 1 if it is nowhere
+    #[command(
+        after_help = "Examples:\n  shellkeep search 'connection refused' --since 2d\n  shellkeep search panicked --failed -C 3 --json | jq '.[].command'"
+    )]
+    Search(Search),
+    /// Build what is searched anew from the records
+    #[command(after_help = "Examples:\n  shellkeep reindex\n  shellkeep reindex && shellkeep search error")]
+    Reindex,
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),

@@ -27,7 +27,9 @@ mod output;
 pub(crate) mod part;
 mod pause;
 pub(crate) mod recorded;
+mod reindex;
 mod rm;
+mod search;
 mod start;
 mod verify;
 
@@ -79,6 +81,8 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Ls(args) => ls::run(places, args.all, args.json),
         Command::Output(args) => output::output(places, &args),
         Command::History(args) => history::run(places, &args),
+        Command::Search(args) => search::run(places, &args),
+        Command::Reindex => reindex::run(places),
         Command::Tail(args) => output::tail(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),

@@ -60,6 +60,28 @@ pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
     }
 }
 
+/// Waits until the daemon has what the keeper of `session` has now, or of all sessions; false if that takes too long.
+///
+/// # Errors
+/// If the daemon cannot be had.
+pub(super) fn catch_up(places: &Places, link: &DaemonLink, session: Option<SessionId>) -> Result<bool, Failure> {
+    let goals: Vec<(SessionId, u64)> = match session {
+        Some(session) => {
+            keepers::of(places, session).map(|keeper| (session, keeper.output_bytes)).into_iter().collect()
+        }
+        None => {
+            keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info.output_bytes)).collect()
+        }
+    };
+    if goals.is_empty() {
+        return Ok(true);
+    }
+    match link.ask(&Query::CatchUp { goals })? {
+        Reply::CaughtUp { all } => Ok(all),
+        _ => Err(Failure::bug(&"the daemon answered another question")),
+    }
+}
+
 /// A session that somebody knows of.
 struct Known {
     session: SessionId,
