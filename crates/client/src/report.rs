@@ -96,9 +96,10 @@ pub fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints what is wrong with a command line, as the parser says it.
+/// Prints what is wrong with a command line, as the parser says it: that repeats words of the line, wherever they are from.
 pub fn usage(text: &str) {
-    let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
+    let shown: Vec<String> = text.split('\n').map(printable).collect();
+    let _nobody_left = io::stderr().lock().write_all(shown.join("\n").as_bytes());
 }
 
 /// A size for people.
@@ -125,6 +126,12 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A line of recorded text, as [`printable`] but with its tabs: what orders text anew is shown as an escape.
+pub fn printable_line(line: &str) -> String {
+    let parts: Vec<String> = line.split('\t').map(printable).collect();
+    parts.join("\t")
 }
 
 /// `value` as JSON on a line of its own. Whatever a terminal would act on is escaped there too: JSON asks for that only of

@@ -19,6 +19,8 @@ pub struct Places {
     pub logs: PathBuf,
     /// What keepers on this machine have spooled, one journal per session.
     pub spools: PathBuf,
+    /// What is found by searching; a cache of the logs.
+    pub index: PathBuf,
 }
 
 /// How much is kept. What goes over a limit is pruned, oldest first; that is no gap.

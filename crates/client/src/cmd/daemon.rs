@@ -92,6 +92,7 @@ fn serve(places: &Places) -> Outcome {
             lock: places.lock(),
             logs: places.logs(),
             spools: places.spools(),
+            index: places.state.join("index"),
         },
         retention: settings.retention(),
         secrets: settings.secrets().map_err(Failure::refused)?,

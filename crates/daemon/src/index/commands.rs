@@ -4,6 +4,7 @@
 //! what lies between its marks, without what the shell itself prints around it, and that a nested shell, or text that looks
 //! like a mark, changes nothing. A pure machine.
 
+use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
 use shellkeep_protocol::query::CommandInfo;
 
@@ -23,7 +24,7 @@ const LEAD_BYTES_MAX: usize = 4 << 10;
 const LEAD_WITHOUT_TITLE: &[u8] = b"\x1b[30m\x1b(B\x1b[m";
 
 /// Where the shell is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// Before the first prompt, or between a command and the next prompt.
     Between,
@@ -34,7 +35,7 @@ enum Phase {
 }
 
 /// Reads a session's output in order.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Course {
     marks: MarkReader,
     phase: Phase,
@@ -86,16 +87,23 @@ impl Course {
 
     /// Takes the next piece of output.
     pub fn output(&mut self, bytes: &[u8], place: Place) {
+        self.output_with(bytes, place, |_, _| {});
+    }
+
+    /// The same; gives the output back in pieces, each with the number of the command that ran, 0 if none did.
+    pub fn output_with(&mut self, bytes: &[u8], place: Place, mut piece: impl FnMut(&[u8], u64)) {
         let mut found = Vec::new();
         self.marks.feed(bytes, place, |mark| found.push(mark));
         let mut taken = 0;
         for mark in found {
             let to = usize::try_from(mark.to - place.offset).unwrap_or(usize::MAX).min(bytes.len());
             self.show(&bytes[taken..to]);
+            piece(&bytes[taken..to], self.current_id());
             taken = to;
             self.take(mark);
         }
         self.show(&bytes[taken..]);
+        piece(&bytes[taken..], self.current_id());
         self.end = place.offset + bytes.len() as u64;
     }
 
@@ -115,6 +123,10 @@ impl Course {
         // Until it has ended bash does not know its line; what was typed at the prompt is still known.
         let line = if command.line.is_empty() { self.typed(String::new()) } else { command.line };
         Some(CommandInfo { output_to: self.end.max(command.output_from), line, ..command })
+    }
+
+    fn current_id(&self) -> u64 {
+        self.current.as_ref().map_or(0, |command| command.id)
     }
 
     /// Of interest while a line is typed, and around what a command prints. The marks in it show nothing on a screen.
