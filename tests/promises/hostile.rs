@@ -205,12 +205,20 @@ fn damaged_tail(log: &Path, secret: &str) -> Result<()> {
     Ok(file.write_all(format!("torn {secret}").as_bytes())?)
 }
 
+/// The index follows the logs, so what it had goes soon after.
+fn nothing_is_left(world: &World, secret: &str) -> Result<()> {
+    let state = world.home().join("state");
+    let gone = eventually("nothing of it is left", || Ok(files_with(&state, secret).is_empty().then_some(())));
+    gone.with_context(|| format!("{:?}", files_with(&state, secret)))
+}
+
 /// Text that is indexed, torn tails that were set aside, logs that were put aside: all of it goes with the session.
 #[test]
 fn what_was_removed_is_nowhere() -> Result<()> {
     let world = World::new()?;
     let secret = format!("gone{:016x}", fastrand::u64(..));
-    let live = world.session(&format!("echo {secret}; exec sleep 1000"))?;
+    let other = format!("stays{:016x}", fastrand::u64(..));
+    let live = world.session(&format!("echo {other}; exec sleep 1000"))?;
     let session = world.session(&format!("echo {secret}; exec sleep 1000"))?;
     eventually("it is recorded", || Ok((!world.output(&session)?.is_empty()).then_some(())))?;
     let log = world.home().join("state/log").join(&session);
@@ -233,10 +241,9 @@ fn what_was_removed_is_nowhere() -> Result<()> {
     std::fs::write(aside.join("00000001.seg"), &secret)?;
     world.ok(&["kill", &session])?;
     world.ok(&["rm", &session])?;
-    let left: Vec<String> =
-        files_with(world.home(), &secret).into_iter().filter(|path| !path.contains(&live)).collect();
-    ensure!(left.is_empty() && !log.exists(), "{left:?}");
-    ensure!(!files_with(world.home(), &secret).is_empty(), "the other session still has it");
+    ensure!(!log.exists() && !aside.exists());
+    nothing_is_left(&world, &secret)?;
+    ensure!(!files_with(&world.home().join("state/log").join(&live), &other).is_empty(), "the other session stays");
     Ok(())
 }
 
@@ -258,6 +265,6 @@ fn what_is_over_the_limit_is_nowhere() -> Result<()> {
         world.listed(&big)?;
         Ok((!log.exists()).then_some(()))
     })?;
-    ensure!(files_with(&world.home().join("state"), &secret).is_empty(), "{:?}", files_with(world.home(), &secret));
+    nothing_is_left(&world, &secret)?;
     Ok(())
 }

@@ -14,4 +14,5 @@ mod secrets;
 mod simulation;
 mod syscalls;
 mod torture;
+mod words;
 mod world;
