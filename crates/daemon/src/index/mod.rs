@@ -19,3 +19,6 @@ mod row;
 mod runs;
 pub(crate) mod search;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod tests;
