@@ -150,7 +150,7 @@ impl Home {
     }
 
     fn write(&self, gib: u64) -> anyhow::Result<Written> {
-        let logs = self.path.join("state/logs");
+        let logs = self.path.join("state/log");
         std::fs::create_dir_all(&logs)?;
         std::fs::create_dir(self.texts())?;
         for private in [self.path.join("state"), logs.clone()] {
@@ -184,9 +184,14 @@ impl Home {
         let attrs = encode_attrs(&attrs).context("attrs")?;
         let identity = Identity { session: *id.as_bytes(), store: [2; 16], writer: [3; 16], epoch: 1, attrs };
         let options = Options { durability: Durability::Unsynced, ..Options::default() };
-        let mut log = Journal::create(real_storage(), &self.path.join("state/logs"), &id.to_string(), identity, options)?;
-        let mut text = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(self.texts().join(format!("{number:04}.txt")))?);
-        let (mut plain, mut writer, mut output, mut time_us) = (PlainText::new((120, 40)), Writer::new(number), Vec::new(), begin_us);
+        let mut log =
+            Journal::create(real_storage(), &self.path.join("state/log"), &id.to_string(), identity, options)?;
+        let mut text = std::io::BufWriter::with_capacity(
+            1 << 20,
+            std::fs::File::create(self.texts().join(format!("{number:04}.txt")))?,
+        );
+        let (mut plain, mut writer, mut output, mut time_us) =
+            (PlainText::new((120, 40)), Writer::new(number), Vec::new(), begin_us);
         let commands = SESSION_MIB * 1024 * 1024 / COMMAND_BYTES as u64;
         for command in 0..commands {
             output.clear();
@@ -196,7 +201,10 @@ impl Home {
             if let Some(rare) = rare.filter(|_| command == commands / 2) {
                 output.extend_from_slice(format!("found {rare} here\r\n").as_bytes());
             }
-            output.extend_from_slice(format!("\x1b]133;D;{exit};sk={nonce}\x07\x1b]133;A;sk={nonce}\x07$ \x1b]133;B;sk={nonce}\x07make\r\n").as_bytes());
+            output.extend_from_slice(
+                format!("\x1b]133;D;{exit};sk={nonce}\x07\x1b]133;A;sk={nonce}\x07$ \x1b]133;B;sk={nonce}\x07make\r\n")
+                    .as_bytes(),
+            );
             for record in output.chunks(RECORD_BYTES) {
                 log.append(RecordKind::Output, time_us, record)?;
                 time_us += RECORD_US;
@@ -253,8 +261,10 @@ fn drop_caches() -> bool {
 fn measure(args: &Args, home: &Home, written: &Written, machine: Machine) -> anyhow::Result<Results> {
     report::note("indexing");
     ensure!(home.command(&["daemon", "start"]).status()?.success(), "the daemon does not start");
-    let status: serde_json::Value = serde_json::from_slice(&home.command(&["daemon", "status", "--json"]).output()?.stdout)?;
-    let pid = status["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?)).context("pid")?;
+    let status: serde_json::Value =
+        serde_json::from_slice(&home.command(&["daemon", "status", "--json"]).output()?.stdout)?;
+    let pid =
+        status["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?)).context("pid")?;
     let (begin, before) = (Instant::now(), process::cpu_time(pid)?);
     let mut reindex = process::Process::start(home.command(&["reindex"]))?;
     let gib = u32::try_from(args.gib)?;
@@ -310,7 +320,8 @@ fn reindex_wait(process: &mut process::Process, wait: Duration) -> anyhow::Resul
 }
 
 fn goals(results: &Results) -> Vec<Goal> {
-    let at_most = |what: String, unit, bound: f64, measured: f64| Goal { what, unit, bound, measured, met: measured <= bound };
+    let at_most =
+        |what: String, unit, bound: f64, measured: f64| Goal { what, unit, bound, measured, met: measured <= bound };
     let mut goals = Vec::new();
     for cell in &results.searches {
         goals.push(at_most(format!("search, {}, warm", cell.what), "ms at most", 100.0, cell.warm_ms));
@@ -349,7 +360,13 @@ fn print(results: &Results) {
     }
     let row = |goal: &Goal| {
         let met = if goal.met { "met" } else { "NOT MET" };
-        vec![goal.what.clone(), goal.unit.to_owned(), format!("{:.1}", goal.bound), format!("{:.1}", goal.measured), met.to_owned()]
+        vec![
+            goal.what.clone(),
+            goal.unit.to_owned(),
+            format!("{:.1}", goal.bound),
+            format!("{:.1}", goal.measured),
+            met.to_owned(),
+        ]
     };
     let rows: Vec<_> = results.goals.iter().map(row).collect();
     report::table("goals", &["what", "unit", "bound", "measured", ""], 2, &rows);

@@ -2,14 +2,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+
 use torture::screen::Screen;
-use torture::world::{World, eventually};
+
+use crate::world::{World, eventually};
 
 /// What `search --json` says.
 fn found(world: &World, args: &[&str]) -> Result<Vec<Value>> {
     let output = world.run(&[&["search", "--json", "--limit", "1000"], args].concat())?;
-    let hits: Vec<Value> = serde_json::from_slice(&output.stdout)
-        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let hits: Vec<Value> =
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     ensure!(output.status.code() == Some(i32::from(hits.is_empty())), "{}", output.status);
     Ok(hits)
 }
@@ -22,7 +24,8 @@ fn lines(hits: &[Value]) -> Vec<&str> {
 #[test]
 fn what_was_just_printed_is_found_as_it_was_last_seen() -> Result<()> {
     let world = World::new()?;
-    let script = r"printf 'load 10%%\rload 99%%\rload done\n\033[31mRed Alert\033[0m\n\033[?1049hediting\033[?1049l'; sleep 600";
+    let script =
+        r"printf 'load 10%%\rload 99%%\rload done\n\033[31mRed Alert\033[0m\n\033[?1049hediting\033[?1049l'; sleep 600";
     let session = world.session(script)?;
     eventually("it is printed", || Ok(world.output(&session)?.ends_with(b"1049l").then_some(())))?;
     let hits = found(&world, &["load"])?;
@@ -30,7 +33,9 @@ fn what_was_just_printed_is_found_as_it_was_last_seen() -> Result<()> {
     ensure!(hits[0]["session"] == session.as_str() && hits[0]["seq"].as_u64() > Some(0), "{hits:?}");
     ensure!(hits[0]["command_id"].is_null() && hits[0]["command"].is_null(), "{hits:?}");
     ensure!(lines(&found(&world, &["red alert"])?) == ["Red Alert"]);
-    for nothing in [&["red Alert"][..], &["editing"], &["99%"], &["load", "--session", "01a1fdee-64e3-7214-a4ff-faf6ed7049fd"]] {
+    for nothing in
+        [&["red Alert"][..], &["editing"], &["99%"], &["load", "--session", "01a1fdee-64e3-7214-a4ff-faf6ed7049fd"]]
+    {
         ensure!(found(&world, nothing)?.is_empty(), "{nothing:?}");
     }
     Ok(())
@@ -75,7 +80,8 @@ fn no_control_character_of_a_record_is_ever_printed() -> Result<()> {
     for args in [&["search", "trap"][..], &["search", "trap", "--json"], &["search", "e", "-C", "5"]] {
         let shown = world.ok(args)?;
         ensure!(shown.contains("trap"), "{shown:?}");
-        let bad = shown.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}' && !args.contains(&"--json"));
+        let bad =
+            shown.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}' && !args.contains(&"--json"));
         ensure!(bad.is_none(), "{args:?}: {bad:?} in {shown:?}");
     }
     Ok(())

@@ -92,7 +92,13 @@ impl Writer {
         let (lines, id, took) = (self.lines, self.random.u64(..), self.random.u16(..));
         let level = ["info", "info", "info", "debug", "warn", "error"][self.random.usize(0..6)];
         let minute = lines / 60 % 60;
-        write!(out, "{{\"time\":\"2026-11-{:02}T{:02}:{minute:02}:{:02}Z\",", 1 + lines / 86_400 % 28, lines / 3600 % 24, lines % 60)?;
+        write!(
+            out,
+            "{{\"time\":\"2026-11-{:02}T{:02}:{minute:02}:{:02}Z\",",
+            1 + lines / 86_400 % 28,
+            lines / 3600 % 24,
+            lines % 60
+        )?;
         write!(out, "\"level\":\"{level}\",\"request\":\"{id:016x}\",\"took_ms\":{took},\"message\":\"")?;
         self.words(6, out);
         write!(out, "\"}}\r\n")
@@ -127,7 +133,10 @@ impl Writer {
             }
             frame => {
                 let address = self.random.u32(..);
-                write!(out, "  {frame:2}: 0x{address:012x} - {name}::{{{{closure}}}}\r\n             at ./{path}:{line}\r\n")
+                write!(
+                    out,
+                    "  {frame:2}: 0x{address:012x} - {name}::{{{{closure}}}}\r\n             at ./{path}:{line}\r\n"
+                )
             }
         }
     }
@@ -135,8 +144,8 @@ impl Writer {
 
 fn word(random: &mut Rng) -> String {
     const PARTS: [&str; 32] = [
-        "con", "ver", "ter", "re", "in", "pre", "tion", "ment", "ing", "al", "er", "st", "ble", "com", "pro", "de", "mul",
-        "ti", "an", "or", "is", "at", "en", "ic", "ous", "sub", "map", "key", "log", "row", "net", "file",
+        "con", "ver", "ter", "re", "in", "pre", "tion", "ment", "ing", "al", "er", "st", "ble", "com", "pro", "de",
+        "mul", "ti", "an", "or", "is", "at", "en", "ic", "ous", "sub", "map", "key", "log", "row", "net", "file",
     ];
     (0..random.usize(1..4)).map(|_| PARTS[random.usize(0..PARTS.len())]).collect()
 }

@@ -109,9 +109,8 @@ impl Queries {
         for (session, goal) in goals {
             loop {
                 let mut changed = self.watchers.subscribe(session);
-                let open = self.on_store(move |manager| {
-                    manager.get(session).map(|open| open.core().end_position().output_offset)
-                });
+                let open = self
+                    .on_store(move |manager| manager.get(session).map(|open| open.core().end_position().output_offset));
                 let reached = match open.await.flatten() {
                     None => self.logs.scan(session).map(|found| found.end.output_offset),
                     reached => reached,
@@ -139,7 +138,7 @@ impl Queries {
             let mut names = HashMap::new();
             for hit in &mut found.hits {
                 let name = |session| logs.scan(session).and_then(|found| decode_attrs(&found.identity?.attrs).name);
-                hit.name = names.entry(hit.at.session).or_insert_with_key(|session| name(*session)).clone();
+                hit.name.clone_from(names.entry(hit.at.session).or_insert_with_key(|session| name(*session)));
             }
             let is_behind = !caught_up || state.is_building || state.trouble.is_some();
             Ok(Reply::Found(Found { index: state, is_behind, ..found }))

@@ -66,8 +66,12 @@ pub(super) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
 /// If the daemon cannot be had.
 pub(super) fn catch_up(places: &Places, link: &DaemonLink, session: Option<SessionId>) -> Result<bool, Failure> {
     let goals: Vec<(SessionId, u64)> = match session {
-        Some(session) => keepers::of(places, session).map(|keeper| (session, keeper.output_bytes)).into_iter().collect(),
-        None => keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info.output_bytes)).collect(),
+        Some(session) => {
+            keepers::of(places, session).map(|keeper| (session, keeper.output_bytes)).into_iter().collect()
+        }
+        None => {
+            keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info.output_bytes)).collect()
+        }
     };
     if goals.is_empty() {
         return Ok(true);

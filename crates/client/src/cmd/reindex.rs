@@ -21,7 +21,8 @@ pub(super) fn run(places: &Places) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let mut state = ask(&link, &Query::Reindex)?;
     let bar = ProgressBar::with_draw_target(Some(state.total_bytes), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}");
+    let style =
+        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}");
     bar.set_style(style.map_err(|error| Failure::bug(&error))?);
     while state.is_building && state.trouble.is_none() {
         bar.set_length(state.total_bytes);

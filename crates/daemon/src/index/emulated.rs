@@ -172,7 +172,13 @@ impl Emulated {
 
     pub(super) fn save(&self) -> SavedScreen {
         let dump = catch_unwind(AssertUnwindSafe(|| self.terminal.dump())).unwrap_or_default();
-        SavedScreen { dump, modes: self.modes, places: self.places.clone(), lines: self.lines, at_line_end: self.at_line_end }
+        SavedScreen {
+            dump,
+            modes: self.modes,
+            places: self.places.clone(),
+            lines: self.lines,
+            at_line_end: self.at_line_end,
+        }
     }
 
     /// `None` if the emulator fails.

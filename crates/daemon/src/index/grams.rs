@@ -38,11 +38,7 @@ pub(super) struct GramSet {
 impl GramSet {
     /// An empty one, of 2 MiB.
     pub(super) fn new() -> Self {
-        Self {
-            seen: vec![0; 1 << (GRAM_BITS - 6)],
-            recent: vec![u32::MAX; 1 << RECENT_BITS],
-            found: Vec::new(),
-        }
+        Self { seen: vec![0; 1 << (GRAM_BITS - 6)], recent: vec![u32::MAX; 1 << RECENT_BITS], found: Vec::new() }
     }
 
     /// Adds the groups of each line of folded text.

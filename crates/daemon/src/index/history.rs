@@ -87,7 +87,9 @@ fn indexed(directory: &Path, id: SessionId, after: u64) -> Result<Option<(Vec<Co
     db.execute_batch("BEGIN")?;
     let Some(session) = session_row(&db, id)? else { return Ok(None) };
     let Some(saved) = saved_row(&db, session)? else { return Ok(None) };
-    let query = format!("SELECT {COMMAND} FROM commands WHERE session = ? AND number > ? ORDER BY number LIMIT {HISTORY_PAGE_MAX}");
+    let query = format!(
+        "SELECT {COMMAND} FROM commands WHERE session = ? AND number > ? ORDER BY number LIMIT {HISTORY_PAGE_MAX}"
+    );
     let mut query = db.prepare(&query)?;
     let mut rows = query.query(params![session, signed(after)])?;
     let (mut page, mut held) = (Vec::new(), 0);

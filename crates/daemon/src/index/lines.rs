@@ -85,7 +85,8 @@ fn trimmed(mut text: &[u8]) -> &[u8] {
         } else if last.is_ascii() {
             break;
         } else {
-            let start = text.len() - text.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80).map_or(1, |at| at + 1);
+            let start =
+                text.len() - text.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80).map_or(1, |at| at + 1);
             let end = std::str::from_utf8(&text[start..]).unwrap_or("?");
             if !end.chars().all(char::is_whitespace) {
                 break;

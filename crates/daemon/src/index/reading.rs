@@ -171,7 +171,8 @@ impl Reading {
                         return Err(ReadError::Changed);
                     }
                     bytes += record.payload.len() + 1;
-                    let mut lines = Lines { block: &mut self.block, full: &mut self.full, first_line: &mut self.first_line };
+                    let mut lines =
+                        Lines { block: &mut self.block, full: &mut self.full, first_line: &mut self.first_line };
                     match record.header.kind {
                         RecordKind::Output => output(&mut self.course, &mut self.fold, &mut lines, &record),
                         RecordKind::Resize => {
@@ -275,7 +276,8 @@ impl Lines<'_> {
     fn command(&mut self, command: &CommandInfo) {
         let at = At { seq: command.first_seq, time_us: command.started_at_us, command: command.id };
         for line in command.line.lines().filter(|line| !line.is_empty()) {
-            let shown: String = line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+            let shown: String =
+                line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
             self.push(shown.as_bytes(), at, Kind::Command);
         }
     }

@@ -156,6 +156,7 @@ impl Store {
 }
 
 /// A part's list of pairs of a group (upper half) and a block (lower half).
+#[allow(clippy::cast_possible_truncation)] // halves are taken apart
 fn part_of(pairs: &mut [u64], of: usize) -> Vec<u8> {
     pairs.sort_unstable();
     let mut list = Vec::with_capacity(pairs.len() * 2);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
-    CommandInfo, CONTEXT_LINES_MAX, Cursor, Ended, FOUND_PAGE_BYTES_MAX, FOUND_PAGE_MAX, Found, Hit,
+    CONTEXT_LINES_MAX, CommandInfo, Cursor, Ended, FOUND_PAGE_BYTES_MAX, FOUND_PAGE_MAX, Found, Hit,
     SEARCH_TEXT_BYTES_MAX, Search,
 };
 
@@ -197,7 +197,9 @@ impl<'a> Seeker<'a> {
         let mut blocks: Vec<BlockRow> = if grams.is_empty() {
             let mut query = self.db.prepare("SELECT id, session, first_line, last_us, first_us FROM blocks")?;
             let rows = query.query_map([], block_row)?;
-            rows.filter(|row| row.as_ref().map_or(true, wanted)).map(|row| row.map(|row| row.0)).collect::<rusqlite::Result<_>>()?
+            rows.filter(|row| row.as_ref().map_or(true, wanted))
+                .map(|row| row.map(|row| row.0))
+                .collect::<rusqlite::Result<_>>()?
         } else {
             let mut query =
                 self.db.prepare("SELECT id, session, first_line, last_us, first_us FROM blocks WHERE id = ?")?;
@@ -209,7 +211,9 @@ impl<'a> Seeker<'a> {
         };
         if let Some(after) = self.search.after {
             // Blocks that begin later are still looked at: their first lines may be older. Nothing is given twice.
-            blocks.iter_mut().for_each(|block| block.last_us = block.last_us.min(after.time_us));
+            for block in &mut blocks {
+                block.last_us = block.last_us.min(after.time_us);
+            }
         }
         blocks.sort_unstable_by_key(|block| Reverse((block.last_us, block.id)));
         Ok(blocks)
@@ -259,7 +263,8 @@ impl<'a> Seeker<'a> {
         let shown = |line: &&[u8]| String::from_utf8_lossy(line).into_owned();
         let line = line as usize;
         let context = if is_command { 0 } else { self.search.context.min(CONTEXT_LINES_MAX) as usize };
-        let near = |range: std::ops::Range<usize>| all.get(range).unwrap_or_default().iter().map(shown).collect::<Vec<_>>();
+        let near =
+            |range: std::ops::Range<usize>| all.get(range).unwrap_or_default().iter().map(shown).collect::<Vec<_>>();
         let mut before = near(line.saturating_sub(context)..line);
         let mut behind = near(line + 1..(line + 1 + context).min(all.len().saturating_sub(1)));
         let text = all.get(line).map_or_else(String::new, shown);
@@ -282,8 +287,11 @@ impl<'a> Seeker<'a> {
                  (SELECT first_line FROM blocks WHERE id = ?2) ORDER BY first_line {} LIMIT 1",
                 if order == "<" { "DESC" } else { "ASC" }
             );
-            let id: Option<i64> = self.db.prepare_cached(&query)?.query_row(params![owner, row], |row| row.get(0)).optional()?;
-            let Some(block) = id.map(|id| store::block(self.db, id)).transpose()?.flatten() else { return Ok(Vec::new()) };
+            let id: Option<i64> =
+                self.db.prepare_cached(&query)?.query_row(params![owner, row], |row| row.get(0)).optional()?;
+            let Some(block) = id.map(|id| store::block(self.db, id)).transpose()?.flatten() else {
+                return Ok(Vec::new());
+            };
             let text = String::from_utf8_lossy(&block.text).into_owned();
             Ok(text.lines().map(str::to_owned).collect())
         };
@@ -313,7 +321,8 @@ impl<'a> Seeker<'a> {
 
     /// Whether a line that no command printed is the prompt with a command line that is found by itself.
     fn is_typed(&mut self, owner: i64, at: Cursor, seq: shellkeep_journal::Seq) -> Result<bool> {
-        let query = "SELECT line FROM commands WHERE session = ? AND first_seq >= ? AND started >= ? ORDER BY number LIMIT 1";
+        let query =
+            "SELECT line FROM commands WHERE session = ? AND first_seq >= ? AND started >= ? ORDER BY number LIMIT 1";
         let row = params![owner, signed(seq.get()), signed(at.time_us)];
         let line: Option<String> = self.db.prepare_cached(query)?.query_row(row, |row| row.get(0)).optional()?;
         Ok(line.is_some_and(|line| !self.needle.lines(line.as_bytes()).is_empty()))

@@ -8,9 +8,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use shellkeep_journal::Seq;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::CommandInfo;
-use shellkeep_journal::Seq;
 
 use super::block::Block;
 
@@ -108,8 +108,8 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
 }
 
 impl Store {
-    /// Opens the file to write to it; makes it, or makes it anew, if it cannot be used.
-    pub(crate) fn open(directory: &Path) -> Result<Self> {
+    /// Opens the file to write to it; makes it, or makes it anew, if it cannot be used. Says whether it was made.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, bool)> {
         match Self::try_open(directory) {
             Err(StoreError::Damaged) => {
                 tracing::warn!(path = %file_in(directory).display(), "the index cannot be used and is built anew");
@@ -120,12 +120,13 @@ impl Store {
         }
     }
 
-    fn try_open(directory: &Path) -> Result<Self> {
+    fn try_open(directory: &Path) -> Result<(Self, bool)> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = file_in(directory);
         // Made by us first: what SQLite makes beside it gets the same rights.
         std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let db =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.busy_timeout(LOCK_WAIT)?;
         db.pragma_update(None, "page_size", 8192)?;
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -143,7 +144,7 @@ impl Store {
             _ => return Err(StoreError::Damaged),
         }
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db })
+        Ok((Self { db }, version == 0))
     }
 
     /// Opens the file to read from it; `None` if there is none of this version.
@@ -153,7 +154,8 @@ impl Store {
             return Ok(None);
         }
         // Readers of a write-ahead log write to its index.
-        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let db =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.busy_timeout(LOCK_WAIT)?;
         db.pragma_update(None, "query_only", "ON")?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -244,7 +246,17 @@ impl Store {
         let mut put = self.db.prepare_cached("INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
         let (first_us, last_us, last_seq) = (signed(block.first_us), signed(block.last_us), signed(block.last_seq));
         let bytes = signed(block.text.len() as u64);
-        put.execute(params![row, session, signed(first_line), block.lines, first_us, last_us, last_seq, bytes, closed])?;
+        put.execute(params![
+            row,
+            session,
+            signed(first_line),
+            block.lines,
+            first_us,
+            last_us,
+            last_seq,
+            bytes,
+            closed
+        ])?;
         let row = row.unwrap_or_else(|| self.db.last_insert_rowid());
         let mut put = self.db.prepare_cached("INSERT OR REPLACE INTO texts VALUES(?, ?, ?)")?;
         put.execute(params![row, block.places(), text])?;

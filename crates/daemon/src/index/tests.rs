@@ -40,10 +40,13 @@ fn session(seed: u64, commands: usize) -> Vec<(RecordKind, Vec<u8>)> {
         );
         output.extend_from_slice(marks.as_bytes());
         for line in 0..200 {
-            let text = format!("\x1b[32mseed {seed} part {n} line {line}\x1b[0m word{}\r\n", (seed * 31 + line * 7) % 100);
+            let text =
+                format!("\x1b[32mseed {seed} part {n} line {line}\x1b[0m word{}\r\n", (seed * 31 + line * 7) % 100);
             output.extend_from_slice(text.as_bytes());
         }
-        output.extend_from_slice("\r 10%\r 99%\rdone é 字\r\n\x1b[?1049hhidden\x1b[?1049l\x1b[2A\x1b[Kback\r\n\r\n".as_bytes());
+        output.extend_from_slice(
+            "\r 10%\r 99%\rdone é 字\r\n\x1b[?1049hhidden\x1b[?1049l\x1b[2A\x1b[Kback\r\n\r\n".as_bytes(),
+        );
         output.extend_from_slice(format!("\x1b]133;D;{};sk={NONCE}\x07", n % 3).as_bytes());
     }
     let pieces = output.chunks(usize::try_from(777 + seed).unwrap());
@@ -60,7 +63,9 @@ fn index(store: &Store, logs: &Path, id: SessionId, step: usize) {
         let known = store.session(id).unwrap();
         let mut reading = match known {
             None => Reading::begin(id, (StoreId::from_bytes([2; 16]), attrs()), open).unwrap(),
-            Some((row, state)) => Reading::go_on(id, (row, Saved::decode(&state).unwrap()), store, open).unwrap().unwrap(),
+            Some((row, state)) => {
+                Reading::go_on(id, (row, Saved::decode(&state).unwrap()), store, open).unwrap().unwrap()
+            }
         };
         let more = reading.read(step).unwrap();
         store.begin().unwrap();
@@ -111,8 +116,10 @@ fn the_same_log_gives_the_same_index_however_often_reading_stopped() {
         .into_iter()
         .map(|step| {
             let directory = home.path().join(format!("index-{step}"));
-            let store = Store::open(&directory).unwrap();
-            ids.iter().for_each(|id| index(&store, home.path(), *id, step));
+            let store = Store::open(&directory).unwrap().0;
+            for id in ids {
+                index(&store, home.path(), id, step);
+            }
             let found = found(&directory, "part 17 line 3 ");
             (dump(&store), found.hits.len(), lines(&found)[0].to_owned())
         })
@@ -129,7 +136,7 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     let id = SessionId::new();
     log(home.path(), id, &session(1, 40));
     let directory = home.path().join("index");
-    index(&Store::open(&directory).unwrap(), home.path(), id, 50_000);
+    index(&Store::open(&directory).unwrap().0, home.path(), id, 50_000);
 
     let one = found(&directory, "PART-17"); // an upper-case letter: as it is
     assert_eq!(lines(&one), [""; 0]);
@@ -154,15 +161,23 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     }
     assert!(pages == all.hits, "{} {}", pages.len(), all.hits.len());
 
-    let with = |search: Search| self::search(&directory, &Search { text: "line 9 ".to_owned(), limit: 1000, ..search }).unwrap();
+    let with = |search: Search| {
+        self::search(&directory, &Search { text: "line 9 ".to_owned(), limit: 1000, ..search }).unwrap()
+    };
     assert_eq!(with(Search::default()).hits.len(), 40);
     let failed = with(Search { ended: Some(Ended::Failed), ..Search::default() });
-    assert_eq!((failed.hits.len(), with(Search { ended: Some(Ended::With(0)), ..Search::default() }).hits.len()), (26, 14));
+    assert_eq!(
+        (failed.hits.len(), with(Search { ended: Some(Ended::With(0)), ..Search::default() }).hits.len()),
+        (26, 14)
+    );
     assert_eq!(with(Search { directory: Some("/work/odd".to_owned()), ..Search::default() }).hits.len(), 20);
     assert_eq!(with(Search { directory: Some("/work/o".to_owned()), ..Search::default() }).hits.len(), 0);
     assert_eq!(with(Search { session: Some(SessionId::new()), ..Search::default() }).hits.len(), 0);
     let middle = all.hits[all.hits.len() / 2].at.time_us;
-    let (since, until) = (Search { since_us: Some(middle), ..Search::default() }, Search { until_us: Some(middle), ..Search::default() });
+    let (since, until) = (
+        Search { since_us: Some(middle), ..Search::default() },
+        Search { until_us: Some(middle), ..Search::default() },
+    );
     assert_eq!(with(since).hits.len() + with(until).hits.len(), 40);
     let near = with(Search { context: 2, ..Search::default() });
     assert_eq!((near.hits[0].before.len(), near.hits[0].behind.len()), (2, 2));
@@ -171,7 +186,9 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     assert_eq!(found(&directory, "hidden").hits.len(), 0, "the alternate screen is left out");
     assert_eq!(found(&directory, "10%").hits.len(), 0, "what was overwritten is gone");
     assert_eq!(found(&directory, "back").hits.len(), 40);
-    let word = |text: &str| search(&directory, &Search { text: text.to_owned(), word: true, limit: 9, ..Search::default() }).unwrap();
+    let word = |text: &str| {
+        search(&directory, &Search { text: text.to_owned(), word: true, limit: 9, ..Search::default() }).unwrap()
+    };
     assert_eq!((word("word1").hits.len(), word("ord1").hits.len()), (9, 0));
     assert_eq!(found(&directory, "7 word").next, None);
     assert!(!found(&directory, "li").hits.is_empty(), "two characters");
@@ -187,8 +204,10 @@ fn what_is_removed_is_gone_from_every_table_and_every_byte_of_the_file() {
         log(home.path(), id, &records);
     }
     let directory = home.path().join("index");
-    let store = Store::open(&directory).unwrap();
-    ids.iter().for_each(|id| index(&store, home.path(), *id, 100_000));
+    let store = Store::open(&directory).unwrap().0;
+    for id in ids {
+        index(&store, home.path(), id, 100_000);
+    }
     let other = found(&directory, "secret-of-2");
     assert_eq!((found(&directory, "secret-of-1").hits.len(), other.hits.len()), (1, 1));
     let levels: i64 = store.db().query_row("SELECT count(DISTINCT level) FROM runs", [], |row| row.get(0)).unwrap();
@@ -222,13 +241,14 @@ fn what_is_removed_is_gone_from_every_table_and_every_byte_of_the_file() {
 fn a_file_that_is_damaged_or_of_another_version_is_made_anew() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("index");
-    let count = |store: &Store| store.db().query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap();
-    let store = Store::open(&directory).unwrap();
+    let count =
+        |store: &Store| store.db().query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap();
+    let store = Store::open(&directory).unwrap().0;
     store.put_session(SessionId::new(), false, b"x").unwrap();
     store.db().pragma_update(None, "user_version", 99).unwrap();
     drop(store);
     assert!(Store::read(&directory).unwrap().is_none());
-    assert_eq!(count(&Store::open(&directory).unwrap()), 0);
-    std::fs::write(super::store::file_in(&directory), [b'x'; 20_000]).unwrap();
-    assert_eq!(count(&Store::open(&directory).unwrap()), 0);
+    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
+    std::fs::write(super::store::file_in(&directory), vec![b'x'; 20_000]).unwrap();
+    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
 }

@@ -13,14 +13,12 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shellkeep_journal::storage::Storage;
 use shellkeep_journal::{
-    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Recovery, Seq, Start,
-    remove_journal, scan_read_only,
+    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Recovery, Seq,
+    Start, remove_journal, scan_read_only,
 };
 use shellkeep_protocol::attach::{Recording, Size, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
-use shellkeep_protocol::query::{
-    Chunk, FINDINGS_MAX, Failure, Item, Verified,
-};
+use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
 use tracing::warn;
 
