@@ -7,7 +7,6 @@ mod output;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -339,7 +338,7 @@ fn goals(results: &Results) -> Vec<Goal> {
 }
 
 fn print(results: &Results) {
-    let mib = |bytes: u64| format!("{:.0}", float(bytes) / 1048576.0);
+    let mib = |bytes: u64| format!("{:.0}", float(bytes) / 1_048_576.0);
     let title = format!("searching {} GiB of recorded output; {}", results.gib, results.machine);
     let row = vec![
         mib(results.output_bytes),
