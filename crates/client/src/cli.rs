@@ -63,6 +63,11 @@ pub enum Command {
     /// List sessions, newest first
     #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
     Ls(Ls),
+    /// Look through sessions and commands, full screen: filter, preview, open, copy
+    #[command(
+        after_help = "Examples:\n  shellkeep browse              then / to filter, Enter to open, ? for the keys"
+    )]
+    Browse,
     /// Print the recorded output of a session
     #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),

@@ -95,7 +95,7 @@ fn chunk(link: &DaemonLink, session: SessionId, from: Seq) -> Result<Chunk, Fail
 }
 
 /// The bytes of a piece, which begins at `offset`, that are in `wanted`.
-fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &'a [u8] {
+pub(crate) fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &'a [u8] {
     let at = |place: u64| usize::try_from(place.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
     &bytes[at(wanted.start)..at(wanted.end).max(at(wanted.start))]
 }

@@ -13,7 +13,7 @@ use crate::report::Failure;
 ///
 /// # Errors
 /// If the daemon cannot be had.
-pub(super) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
+pub(crate) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
     let mut all: Vec<SessionInfo> = Vec::new();
     loop {
         let after = all.last().map(|info| info.session);
@@ -29,7 +29,7 @@ pub(super) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo
 ///
 /// # Errors
 /// If nothing, or more than one session, is meant; or the daemon cannot be had.
-pub(super) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
     let text = match wanted {
         Some(SessionRef::Id(id)) => return Ok(*id),
         None => match keepers::around_us() {

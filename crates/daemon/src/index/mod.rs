@@ -18,6 +18,7 @@ mod reading;
 mod row;
 mod runs;
 pub(crate) mod search;
+pub mod secrets;
 pub(crate) mod store;
 
 #[cfg(test)]
