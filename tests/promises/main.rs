@@ -8,6 +8,7 @@ mod house;
 mod kills;
 mod places;
 mod races;
+mod search;
 mod simulation;
 mod syscalls;
 mod torture;

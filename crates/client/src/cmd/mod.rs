@@ -119,10 +119,10 @@ fn plain_usage(error: &clap::Error) -> ExitCode {
 
 /// The command that a first word which is none was probably meant to be.
 fn nearest_command(said: &str) -> Option<String> {
-    if said.starts_with('-') {
-        return None;
-    }
     let command = Cli::command();
+    if said.starts_with('-') || command.find_subcommand(said).is_some() {
+        return None; // it is no command that is wrong
+    }
     let all = command.get_subcommands().filter(|known| !known.is_hide_set()).map(|known| known.get_name().to_owned());
     let near = all.map(|name| (strsim::jaro(&name, said), name)).filter(|(alike, _)| *alike > NEAR);
     near.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
