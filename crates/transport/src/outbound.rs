@@ -82,6 +82,11 @@ impl Outbound {
         self.wake_driver()
     }
 
+    /// Whether the driver runs, or will without anybody's doing.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attended
+    }
+
     /// The driver's waker, if it is not on its way already. To be woken once the lock is released.
     #[must_use]
     pub(crate) fn wake_driver(&mut self) -> Option<Waker> {

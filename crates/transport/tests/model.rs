@@ -12,6 +12,7 @@
 #[path = "../src"]
 mod shipped {
     pub(crate) mod call;
+    pub(crate) mod clock;
     pub(crate) mod codec;
     pub(crate) mod driver;
     pub(crate) mod envelope;
@@ -28,7 +29,7 @@ mod shipped {
     pub(crate) mod wire;
 }
 pub(crate) use shipped::{
-    call, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader, shared, wire,
+    call, clock, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader, shared, wire,
 };
 
 #[path = "model/stream.rs"]
@@ -37,6 +38,7 @@ pub(crate) mod stream;
 /// loom's lock in the clothes of `parking_lot`'s.
 pub(crate) mod sync {
     pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use {Mutex as ShortMutex, MutexGuard as ShortGuard};
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
