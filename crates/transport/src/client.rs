@@ -256,7 +256,7 @@ impl<P: Protocol> Connection<P> {
         request: P::Request,
         wait: Duration,
     ) -> Result<Answer<P::Response>, CallError> {
-        self.link.start_call(&request, wait).await
+        Arc::clone(&self.link).start_call(&request, wait).await
     }
 
     /// Gives this connection up, and no more than it: its calls end with [`CallError::ConnectionLost`], and a
@@ -267,7 +267,7 @@ impl<P: Protocol> Connection<P> {
 
     /// Enqueues a request on this connection now; see [`RpcClient::start_call`].
     pub fn start_call(&self, request: &P::Request) -> Call<P> {
-        self.link.start_call(request, self.call_wait)
+        Arc::clone(&self.link).start_call(request, self.call_wait)
     }
 }
 

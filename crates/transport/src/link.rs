@@ -201,12 +201,12 @@ impl<P: Protocol> Link<P> {
         self.lock().proved
     }
 
-    /// Enqueues a request now; what is returned waits for its answer.
-    pub(crate) fn start_call(self: &Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
+    /// Enqueues a request now; what is returned waits for its answer, and holds the link in the caller's place.
+    pub(crate) fn start_call(self: Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
         match self.enqueue(request, wait) {
             Ok(Enqueued { id, waker, may_look }) => {
                 wake(waker);
-                Call::waiting(Arc::clone(self), id, may_look)
+                Call::waiting(self, id, may_look)
             }
             Err(error) => Call::failed(error),
         }
