@@ -29,7 +29,8 @@ mod shipped {
     pub(crate) mod wire;
 }
 pub(crate) use shipped::{
-    call, clock, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader, shared, wire,
+    call, clock, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader,
+    shared, wire,
 };
 
 #[path = "model/stream.rs"]

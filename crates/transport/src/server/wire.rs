@@ -54,7 +54,12 @@ pub(crate) enum Manner {
 impl<P: Protocol> Wire<P> {
     pub(crate) fn new(stream: Arc<Stream>, client_frame_bytes_max: u32) -> Arc<Self> {
         Arc::new(Self {
-            state: ShortMutex::new(State { out: Outbound::new(stream), close: None, said_goodbye: false, ended: false }),
+            state: ShortMutex::new(State {
+                out: Outbound::new(stream),
+                close: None,
+                said_goodbye: false,
+                ended: false,
+            }),
             closed: AtomicBool::new(false),
             frame_bytes_max: FRAME_BYTES_MAX.min(client_frame_bytes_max),
             protocol: std::marker::PhantomData,
@@ -100,15 +105,13 @@ impl<P: Protocol> Wire<P> {
         let mut state = self.lock();
         let out = state.out.bytes();
         let code = match outcome {
-            Ok(response) => {
-                match append_message(out, self.frame_bytes_max, &response_head(id), &response) {
-                    Ok(()) => return state.is_open(),
-                    Err(error) => {
-                        tracing::warn!(%error, "a response cannot be sent");
-                        ErrorCode::ResponseUnsendable
-                    }
+            Ok(response) => match append_message(out, self.frame_bytes_max, &response_head(id), &response) {
+                Ok(()) => return state.is_open(),
+                Err(error) => {
+                    tracing::warn!(%error, "a response cannot be sent");
+                    ErrorCode::ResponseUnsendable
                 }
-            }
+            },
             Err(code) => code,
         };
         state.append(&Envelope::Error { id, code });
