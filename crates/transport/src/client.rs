@@ -154,7 +154,8 @@ impl<P: Protocol> RpcClient<P> {
         self.shared.start_call(request, self.shared.call_wait)
     }
 
-    /// Like [`start_call`](Self::start_call), with a deadline of its own. Deadlines are kept to about a millisecond.
+    /// Like [`start_call`](Self::start_call), with a deadline of its own. Deadlines are kept to about a
+    /// millisecond; of a second and more, in a burst of calls, to a tick of the kernel's coarse clock (1 to 10 ms).
     pub fn start_call_with_deadline(&self, request: &P::Request, wait: Duration) -> Call<P> {
         self.shared.start_call(request, wait)
     }

@@ -17,7 +17,7 @@ use crate::stream::Stream;
 const KEEP_BYTES: usize = 2 << 10;
 
 /// A long queue is in pieces, so that what waits is not moved when what was before it is written: with 16 times 64 KiB in
-/// flight that was half a copy more of each. A piece that holds so much takes no more frames; a Unix socket takes about
+/// flight that was more than half a copy of each. A piece that holds so much takes no more frames; a Unix socket takes about
 /// as much at a time.
 const PIECE_BYTES: usize = 192 << 10;
 /// What a piece that follows another begins with: that, and a frame of 64 KiB.
