@@ -10,7 +10,11 @@ use clap_complete::Shell;
 
 use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
+pub use export::{Export, Format};
+
 use crate::terminal::detach_key::Keys;
+
+mod export;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
 #[derive(Debug, Parser)]
@@ -70,6 +74,9 @@ pub enum Command {
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),
+    /// Write a session, or one command of it, in a form for others
+    #[command(after_help = export::HELP)]
+    Export(Export),
     /// Check the record of a session, or of all; status 1 on damage or gaps
     #[command(after_help = "Examples:\n  shellkeep verify\n  shellkeep verify build-7")]
     Verify(Verify),

@@ -10,7 +10,7 @@ use crate::ids::SessionId;
 use crate::session::{Attrs, ExitStatus, GapReason};
 
 /// Version of [`Query`] and [`Reply`]. Raised with every change of either.
-pub const QUERY_VERSION: u16 = 1;
+pub const QUERY_VERSION: u16 = 2;
 
 /// Most bytes of records in one [`Chunk`].
 pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
@@ -230,10 +230,20 @@ pub enum Item {
     },
     /// The window has another size from here on.
     Resize {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
         /// Columns.
         cols: u16,
         /// Rows.
         rows: u16,
+    },
+    /// What was typed, in a session that records it; empty where a secret was typed.
+    Input {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// The bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
     },
     /// Recording was paused, or went on: no loss, but not all that was printed is here.
     Recording {

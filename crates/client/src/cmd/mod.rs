@@ -17,6 +17,7 @@ pub(crate) mod daemon;
 pub mod demo;
 mod detach;
 mod doctor;
+mod export;
 mod first_run;
 mod history;
 mod kill;
@@ -35,6 +36,21 @@ pub(crate) const NEAR: f64 = 0.7;
 
 /// The hidden subcommand that is the keeper.
 const KEEPER_VERB: &str = "keeper";
+
+/// What is missing, damaged or left out, in a line.
+pub(crate) fn told(item: &shellkeep_protocol::query::Item) -> String {
+    output::describe(item)
+}
+
+/// Microseconds since the Unix epoch in RFC 3339, UTC.
+pub(crate) fn utc_time(us: u64) -> String {
+    ls::utc(us)
+}
+
+/// The same in the user's own time, to the second.
+pub(crate) fn local_time(us: u64) -> String {
+    ls::local(&ls::utc(us))
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -78,6 +94,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Output(args) => output::output(places, &args),
         Command::History(args) => history::run(places, &args),
         Command::Tail(args) => output::tail(places, &args),
+        Command::Export(args) => export::run(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
         Command::Daemon(args) => daemon::steer(places, &args.verb),

@@ -162,7 +162,7 @@ impl Printer {
                     Ok(true)
                 }
             },
-            Item::Exit { .. } | Item::Resize { .. } => Ok(true),
+            Item::Exit { .. } | Item::Resize { .. } | Item::Input { .. } => Ok(true),
             other => {
                 report::notice(describe(&other));
                 Ok(true)
@@ -201,6 +201,6 @@ pub(super) fn describe(item: &Item) -> String {
         Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
         Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
-        Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
+        Item::Output { .. } | Item::Input { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
     }
 }
