@@ -11,10 +11,12 @@ use clap_complete::Shell;
 use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 pub use export::{Export, Format};
+pub use replay::Replay;
 
 use crate::terminal::detach_key::Keys;
 
 mod export;
+mod replay;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
 #[derive(Debug, Parser)]
@@ -74,6 +76,9 @@ pub enum Command {
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),
+    /// Play a session here, with its timing
+    #[command(after_help = replay::HELP)]
+    Replay(Replay),
     /// Write a session, or one command of it, in a form for others
     #[command(after_help = export::HELP)]
     Export(Export),

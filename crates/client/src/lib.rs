@@ -14,6 +14,7 @@ pub mod link;
 pub mod names;
 pub mod places;
 pub mod recording;
+pub mod replay;
 pub mod report;
 pub mod shell_integration;
 pub mod systemd;

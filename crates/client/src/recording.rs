@@ -111,21 +111,25 @@ impl Recording {
 
     /// Reads it with `ask`, which gives the records from a number on.
     pub fn read<F: FnMut(Seq) -> Result<Chunk, Failure>>(&self, ask: F) -> Reading<F> {
+        Reading {
+            ask,
+            from: Seq::FIRST,
+            edges: self.edges(),
+            queue: VecDeque::new(),
+            time_us: self.info.attrs.started_at_us,
+            end: self.output_bytes,
+            is_over: false,
+        }
+    }
+
+    fn edges(&self) -> VecDeque<Edge> {
         let edges = self.commands.iter().enumerate().flat_map(|(place, command)| {
             let begin = Edge { offset: command.output_from, time_us: command.started_at_us, what: What::Begins(place) };
             let end = command.ended_at_us;
             let end = end.map(|time_us| Edge { offset: command.output_to, time_us, what: What::Ends(place) });
             std::iter::once(begin).chain(end)
         });
-        Reading {
-            ask,
-            from: Seq::FIRST,
-            edges: edges.collect(),
-            queue: VecDeque::new(),
-            time_us: self.info.attrs.started_at_us,
-            end: self.output_bytes,
-            is_over: false,
-        }
+        edges.collect()
     }
 }
 
@@ -177,6 +181,15 @@ pub struct Reading<F> {
 }
 
 impl<F: FnMut(Seq) -> Result<Chunk, Failure>> Reading<F> {
+    /// Begins anew.
+    pub fn rewind(&mut self, recording: &Recording) {
+        self.from = Seq::FIRST;
+        self.edges = recording.edges();
+        self.queue.clear();
+        self.time_us = recording.info.attrs.started_at_us;
+        self.is_over = false;
+    }
+
     /// What happened next; `None` at the end.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod output;
 mod part;
 mod pause;
 mod recorded;
+mod replay;
 mod rm;
 mod start;
 mod verify;
@@ -94,6 +95,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Output(args) => output::output(places, &args),
         Command::History(args) => history::run(places, &args),
         Command::Tail(args) => output::tail(places, &args),
+        Command::Replay(args) => replay::run(places, &args),
         Command::Export(args) => export::run(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
