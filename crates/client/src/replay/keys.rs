@@ -23,6 +23,8 @@ pub enum Key {
     Suspend,
     /// The end.
     Quit,
+    /// Any other: it ends what waits for any.
+    Other,
 }
 
 /// Most bytes of one key's sequence that are looked at.
@@ -35,7 +37,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys in what was typed. Others mean nothing.
+    /// The keys in what was typed.
     pub fn read(&mut self, typed: &[u8]) -> Vec<Key> {
         typed.iter().filter_map(|byte| self.take(*byte)).collect()
     }
@@ -46,11 +48,11 @@ impl Keys {
             return None;
         }
         if self.sequence.is_empty() {
-            return plain(byte);
+            return Some(plain(byte));
         }
         if self.sequence.len() == 1 && !matches!(byte, b'[' | b'O') {
             self.sequence.clear();
-            return plain(byte); // escape alone means nothing
+            return Some(plain(byte)); // escape alone means nothing
         }
         let is_end = self.sequence.len() > 1 && matches!(byte, 0x40..=0x7e);
         self.sequence.push(byte);
@@ -63,13 +65,13 @@ impl Keys {
             b'B' => Some(Key::Slower),
             b'C' => Some(Key::Next),
             b'D' => Some(Key::Back),
-            _ => None,
+            _ => Some(Key::Other),
         }
     }
 }
 
-fn plain(byte: u8) -> Option<Key> {
-    Some(match byte {
+fn plain(byte: u8) -> Key {
+    match byte {
         b' ' => Key::Pause,
         b'.' => Key::Step,
         b'n' => Key::Next,
@@ -80,8 +82,8 @@ fn plain(byte: u8) -> Option<Key> {
         0x0c => Key::Redraw,
         0x1a => Key::Suspend,
         b'q' | 0x03 | 0x04 => Key::Quit,
-        _ => return None,
-    })
+        _ => Key::Other,
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +96,6 @@ mod tests {
         assert_eq!(keys.read(b"\x1b[C\x1bOD\x1b[1;5A\x1b"), [Key::Next, Key::Back, Key::Faster]);
         assert_eq!(keys.read(b"["), []);
         assert_eq!(keys.read(b"Bq"), [Key::Slower, Key::Quit]);
-        assert_eq!(keys.read(b"\x1bxyz \x1b[200~n"), [Key::Pause, Key::Next]);
+        assert_eq!(keys.read(b"\x1bx \x1b[200~n"), [Key::Other, Key::Pause, Key::Other, Key::Next]);
     }
 }

@@ -255,6 +255,7 @@ impl<'a, C: Console, F: FnMut(Seq) -> Result<Chunk, Failure>> Player<'a, C, F> {
             Heard::Key(Key::Faster) => self.pace.change_speed(true, now),
             Heard::Key(Key::Slower) => self.pace.change_speed(false, now),
             Heard::Key(Key::Help) => self.help()?,
+            Heard::Key(Key::Other) => {}
             Heard::Key(Key::Redraw) | Heard::Resized => self.redraw()?,
             Heard::Key(Key::Suspend) | Heard::Suspended => {
                 let left = self.leave();
