@@ -11,6 +11,7 @@ use shellkeep_protocol::session::ExitStatus;
 
 pub mod cast;
 pub mod describe;
+pub mod html;
 pub mod json;
 pub mod passage;
 pub mod text;

@@ -16,6 +16,7 @@ use super::recorded::find;
 use crate::cli::{Export, Format};
 use crate::daemon_link::DaemonLink;
 use crate::export::cast::{Cast, Version};
+use crate::export::html::Page;
 use crate::export::json::Document;
 use crate::export::passage::{Passage, line};
 use crate::export::text::Text;
@@ -174,7 +175,7 @@ fn writer(subject: &Subject, format: Format, out: Out) -> io::Result<Box<dyn Wri
         Format::Cast2 => Box::new(Cast::begin(out, Version::Two, subject)?),
         Format::Txt => Box::new(Text::begin(out, subject)?),
         Format::Json => Box::new(Document::begin(out, subject)?),
-        Format::Html => Box::new(Document::begin(out, subject)?),
+        Format::Html => Box::new(Page::begin(out, subject)?),
     })
 }
 

@@ -90,7 +90,10 @@ impl<W: Write> Text<W> {
         let started = local_time(session.attrs.started_at_us);
         writeln!(out, "# {} ({}), {started}", printable(&describe::title(session)), session.session)?;
         let headers = subject.commands.iter().map(|command| {
-            let line = printable(&command.line).replace("\\u{a}", "\n> ");
+            let line = match printable(&command.line).replace("\\u{a}", "\n> ") {
+                line if line.is_empty() => "(the shell did not tell this line)".to_owned(),
+                line => line,
+            };
             let (status, cwd) = (describe::status(command), printable(&command.cwd));
             format!("$ {line}   [{status}, {cwd}, {}]", local_time(command.started_at_us))
         });
