@@ -74,7 +74,9 @@ pub enum Command {
     )]
     History(History),
     /// Print the newest output of a session, and what comes
-    #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
+    #[command(
+        after_help = "On a terminal, what full-screen programs draw is left out; \"shellkeep attach\" and \"shellkeep replay\" show it.\n\nExamples:\n  shellkeep tail build-7\n  shellkeep tail -f last"
+    )]
     Tail(Tail),
     /// Play a session here, with its timing
     #[command(after_help = replay::HELP)]

@@ -74,10 +74,10 @@ impl Recording {
         let mut commands: Vec<CommandInfo> = Vec::new();
         let output_bytes = loop {
             let after = commands.last().map_or(0, |command| command.id);
-            let History { commands: page, output_bytes, is_last } = match link.ask(&Query::History { session, after })? {
-                Reply::History(history) => history,
-                _ => return Err(Failure::bug(&"the daemon answered another question")),
+            let Reply::History(history) = link.ask(&Query::History { session, after })? else {
+                return Err(Failure::bug(&"the daemon answered another question"));
             };
+            let History { commands: page, output_bytes, is_last } = history;
             if is_last && output_bytes < goal && Instant::now() < until {
                 std::thread::sleep(CATCH_UP_STEP);
                 continue;

@@ -1,5 +1,5 @@
 //! What `export` promises: each form is what its format says, and has what the record has.
-#![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking, and says what it passes over
 
 mod world;
 
@@ -131,7 +131,8 @@ fn a_cast_is_valid_and_plays_what_was_recorded() {
 #[test]
 fn recorded_input_and_sizes_are_in_a_cast() {
     let world = World::with_daemon();
-    let mut tty = world.terminal(["start", "-n", "told", "--record-input", "--", "sh", "-c", "read a; echo got $a; read b"]);
+    let mut tty =
+        world.terminal(["start", "-n", "told", "--record-input", "--", "sh", "-c", "read a; echo got $a; read b"]);
     tty.is_lent();
     tty.keys("word\r");
     tty.expect("got word");

@@ -73,3 +73,21 @@ fn a_window_that_is_too_small_is_told_once() {
     let shown = String::from_utf8_lossy(&tty.seen).into_owned();
     assert_eq!(shown.matches("full-screen programs will not look right").count(), 1, "{shown:?}");
 }
+
+/// As a log: the end of what was printed, from the beginning of a line, and nothing that a full-screen program drew.
+#[test]
+fn tail_on_a_terminal_is_a_log() {
+    let world = World::with_daemon();
+    let script = "seq 100000 103000; printf '\\033[?1049h\\033[5;5Hdrawn\\033[?1049l\\033[6n\\033[31mlast'";
+    world.detached("told", script);
+    world::wait_until("it has ended", || String::from_utf8_lossy(&world.run(["ls", "--all"]).stdout).contains("ended"));
+    let mut tty = world.terminal(["tail", "told"]);
+    assert_eq!(tty.wait().code(), Some(0));
+    let shown = String::from_utf8_lossy(&tty.seen).replace("\r\r\n", "\r\n"); // the terminal adds its own
+    let first = shown.lines().next().expect("a line");
+    assert!(first.len() == 6 && first.starts_with("10"), "{first:?}");
+    assert!(shown.ends_with("103000\r\n\x1b[31mlast\x1b[m\r\n"), "{:?}", &shown[shown.len().saturating_sub(60)..]);
+    let piped = world.run(["tail", "told"]).stdout;
+    let raw = world.run(["output", "told"]).stdout;
+    assert!(raw.ends_with(&piped) && piped.len() > 16_000, "into a pipe, byte for byte");
+}

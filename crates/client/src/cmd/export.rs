@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use shellkeep_daemon::index::plain::SIZE_DEFAULT;
 use shellkeep_protocol::query::{CommandInfo, SessionInfo};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::recorded::find;
 use crate::cli::{Export, Format};

@@ -82,13 +82,10 @@ impl<W: Write> Writer<W> for Cast<W> {
                 let label = self.labels[place].clone();
                 self.event(time_us, "m", &label)
             }
-            Event::Ends(_) => Ok(()),
             Event::Told(item) => self.event(time_us, "m", &told(&item)),
             // Version 2 has no such event, and its players may stop at one that they do not know.
-            Event::Exited(exit) if self.version == Version::Three => {
-                self.event(time_us, "x", &exit.code().to_string())
-            }
-            Event::Exited(_) => Ok(()),
+            Event::Exited(exit) if self.version == Version::Three => self.event(time_us, "x", &exit.code().to_string()),
+            Event::Exited(_) | Event::Ends(_) => Ok(()),
         }
     }
 

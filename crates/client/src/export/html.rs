@@ -140,7 +140,8 @@ impl<W: Write> Page<W> {
             let mut html = format!("<li class={}><a href=\"#c{}\"><i></i><code>", kind(command), command.id);
             escape(&line(command), &mut html);
             let took = command.ended_at_us.map(|end| end.saturating_sub(command.started_at_us));
-            let _infallible = write!(html, "</code><span>{}</span></a>\n", took.map_or_else(String::new, describe::duration));
+            let _infallible =
+                write!(html, "</code><span>{}</span></a>", took.map_or_else(String::new, describe::duration));
             self.put(&html)?;
         }
         self.put("</ol></nav>\n")
@@ -149,7 +150,10 @@ impl<W: Write> Page<W> {
     fn begin_command(&mut self, place: usize) -> io::Result<()> {
         let command = &self.commands[place];
         let id = command.id;
-        let mut html = format!("<details open class=\"out {}\" id=c{id}><summary><a href=\"#c{id}\">{id}</a><code>", kind(command));
+        let mut html = format!(
+            "<details open class=\"out {}\" id=c{id}><summary><a href=\"#c{id}\">{id}</a><code>",
+            kind(command)
+        );
         escape(&line(command), &mut html);
         let _infallible = write!(html, "</code><span class=meta>{} \u{b7} ", describe::status(command));
         escape(&command.cwd, &mut html);
@@ -176,7 +180,8 @@ impl<W: Write> Page<W> {
         self.lines(lines)?;
         let Output { tail, left_out, .. } = std::mem::take(&mut self.output).closed(self)?;
         if left_out > 0 {
-            let which = self.current.map_or_else(String::new, |place| format!(" --command {}", self.commands[place].id));
+            let which =
+                self.current.map_or_else(String::new, |place| format!(" --command {}", self.commands[place].id));
             let word = format!(
                 "<p class=note>{left_out} lines are left out here: \u{201c}shellkeep output {}{which}\u{201d} has them.</p>",
                 self.session
@@ -293,4 +298,71 @@ fn line(command: &CommandInfo) -> String {
 fn time(us: u64) -> String {
     let utc = utc_time(us);
     format!("<time datetime=\"{utc}\" title=\"{utc}\">{}</time>", local_time(us))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::tests::recording;
+
+    fn page(commands: &[(u64, u64, u64, Option<u64>)]) -> Page<Vec<u8>> {
+        let recording = recording(commands, 9);
+        let subject = Subject {
+            session: recording.info,
+            commands: recording.commands,
+            is_part: false,
+            size: (80, 24),
+            started_at_us: 100_000_000,
+        };
+        Page::begin(Vec::new(), &subject).unwrap()
+    }
+
+    #[test]
+    fn a_long_output_is_cut_with_a_word_and_its_end_is_kept() {
+        let mut page = page(&[(0, 9, 1, Some(2))]);
+        page.take(1, Event::Begins(0)).unwrap();
+        let many: Vec<String> = (0..1_000_000).map(|number| format!("line {number}, and more")).collect();
+        for lines in many.chunks(1000) {
+            page.lines(lines.to_vec()).unwrap();
+        }
+        page.take(2, Event::Ends(0)).unwrap();
+        let html = String::from_utf8(Box::new(page).finish().unwrap()).unwrap();
+        assert!(html.len() < HEAD_BYTES_MAX + TAIL_BYTES_MAX + (1 << 20), "{}", html.len());
+        let shown = html.matches(", and more\n").count();
+        let word = html.split("<p class=note>").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        assert_eq!(shown + word.parse::<usize>().unwrap(), 1_000_000, "each line is shown or counted");
+        let first = html.contains("</summary><pre>line 0, and more\n");
+        assert!(html.contains("line 999999, and more\n</pre></details>") && first);
+        assert_eq!(html.matches("<pre>").count(), html.matches("</pre>").count());
+    }
+
+    /// A page of many long outputs stays one that a browser can open.
+    #[test]
+    fn a_page_is_bounded_whatever_its_commands_printed() {
+        let mut page = page(&[(0, 9, 1, Some(2))]);
+        let long: Vec<String> = (0..1200).map(|_| "x".repeat(10_000)).collect();
+        for _ in 0..40 {
+            page.take(1, Event::Begins(0)).unwrap();
+            page.lines(long.clone()).unwrap();
+            page.take(2, Event::Ends(0)).unwrap();
+        }
+        assert!(page.written < PAGE_BYTES_FULL + HEAD_BYTES_MAX + TAIL_BYTES_MAX + (4 << 20), "{}", page.written);
+    }
+
+    #[test]
+    fn what_is_missing_stands_where_it_is_missing() {
+        let mut page = page(&[(0, 9, 1, Some(2))]);
+        let gap = shellkeep_protocol::query::Item::Damage {
+            from: shellkeep_journal::Seq::FIRST,
+            to: shellkeep_journal::Seq::FIRST,
+            what: "<b>".to_owned(),
+        };
+        page.take(1, Event::Begins(0)).unwrap();
+        page.take(1, Event::Output("before".to_owned())).unwrap();
+        page.take(1, Event::Told(gap)).unwrap();
+        page.take(1, Event::Output("after".to_owned())).unwrap();
+        let html = String::from_utf8(Box::new(page).finish().unwrap()).unwrap();
+        let at = |text: &str| html.find(text).unwrap();
+        assert!(at("before") < at("cannot be read: &lt;b&gt;") && at("&lt;b&gt;") < at("after"), "{html}");
+    }
 }

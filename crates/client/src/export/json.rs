@@ -121,7 +121,7 @@ impl<W: Write> Writer<W> for Document<W> {
         self.end_text()?;
         self.out.write_all(if self.has_commands { b"]" } else { b",\"commands\":[]" })?;
         let notes = Value::from(std::mem::take(&mut self.notes));
-        write!(self.out, ",\"notes\":{notes},\"notes_left_out\":{}}}\n", self.notes_left_out)?;
+        writeln!(self.out, ",\"notes\":{notes},\"notes_left_out\":{}}}", self.notes_left_out)?;
         Ok(self.out)
     }
 }

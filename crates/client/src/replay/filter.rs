@@ -40,12 +40,15 @@ pub struct Filter {
     is_string_escape: bool,
     /// Rows that the recording has, where the terminal has more.
     rows: Option<u16>,
+    /// Nothing of the alternate screen is shown.
+    is_main_only: bool,
     /// What was set since the last reset, to be set again after a line of ours.
     pub style: Style,
 }
 
 /// State of the terminal that a line of ours would disturb.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts; their combinations are all legal
 pub struct Style {
     /// SGR sequences since the last full reset.
     pub sgr: String,
@@ -71,11 +74,31 @@ impl Filter {
         self.rows = rows;
     }
 
+    /// Without what full-screen programs draw, as a log would have it.
+    pub fn main_screen() -> Self {
+        Self { is_main_only: true, ..Self::default() }
+    }
+
     /// What may be shown of `text`.
     pub fn pass(&mut self, text: &str) -> String {
         let mut shown = String::with_capacity(text.len());
-        for character in text.chars() {
+        let mut rest = text;
+        while !rest.is_empty() {
+            if self.state == State::Ground {
+                let (plain, behind) = rest.split_at(rest.bytes().position(is_special).unwrap_or(rest.len()));
+                if !(self.is_main_only && self.style.alternate) {
+                    shown.push_str(plain);
+                }
+                rest = behind;
+            }
+            let mut characters = rest.chars();
+            let Some(character) = characters.next() else { break };
+            rest = characters.as_str();
+            let (before, was_alternate) = (shown.len(), self.style.alternate);
             self.take(character, &mut shown);
+            if self.is_main_only && (was_alternate || self.style.alternate) {
+                shown.truncate(before);
+            }
         }
         shown
     }
@@ -244,8 +267,23 @@ impl Filter {
     fn plain(&mut self, parameters: &str, character: char, shown: &mut String) {
         let number = |at: usize| parameters.split(';').nth(at).and_then(|number| number.parse::<u16>().ok());
         let allowed = match character {
-            '@' | 'A'..='I' | 'K'..='M' | 'P' | 'S' | 'X' | 'Z' | '`' | 'a' | 'b' | 'd' | 'e' | 'f' | 'g' | 'm' | 'r' => true,
-            'J' => number(0) != Some(3), // the scrollback is the user's
+            '@'
+            | 'A'..='I'
+            | 'K'..='M'
+            | 'P'
+            | 'S'
+            | 'X'
+            | 'Z'
+            | '`'
+            | 'a'
+            | 'b'
+            | 'd'
+            | 'e'
+            | 'f'
+            | 'g'
+            | 'm'
+            | 'r' => true,
+            'J' => number(0) != Some(3),      // the scrollback is the user's
             'T' => !parameters.contains(';'), // with more it tracks the mouse
             's' | 'u' => parameters.is_empty(),
             'h' | 'l' => parameters.split(';').all(|mode| matches!(mode, "4" | "20")),
@@ -290,7 +328,8 @@ impl Filter {
 
     fn private_modes(&mut self, modes: &str, character: char, shown: &mut String) {
         let is_set = character == 'h';
-        let known = modes.split(';').filter_map(|mode| mode.parse::<u32>().ok()).filter(|mode| MODES_SHOWN.contains(mode));
+        let known =
+            modes.split(';').filter_map(|mode| mode.parse::<u32>().ok()).filter(|mode| MODES_SHOWN.contains(mode));
         for mode in known {
             match mode {
                 6 => self.style.origin = is_set,
@@ -314,6 +353,11 @@ impl Filter {
             self.margins(shown);
         }
     }
+}
+
+/// Whether a byte of plain text may be, or begin, something else: a control, or one of the eight-bit controls.
+fn is_special(byte: u8) -> bool {
+    !matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t' | 0x80..) || byte == 0xc2
 }
 
 /// Numbers with their separators, none of them too great.

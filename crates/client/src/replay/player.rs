@@ -14,12 +14,13 @@ use super::filter::Filter;
 use super::keys::Key;
 use super::pace::Pace;
 use super::screen::Screen;
-use super::status::{Status, cut};
 use super::{Console, Heard};
 use crate::cmd::told;
 use crate::export::passage::Passage;
 use crate::recording::{Moment, Reading, Recording, What};
 use crate::report::Failure;
+
+mod lines;
 
 /// How often the line of status is drawn while nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
@@ -32,17 +33,6 @@ const AGAIN_FROM_US: u64 = 2_000_000;
 
 /// What brings a terminal back to plain, whatever a recording has set. Source: xterm's control sequences.
 const PLAIN: &str = "\x1b[?2026l\x1b[r\x1b[?6l\x1b[4l\x1b[20l\x1b[?7h\x1b[?5l\x1b[?25h\x1b]8;;\x1b\\\x1b(B\x0f\x1b[m";
-
-/// What the keys are, a line each.
-const HELP: [&str; 7] = [
-    " space        pause, or go on",
-    " .            one step, while paused",
-    " right, n     next command",
-    " left, p      this command from its start, or the one before",
-    " + - > <      faster, slower",
-    " q, Ctrl-C    quit",
-    " any key      back to the recording",
-];
 
 /// How a replay came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,10 +148,12 @@ impl<'a, C: Console, F: FnMut(Seq) -> Result<Chunk, Failure>> Player<'a, C, F> {
                 self.burst(now)?;
             }
             self.draw_status(false)?;
-            let until = match (self.pace.due(self.next.as_ref().map_or(next_us, |moment| moment.time_us)), self.next.is_some()) {
-                (due, true) => [due, self.tick()].into_iter().flatten().min(),
-                (_, false) => Some(now),
-            };
+            let until =
+                match (self.pace.due(self.next.as_ref().map_or(next_us, |moment| moment.time_us)), self.next.is_some())
+                {
+                    (due, true) => [due, self.tick()].into_iter().flatten().min(),
+                    (_, false) => Some(now),
+                };
             for heard in self.console.wait(until) {
                 if let Some(end) = self.hear(heard)? {
                     return Ok(end);
@@ -277,7 +269,11 @@ impl<'a, C: Console, F: FnMut(Seq) -> Result<Chunk, Failure>> Player<'a, C, F> {
         let current = self.begun.checked_sub(1)?;
         let begun_us = self.recording.commands[current].started_at_us;
         let played_us = self.pace.position_us(self.next.as_ref().map_or(0, |next| next.time_us), self.console.now());
-        if played_us.saturating_sub(begun_us) >= AGAIN_FROM_US { Some(current) } else { Some(current.saturating_sub(1)) }
+        if played_us.saturating_sub(begun_us) >= AGAIN_FROM_US {
+            Some(current)
+        } else {
+            Some(current.saturating_sub(1))
+        }
     }
 
     /// Shows up to the next output, while paused.
@@ -313,7 +309,9 @@ impl<'a, C: Console, F: FnMut(Seq) -> Result<Chunk, Failure>> Player<'a, C, F> {
         let mut looked = self.console.now();
         let mut unshown = String::new();
         while self.begun <= place {
-            let Some(moment) = self.next.take().map_or_else(|| self.reading.next(), |next| Ok(Some(next)))? else { break };
+            let Some(moment) = self.next.take().map_or_else(|| self.reading.next(), |next| Ok(Some(next)))? else {
+                break;
+            };
             self.take(moment, &mut unshown);
             unshown.clear();
             if self.console.now().saturating_duration_since(looked) > BURST {
@@ -411,97 +409,6 @@ impl<'a, C: Console, F: FnMut(Seq) -> Result<Chunk, Failure>> Player<'a, C, F> {
             self.redraw()?;
         }
         Ok(())
-    }
-
-    fn draw_status(&mut self, now: bool) -> Result<(), Stop> {
-        let Some((cols, rows)) = self.console.window() else { return Ok(()) };
-        let time = self.console.now();
-        if self.is_helping || (!now && self.status_due.is_some_and(|due| due > time)) {
-            return Ok(());
-        }
-        if self.note.as_ref().is_some_and(|(_, until)| *until <= time) {
-            self.note = None;
-        }
-        self.status_due = Some(time + TICK);
-        let status = self.status(time);
-        let shown = if self.has_row() {
-            self.over(&[(rows, status.line(cols.into()))])
-        } else if self.pace.is_paused() {
-            self.covered = 1;
-            self.over(&[(rows, status.line(cols.into()))])
-        } else if now {
-            format!("\x1b]2;{}\x1b\\", status.title())
-        } else {
-            return Ok(());
-        };
-        self.console.show(&shown)?;
-        Ok(())
-    }
-
-    fn status(&self, time: Instant) -> Status {
-        let start_us = self.recording.info.attrs.started_at_us;
-        let position_us = self.pace.position_us(self.next.as_ref().map_or(0, |next| next.time_us), time);
-        let commands = &self.recording.commands;
-        let current = self.begun.checked_sub(1).and_then(|place| commands.get(place));
-        Status {
-            position_us: position_us.saturating_sub(start_us),
-            total_us: self.end_us.max(position_us).saturating_sub(start_us),
-            is_paused: self.pace.is_paused(),
-            speed: self.pace.speed(),
-            command: current.map(|command| (command.id, commands.len() as u64, command.line.clone())),
-            note: self.note.as_ref().map(|(text, _)| text.clone()),
-        }
-    }
-
-    fn help(&mut self) -> Result<(), Stop> {
-        let Some((cols, rows)) = self.console.window() else { return Ok(()) };
-        if !self.pace.is_paused() {
-            self.pace.toggle_pause(self.console.now());
-        }
-        let count = HELP.len().min(rows.into());
-        let first = usize::from(rows) - count;
-        let pad = |line: &str| format!("{:1$}", cut(line, cols.into()), usize::from(cols));
-        let row = |at: usize| u16::try_from(first + at + 1).unwrap_or(rows);
-        let lines: Vec<(u16, String)> = HELP[..count].iter().enumerate().map(|(at, line)| (row(at), pad(line))).collect();
-        let shown = self.over(&lines);
-        self.console.show(&shown)?;
-        self.covered = count;
-        self.is_helping = true;
-        Ok(())
-    }
-
-    /// Draws lines of ours, and puts everything back that this changes of the recording's state.
-    fn over(&mut self, lines: &[(u16, String)]) -> String {
-        let style = self.filter.style.clone();
-        let mut shown = String::from("\x1b[?2026h");
-        if !style.holds_cursor {
-            shown.push_str("\x1b7");
-        }
-        shown.push_str(if style.origin { "\x1b[?6l" } else { "" });
-        shown.push_str(if style.insert { "\x1b[4l" } else { "" });
-        shown.push_str(if style.link.is_empty() { "" } else { "\x1b]8;;\x1b\\" });
-        shown.push_str(if style.charset { "\x1b(B\x0f" } else { "" });
-        for (row, line) in lines {
-            // Without wrapping: a last column that is full would scroll the recording.
-            let _infallible = write!(shown, "\x1b[{row};1H\x1b[?7l\x1b[0;7m{line}\x1b[m\x1b[?7h");
-        }
-        if style.insert {
-            shown.push_str("\x1b[4h");
-        }
-        if !style.link.is_empty() {
-            let _infallible = write!(shown, "\x1b]8;;{}\x1b\\", style.link);
-        }
-        if style.holds_cursor {
-            // Its saved cursor stays its own; where it is now, the emulator knows.
-            let (row, col) = self.screen.cursor();
-            let above = if style.origin { usize::from(style.above) } else { 0 };
-            shown.push_str(if style.origin { "\x1b[?6h" } else { "" });
-            let _infallible = write!(shown, "\x1b[{};{col}H\x1b[m{}", row.saturating_sub(above).max(1), style.sgr);
-        } else {
-            shown.push_str("\x1b8");
-        }
-        shown.push_str("\x1b[?2026l");
-        shown
     }
 }
 

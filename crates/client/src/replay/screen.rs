@@ -123,7 +123,10 @@ mod tests {
         screen.feed("one\r\n\x1b[1;31mtwo\x1b[m \u{4e16}\r\nthree\r\nfour\r\nfive\x1b[2;3H");
         let mut other = Screen::new((20, 4));
         other.feed(&screen.dump());
-        assert_eq!((0..4).map(|row| screen.row(row)).collect::<Vec<_>>(), (0..4).map(|row| other.row(row)).collect::<Vec<_>>());
+        assert_eq!(
+            (0..4).map(|row| screen.row(row)).collect::<Vec<_>>(),
+            (0..4).map(|row| other.row(row)).collect::<Vec<_>>()
+        );
         assert_eq!(screen.cursor(), other.cursor());
         assert!(screen.row(0).starts_with("\x1b[m\x1b[2K\x1b[0;1;38;5;1mtwo\x1b[0m \u{4e16}"), "{:?}", screen.row(0));
     }

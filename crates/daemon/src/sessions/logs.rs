@@ -277,7 +277,8 @@ impl Logs {
             if let Some(item) = item(found) {
                 // With what each costs in the reply: a million keystrokes must not make it too long to be sent.
                 bytes += ITEM_BYTES;
-                bytes += if let Item::Output { bytes, .. } | Item::Input { bytes, .. } = &item { bytes.len() } else { 0 };
+                bytes +=
+                    if let Item::Output { bytes, .. } | Item::Input { bytes, .. } = &item { bytes.len() } else { 0 };
                 items.push(item);
             }
         }
@@ -445,9 +446,7 @@ fn item(found: Found<'_>) -> Option<Item> {
                 let recording = Recording::from_payload(record.payload)?;
                 Some(Item::Recording { time_us: record.header.time_us, recording })
             }
-            RecordKind::Input => {
-                Some(Item::Input { time_us: record.header.time_us, bytes: record.payload.to_vec() })
-            }
+            RecordKind::Input => Some(Item::Input { time_us: record.header.time_us, bytes: record.payload.to_vec() }),
             RecordKind::Exit => {
                 let exit = exit_from_payload(record.payload)?;
                 Some(Item::Exit { time_us: record.header.time_us, exit })

@@ -41,7 +41,7 @@ impl Ink {
 /// The inks of an export, and the state of the text that is read.
 #[derive(Debug)]
 pub struct Inks {
-    inks: Vec<Ink>,
+    known: Vec<Ink>,
     numbers: HashMap<Ink, u32>,
     links: Vec<String>,
     link_numbers: HashMap<String, u32>,
@@ -53,7 +53,7 @@ impl Default for Inks {
     fn default() -> Self {
         let none = Ink::default(); // number 0, for whatever finds no room
         Self {
-            inks: vec![none],
+            known: vec![none],
             numbers: HashMap::from([(none, 0)]),
             links: Vec::new(),
             link_numbers: HashMap::new(),
@@ -71,8 +71,8 @@ impl Inks {
         while let Some(at) = rest.find('\x1b') {
             passed.push_str(&rest[..at]);
             rest = &rest[at..];
-            let length = if rest.starts_with("\x1b[") {
-                rest[2..].find(|c| matches!(c, '@'..='~')).map_or(rest.len(), |end| end + 3)
+            let length = if let Some(body) = rest.strip_prefix("\x1b[") {
+                body.find(|c| matches!(c, '@'..='~')).map_or(rest.len(), |end| end + 3)
             } else if rest.starts_with("\x1b]") {
                 rest.find("\x1b\\").map_or(rest.len(), |end| end + 2)
             } else {
@@ -89,7 +89,7 @@ impl Inks {
     /// What stands behind a colour.
     pub fn ink(&self, rgb: Rgb) -> Ink {
         let number = usize::from(rgb.r) << 16 | usize::from(rgb.g) << 8 | usize::from(rgb.b);
-        self.inks.get(number).copied().unwrap_or_default()
+        self.known.get(number).copied().unwrap_or_default()
     }
 
     /// Where an ink's link leads.
@@ -130,9 +130,9 @@ impl Inks {
         let ink = Ink::new(self.foreground, self.link);
         let number = match self.numbers.get(&ink) {
             Some(number) => *number,
-            None if self.inks.len() < INKS_MAX => {
-                let number = u32::try_from(self.inks.len()).unwrap_or(0);
-                self.inks.push(ink);
+            None if self.known.len() < INKS_MAX => {
+                let number = u32::try_from(self.known.len()).unwrap_or(0);
+                self.known.push(ink);
                 self.numbers.insert(ink, number);
                 number
             }
@@ -225,7 +225,8 @@ mod tests {
         let open = "\x1b]8;;http://h\x1b\\";
         let close = "\x1b]8;;\x1b\\";
         let link = || Some("http://h".to_owned());
-        let text = format!("a\x1b[31mb{open}c\x1b[38;2;1;2;3md\x1b[0me\x1b[1;38:5:9mf{close}g\x1b[39mh\x1b[48;2;38;2;38;94mi");
+        let text =
+            format!("a\x1b[31mb{open}c\x1b[38;2;1;2;3md\x1b[0me\x1b[1;38:5:9mf{close}g\x1b[39mh\x1b[48;2;38;2;38;94mi");
         assert_eq!(
             drawn(&text),
             [

@@ -124,7 +124,8 @@ impl Paper {
     fn line(&mut self, line: &Line) {
         let cells: Vec<&Cell> = line.cells().iter().filter(|cell| cell.width() > 0).collect();
         let is_wrapped = line.is_wrapped();
-        let is_empty = |cell: &&&Cell| cell.char() == ' ' && cell.pen().background().is_none() && !cell.pen().is_inverse();
+        let is_empty =
+            |cell: &&&Cell| cell.char() == ' ' && cell.pen().background().is_none() && !cell.pen().is_inverse();
         let trailing = if is_wrapped { 0 } else { cells.iter().rev().take_while(is_empty).count() };
         let cells = &cells[..cells.len() - trailing];
         let room = LINE_CELLS_MAX.saturating_sub(self.open_cells).min(cells.len());
@@ -138,7 +139,8 @@ impl Paper {
         if !is_wrapped {
             if self.open_cells > LINE_CELLS_MAX {
                 let more = self.open_cells - LINE_CELLS_MAX;
-                let _infallible = write!(self.open, "<span class=cut>{more} more characters of this line are left out</span>");
+                let _infallible =
+                    write!(self.open, "<span class=cut>{more} more characters of this line are left out</span>");
             }
             self.open_cells = 0;
             self.ready.push(std::mem::take(&mut self.open));
@@ -154,16 +156,16 @@ impl Paper {
             }
             other => (Ink::default(), other),
         };
-        let link = self.inks.link(ink).map(str::to_owned);
-        if let Some(link) = &link {
+        let target = self.inks.link(ink).map(str::to_owned);
+        if let Some(target) = &target {
             self.open.push_str("<a target=_blank rel=\"noopener noreferrer nofollow\" href=\"");
-            escape(link, &mut self.open);
+            escape(target, &mut self.open);
             self.open.push_str("\">");
         }
         let is_styled = style(pen, foreground, &mut self.open);
         characters(cells, &mut self.open);
         self.open.push_str(if is_styled { "</span>" } else { "" });
-        self.open.push_str(if link.is_some() { "</a>" } else { "" });
+        self.open.push_str(if target.is_some() { "</a>" } else { "" });
     }
 }
 
@@ -318,7 +320,8 @@ mod tests {
             link("https://h/?a=1&b='\"<>"),
             "<a target=_blank rel=\"noopener noreferrer nofollow\" href=\"https://h/?a=1&amp;b=&#39;&quot;&lt;&gt;\">x</a>y"
         );
-        for inert in ["javascript:alert(1)", "file:///etc", "data:text/html,x", "//h", " https://h", "https://h\u{e9}"] {
+        for inert in ["javascript:alert(1)", "file:///etc", "data:text/html,x", "//h", " https://h", "https://h\u{e9}"]
+        {
             assert_eq!(link(inert), "xy", "{inert}");
         }
     }
@@ -328,12 +331,13 @@ mod tests {
         let hostile = "<script>&\u{202e}\u{9b}31mx\u{7f}\u{85}</pre>\x1b]0;<b>\x07";
         let all = lines(hostile).concat();
         assert!(!all.contains("<script") && !all.contains("</pre") && !all.contains("<b>"), "{all}");
-        assert!(all.contains("\u{ab}U+202E\u{bb}") && !all.chars().any(|c| c.is_control()), "{all}");
+        assert!(all.contains("\u{ab}U+202E\u{bb}") && !all.chars().any(char::is_control), "{all}");
     }
 
     #[test]
     fn it_is_the_same_wherever_output_is_cut_and_long_lines_are_bounded() {
-        let text = "a\x1b[31mb\x1b]8;;http://h\x07c\r\nd\x1b]8;;\x07e\x1b[m\r\n\u{4e16}\u{1f469}\u{200d}\u{1f4bb}f\r\n".repeat(5);
+        let text = "a\x1b[31mb\x1b]8;;http://h\x07c\r\nd\x1b]8;;\x07e\x1b[m\r\n\u{4e16}\u{1f469}\u{200d}\u{1f4bb}f\r\n"
+            .repeat(5);
         let whole = lines(&text);
         for (cut, _) in text.char_indices() {
             let mut pieces = Lines::new((40, 5));
@@ -343,7 +347,10 @@ mod tests {
             assert_eq!(all, whole, "cut at {cut}");
         }
         let long = lines(&"x".repeat(50_000));
-        assert!(long[0].len() < 21_000 && long[0].ends_with("<span class=cut>30000 more characters of this line are left out</span>"));
+        assert!(
+            long[0].len() < 21_000
+                && long[0].ends_with("<span class=cut>30000 more characters of this line are left out</span>")
+        );
     }
 
     #[test]

@@ -19,20 +19,24 @@ fn text_and_what_draws_it_gets_through() {
 }
 
 /// Each of them makes some terminal answer, or outlasts the replay.
+#[rustfmt::skip] // as many as fit on a line
+const ASKS_OR_OUTLASTS: &[&str] = &[
+    "\x1b[6n", "\x1b[?6n", "\x1b[5n", "\x1b[c", "\x1b[>c", "\x1b[=c", "\x1b[0c", "\x1bZ", "\x05", "\x1b[18t",
+    "\x1b[21t", "\x1b[8;5;5t", "\x1b[22;0t", "\x1b[x", "\x1b[>q", "\x1b[>0q", "\x1b[?2004$p", "\x1b[4$p", "\x1b[1$w",
+    "\x1b[?u", "\x1b[>1u", "\x1b[<u", "\x1b[=1;1u", "\x1b[>4;2m", "\x1b[1;1;1;1;1;1*y", "\x1b[?4m", "\x1b[?1000h",
+    "\x1b[?1003;1006h", "\x1b[?1004h", "\x1b[?2004h", "\x1b[?2031h", "\x1b[?2048h", "\x1b[?1h", "\x1b=", "\x1b[3J",
+    "\x1b[?3J", "\x1b[?3h", "\x1b[i", "\x1b[?5i", "\x1b[1;2;3;4;5T", "\x1b[99999999b", "\x1b[2;3s",
+    "\x1b]0;title\x07", "\x1b]2;t\x1b\\", "\x1b]52;c;aGk=\x07", "\x1b]52;c;?\x07", "\x1b]4;1;?\x07",
+    "\x1b]10;?\x1b\\", "\x1b]11;#fff\x07", "\x1b]104\x07", "\x1b]7;file://h/p\x07", "\x1b]133;C;sk=1\x07",
+    "\x1b]1337;ReportCellSize\x07", "\x1bP$qm\x1b\\", "\x1bP+q544e\x1b\\", "\x1b_Gi=1,a=q;\x1b\\", "\x1b^x\x1b\\",
+    "\x1bXx\x1b\\", "\x1bktitle\x1b\\", "\u{9b}6n", "\u{9b}c", "\u{9d}52;c;aGk=\u{9c}", "\u{90}$qm\u{9c}", "\u{9a}",
+    "\x1b%G", "\x1b F", "\x1bl", "\x1b]8;;javascript:alert(1)\x07", "\x1b]8;;file:///etc/passwd\x07",
+    "\x1b[\x07;\u{18}",
+];
+
 #[test]
 fn what_asks_or_outlasts_is_left_out() {
-    for text in [
-        "\x1b[6n", "\x1b[?6n", "\x1b[5n", "\x1b[c", "\x1b[>c", "\x1b[=c", "\x1b[0c", "\x1bZ", "\x05",
-        "\x1b[18t", "\x1b[21t", "\x1b[8;5;5t", "\x1b[22;0t", "\x1b[x", "\x1b[>q", "\x1b[>0q", "\x1b[?2004$p", "\x1b[4$p",
-        "\x1b[1$w", "\x1b[?u", "\x1b[>1u", "\x1b[<u", "\x1b[=1;1u", "\x1b[>4;2m", "\x1b[1;1;1;1;1;1*y", "\x1b[?4m",
-        "\x1b[?1000h", "\x1b[?1003;1006h", "\x1b[?1004h", "\x1b[?2004h", "\x1b[?2031h", "\x1b[?2048h", "\x1b[?1h", "\x1b=",
-        "\x1b[3J", "\x1b[?3J", "\x1b[?3h", "\x1b[i", "\x1b[?5i", "\x1b[1;2;3;4;5T", "\x1b[99999999b", "\x1b[2;3s",
-        "\x1b]0;title\x07", "\x1b]2;t\x1b\\", "\x1b]52;c;aGk=\x07", "\x1b]52;c;?\x07", "\x1b]4;1;?\x07", "\x1b]10;?\x1b\\",
-        "\x1b]11;#fff\x07", "\x1b]104\x07", "\x1b]7;file://h/p\x07", "\x1b]133;C;sk=1\x07", "\x1b]1337;ReportCellSize\x07",
-        "\x1bP$qm\x1b\\", "\x1bP+q544e\x1b\\", "\x1b_Gi=1,a=q;\x1b\\", "\x1b^x\x1b\\", "\x1bXx\x1b\\", "\x1bktitle\x1b\\",
-        "\u{9b}6n", "\u{9b}c", "\u{9d}52;c;aGk=\u{9c}", "\u{90}$qm\u{9c}", "\u{9a}", "\x1b%G", "\x1b F", "\x1bl",
-        "\x1b]8;;javascript:alert(1)\x07", "\x1b]8;;file:///etc/passwd\x07", "\x1b[\x07;\u{18}",
-    ] {
+    for text in ASKS_OR_OUTLASTS {
         let shown = passed(text).replace('\u{7}', "");
         assert_eq!(shown, "", "{text:?}");
         assert_eq!(passed(&format!("a{text}b")).replace('\u{7}', ""), "ab", "{text:?} swallows what follows");
@@ -42,7 +46,8 @@ fn what_asks_or_outlasts_is_left_out() {
 /// Records cut anywhere, also in the middle of a question.
 #[test]
 fn it_is_the_same_wherever_output_is_cut() {
-    let text = "a\x1b[31mb\x1b[6nc\x1b]52;c;x\x1b\\d\x1b]8;;http://h\x07e\u{9b}1md\x1bP$qm\x1b\\f\x1bc\x1b[?1049;1000hg";
+    let text =
+        "a\x1b[31mb\x1b[6nc\x1b]52;c;x\x1b\\d\x1b]8;;http://h\x07e\u{9b}1md\x1bP$qm\x1b\\f\x1bc\x1b[?1049;1000hg";
     let whole = passed(text);
     for (cut, _) in text.char_indices() {
         let mut filter = Filter::default();
@@ -83,4 +88,13 @@ fn what_a_line_of_ours_disturbs_is_known() {
     assert!(style.origin && style.insert && style.holds_cursor && style.alternate);
     filter.pass("\x1b[m\x1b[?6l\x1b[4l\x1b8\x1b]8;;\x07\x1b[?1049l");
     assert_eq!(filter.style, Style::default());
+}
+
+#[test]
+fn a_log_has_nothing_of_a_full_screen_program() {
+    let text = "a\x1b[?1049;25hdrawn\x1b[?25l\x1b[5;5Hmore\x1b[?1049lb\x1b[31mc";
+    for (cut, _) in text.char_indices() {
+        let mut filter = Filter::main_screen();
+        assert_eq!(filter.pass(&text[..cut]) + &filter.pass(&text[cut..]), "ab\x1b[31mc", "cut at {cut}");
+    }
 }

@@ -41,8 +41,9 @@ impl Desk {
 
     /// When each piece of plain text was first shown, in milliseconds.
     fn times(&self, texts: &[&str]) -> Vec<Option<u128>> {
-        let first = |text: &&str| self.shown.iter().find(|(_, shown)| shown.contains(text)).map(|(at, _)| at.as_millis());
-        texts.iter().map(|text| first(&text)).collect()
+        let first =
+            |text: &&str| self.shown.iter().find(|(_, shown)| shown.contains(text)).map(|(at, _)| at.as_millis());
+        texts.iter().map(first).collect()
     }
 }
 
@@ -82,7 +83,8 @@ const S: u64 = 1_000_000;
 
 /// Three commands of a session of 80 × 24 that began at second 100.
 fn three() -> (Recording, Vec<Item>) {
-    let pieces = [(101, "$ "), (102, "one\r\n"), (110, "\x1b[1;31mtwo\r\n"), (130, "\x1b[mthree\x1b[6n\r\n"), (131, "end")];
+    let pieces =
+        [(101, "$ "), (102, "one\r\n"), (110, "\x1b[1;31mtwo\r\n"), (130, "\x1b[mthree\x1b[6n\r\n"), (131, "end")];
     let mut offset = 0;
     let mut items = Vec::new();
     let mut places = Vec::new();
@@ -91,8 +93,11 @@ fn three() -> (Recording, Vec<Item>) {
         places.push(offset);
         offset += text.len() as u64;
     }
-    let commands =
-        [(places[1], places[2], 102 * S, Some(103 * S)), (places[2], places[3], 110 * S, Some(111 * S)), (places[3], offset, 130 * S, None)];
+    let commands = [
+        (places[1], places[2], 102 * S, Some(103 * S)),
+        (places[2], places[3], 110 * S, Some(111 * S)),
+        (places[3], offset, 130 * S, None),
+    ];
     (recording(&commands, offset), items)
 }
 
@@ -115,7 +120,14 @@ fn everything_is_shown_when_it_was() {
 
 #[test]
 fn keys_pause_step_and_change_the_speed() {
-    let keys = [(1500, Key::Pause), (60_000, Key::Step), (61_000, Key::Step), (70_000, Key::Pause), (72_000, Key::Faster), (73_000, Key::Quit)];
+    let keys = [
+        (1500, Key::Pause),
+        (60_000, Key::Step),
+        (61_000, Key::Step),
+        (70_000, Key::Pause),
+        (72_000, Key::Faster),
+        (73_000, Key::Quit),
+    ];
     let mut desk = Desk::new(Some((80, 24)), &keys);
     assert_eq!(played(&mut desk, 1.0, None, None), End::Over);
     assert_eq!(desk.times(&["$ ", "one", "two", "three"]), [Some(1000), Some(60_000), Some(61_000), None]);
@@ -127,7 +139,14 @@ fn a_jump_shows_what_playing_would_have_shown() {
     played(&mut straight, 1.0, None, None);
     for keys in [
         vec![(100, Key::Next), (200, Key::Next), (300, Key::Next), (800, Key::Quit)],
-        vec![(12_500, Key::Next), (12_600, Key::Back), (12_700, Key::Back), (12_800, Key::Next), (12_900, Key::Next), (13_400, Key::Quit)],
+        vec![
+            (12_500, Key::Next),
+            (12_600, Key::Back),
+            (12_700, Key::Back),
+            (12_800, Key::Next),
+            (12_900, Key::Next),
+            (13_400, Key::Quit),
+        ],
     ] {
         let mut desk = Desk::new(Some((80, 24)), &keys);
         played(&mut desk, 1.0, None, None);
@@ -141,7 +160,10 @@ fn a_jump_shows_what_playing_would_have_shown() {
 
 #[test]
 fn back_is_this_command_again_or_the_one_before() {
-    let mut desk = Desk::new(Some((80, 24)), &[(15_000, Key::Back), (15_100, Key::Pause), (15_200, Key::Back), (15_300, Key::Quit)]);
+    let mut desk = Desk::new(
+        Some((80, 24)),
+        &[(15_000, Key::Back), (15_100, Key::Pause), (15_200, Key::Back), (15_300, Key::Quit)],
+    );
     played(&mut desk, 1.0, None, None);
     let times: Vec<u128> =
         desk.shown.iter().filter(|(_, text)| text.starts_with("\x1b[?1049l")).map(|(at, _)| at.as_millis()).collect();
@@ -151,9 +173,14 @@ fn back_is_this_command_again_or_the_one_before() {
 /// The line of status is below the recording, moves nothing in it, and is gone at the end.
 #[test]
 fn the_line_of_status_disturbs_nothing() {
-    let text = "\x1b[31m\x1b[5;7Hred\x1b[?6h\x1b[2;9r\x1b[4h\x1b7".to_owned() + &"line\r\n".repeat(40) + "\x1b8\x1b[999;999Hx";
-    let pieces: Vec<Item> =
-        text.as_bytes().chunks(9).enumerate().map(|(at, piece)| output((101 + at as u64) * S, at as u64 * 9, std::str::from_utf8(piece).unwrap())).collect();
+    let text =
+        "\x1b[31m\x1b[5;7Hred\x1b[?6h\x1b[2;9r\x1b[4h\x1b7".to_owned() + &"line\r\n".repeat(40) + "\x1b8\x1b[999;999Hx";
+    let pieces: Vec<Item> = text
+        .as_bytes()
+        .chunks(9)
+        .enumerate()
+        .map(|(at, piece)| output((101 + at as u64) * S, at as u64 * 9, std::str::from_utf8(piece).unwrap()))
+        .collect();
     let recording = recording(&[], text.len() as u64);
     let mut alone = Terminal::new(80, 24).unwrap();
     alone.feed(text.as_str());
@@ -170,15 +197,19 @@ fn the_line_of_status_disturbs_nothing() {
 
 #[test]
 fn without_room_the_line_covers_a_row_only_while_paused() {
-    let text = (1..24).map(|row| format!("row {row}\r\n")).collect::<String>() + "row 24";
+    let text = (1..24).map(|row| format!("row {row}\r\n")).collect::<Vec<_>>().concat() + "row 24";
     let recording = recording(&[], text.len() as u64 + 1);
     let items = vec![output(101 * S, 0, &text), output(110 * S, text.len() as u64, "!")];
     let keys = [(2000, Key::Pause), (3000, Key::Pause), (4000, Key::Help), (5000, Key::Redraw), (5500, Key::Quit)];
     let mut desk = Desk::new(Some((80, 24)), &keys);
     let mut player = Player::new(&mut desk, &recording, pages(items, 3), 110 * S, 1.0, None);
     player.play(None).unwrap();
-    let covering: Vec<u128> =
-        desk.shown.iter().filter(|(_, text)| text.contains("\x1b[24;1H\x1b[?7l")).map(|(at, _)| at.as_millis()).collect();
+    let covering: Vec<u128> = desk
+        .shown
+        .iter()
+        .filter(|(_, text)| text.contains("\x1b[24;1H\x1b[?7l"))
+        .map(|(at, _)| at.as_millis())
+        .collect();
     assert_eq!(covering.first(), Some(&2000));
     assert!(covering.iter().all(|at| (2000..3000).contains(at) || *at >= 4000), "{covering:?}");
     let mut at_five = Terminal::new(80, 24).unwrap();
@@ -212,7 +243,9 @@ fn every_way_out_leaves_a_plain_terminal() {
         desk.keys.push_back((Duration::from_secs(3), end));
         Player::new(&mut desk, &recording, pages(items, 9), 110 * S, 1.0, None).play(None).unwrap();
         let last = &desk.shown.last().unwrap().1;
-        for part in ["\x1b[?1049l", "\x1b[r", "\x1b[?6l", "\x1b[4l", "\x1b[?7h", "\x1b[?25h", "\x1b(B", "\x1b[m", "\x1b[23;2t"] {
+        for part in
+            ["\x1b[?1049l", "\x1b[r", "\x1b[?6l", "\x1b[4l", "\x1b[?7h", "\x1b[?25h", "\x1b(B", "\x1b[m", "\x1b[23;2t"]
+        {
             assert!(last.contains(part), "{part:?} is not in {last:?}");
         }
         desk.terminal.feed("plain q\r\n");
