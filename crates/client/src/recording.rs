@@ -94,7 +94,13 @@ impl Recording {
             }
             std::thread::sleep(CATCH_UP_STEP);
         };
-        Ok(Self { info, commands, output_bytes })
+        let mut recording = Self { info, commands, output_bytes };
+        if recording.info.attrs.started_at_us == 0 {
+            // A log whose header is lost says nothing of its beginning; its first record does.
+            let first = recording.read(asking(link, session)).next()?;
+            recording.info.attrs.started_at_us = first.map_or(0, |moment| moment.time_us);
+        }
+        Ok(recording)
     }
 
     /// The place among the commands of the one with this number.

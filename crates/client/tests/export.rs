@@ -3,10 +3,14 @@
 
 mod world;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::Value;
+use shellkeep_journal::storage::RealStorage;
+use shellkeep_journal::{Chain, GapInfo, Identity, Journal, NewRecord, Options, RecordKind};
 use world::{Tty, World};
 
 const BASHRC: &str = "PS1='READY>'\n";
@@ -220,4 +224,82 @@ fn a_file_is_replaced_once_the_new_one_is_whole_and_else_left_alone() {
     let left = std::fs::read_dir(world.path()).expect("a home").flatten();
     let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".shellkeep")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Microseconds since the Unix epoch: what is old is removed.
+fn now_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    u64::try_from(since.as_micros()).expect("before the year 500,000")
+}
+
+/// The log of a session that is over, written as the daemon would; the daemon is not told.
+fn written(world: &World, write: impl FnOnce(&mut Journal)) -> String {
+    let session = shellkeep_protocol::ids::SessionId::new();
+    let logs = world.path().join("state/log");
+    std::fs::DirBuilder::new().mode(0o700).create(&logs).expect("made");
+    let identity =
+        Identity { session: *session.as_bytes(), store: [1; 16], writer: [2; 16], epoch: 1, attrs: Vec::new() };
+    let name = session.to_string();
+    let made = Journal::create(Arc::new(RealStorage), &logs, &name, identity, Options::default());
+    write(&mut made.expect("a journal"));
+    name
+}
+
+#[test]
+fn what_is_missing_is_said_in_every_form() {
+    let (world, now) = (World::with_daemon(), now_us());
+    let id = written(&world, |journal| {
+        journal.append(RecordKind::Output, now + 1_000_000, b"before caf\xc3").expect("written");
+        let chain_after = Chain::new(7);
+        let to = shellkeep_journal::Seq::new(5);
+        journal
+            .append_gap(now + 2_000_000, &GapInfo { to, output_bytes: 40, reason: 1, chain_after })
+            .expect("written");
+        journal.append(RecordKind::Output, now + 3_000_000, b"\xa9 after\r\n").expect("written");
+        journal.append(RecordKind::Mark, now + 4_000_000, &[1]).expect("written");
+        journal.append(RecordKind::Mark, now + 5_000_000, &[2]).expect("written");
+        journal.append(RecordKind::Output, now + 6_000_000, b"end\r\n").expect("written");
+    });
+    let export = |form: &str| {
+        let output = world.run(["export", &id, "--format", form]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let gap = "gap: records 2 to 5 (40 B) are lost: the spool was full while no daemon took records";
+    let (paused, resumed) = ("recording was paused here, as asked for", "recording goes on here");
+    for form in ["cast", "cast2"] {
+        let (_, events) = cast(&export(form));
+        assert!(events[0].1 < 0.1, "without a header, it begins with its first record: {events:?}");
+        assert_eq!(data(&events, "m"), [gap, paused, resumed]);
+        assert_eq!(data(&events, "o"), ["before caf", "\u{fffd}", "\u{fffd} after\r\n", "end\r\n"]);
+    }
+    let text = export("txt");
+    let places = ["before caf", gap, "after", paused, resumed, "end"].map(|part| text.find(part));
+    assert!(places.is_sorted() && places[0].is_some(), "{text}");
+    let document: Value = serde_json::from_str(&export("json")).expect("JSON");
+    let kinds: Vec<&str> =
+        document["notes"].as_array().into_iter().flatten().filter_map(|note| note["kind"].as_str()).collect();
+    assert_eq!(kinds, ["gap", "recording", "recording"]);
+    let page = export("html");
+    let places = ["before caf", gap, "after", paused, resumed, "end\n"].map(|part| page.rfind(part));
+    assert!(places.is_sorted() && places[0].is_some(), "{page}");
+    let replayed = world.run(["replay", &id, "--speed", "100"]);
+    assert!(String::from_utf8_lossy(&replayed.stderr).contains(gap), "{replayed:?}");
+}
+
+/// Each keystroke's echo is a record of its own: a page of them must still be short enough to be sent.
+#[test]
+fn a_session_of_very_many_short_records_can_be_read() {
+    const RECORDS: u64 = 200_000;
+    let (world, now) = (World::with_daemon(), now_us());
+    let id = written(&world, |journal| {
+        for batch in 0..RECORDS / 1000 {
+            let record = |at| NewRecord { kind: RecordKind::Output, time_us: now + batch * 1000 + at, payload: b"x" };
+            journal.append_all((0..1000).map(record)).expect("written");
+        }
+    });
+    let output = world.run(["output", &id]);
+    assert_eq!((output.status.code(), output.stdout.len() as u64), (Some(0), RECORDS), "{:?}", output.stderr);
+    let (_, events) = cast(&String::from_utf8(world.run(["export", &id, "--format", "cast"]).stdout).expect("UTF-8"));
+    assert_eq!(data(&events, "o").len() as u64, RECORDS);
 }
