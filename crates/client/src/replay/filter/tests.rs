@@ -43,6 +43,15 @@ fn what_asks_or_outlasts_is_left_out() {
     }
 }
 
+/// As terminals do: an escape in a string that it does not end begins something else.
+#[test]
+fn a_string_without_an_end_swallows_nothing_behind_it() {
+    for begun in ["\x1b]0;title", "\x1bPq", "\x1b_G", "\x1b]8;;http://h", "\u{9d}52;c;", "\x1b[1;2"] {
+        assert_eq!(passed(&format!("a{begun}\x1b[31mred\x1b[6n")), "a\x1b[31mred", "{begun:?}");
+        assert_eq!(passed(&format!("a{begun}\x18b")), "ab", "{begun:?}");
+    }
+}
+
 /// Records cut anywhere, also in the middle of a question.
 #[test]
 fn it_is_the_same_wherever_output_is_cut() {
