@@ -13,14 +13,15 @@ use shellkeep_protocol::query::{
 };
 use shellkeep_protocol::session::ExitStatus;
 
+use crate::cmd::recorded::catch_up;
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::places::Places;
 use crate::report::Failure;
 
-/// How long the daemon may take to have what the keeper had when it was asked, and the pause between two looks.
-const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
-const CATCH_UP_STEP: Duration = Duration::from_millis(20);
+/// How long the daemon may take to hear of an end that the keeper knows of, and the pause between two looks.
+const END_WAIT_MAX: Duration = Duration::from_millis(2500);
+const END_STEP: Duration = Duration::from_millis(20);
 
 /// What is known of a recorded session.
 #[derive(Debug, Clone)]
@@ -67,10 +68,7 @@ impl Recording {
     /// # Errors
     /// If the daemon cannot be had or does not know the session.
     pub fn open(places: &Places, link: &DaemonLink, session: SessionId) -> Result<Self, Failure> {
-        let until = Instant::now() + CATCH_UP_WAIT_MAX;
-        let keeper = keepers::of(places, session);
-        let goal = keeper.as_ref().map_or(0, |keeper| keeper.output_bytes);
-        let has_ended = keeper.is_some_and(|keeper| keeper.exit.is_some());
+        catch_up(places, link, Some(session))?;
         let mut commands: Vec<CommandInfo> = Vec::new();
         let output_bytes = loop {
             let after = commands.last().map_or(0, |command| command.id);
@@ -78,21 +76,19 @@ impl Recording {
                 return Err(Failure::bug(&"the daemon answered another question"));
             };
             let History { commands: page, output_bytes, is_last } = history;
-            if is_last && output_bytes < goal && Instant::now() < until {
-                std::thread::sleep(CATCH_UP_STEP);
-                continue;
-            }
             commands.extend(page);
             if is_last {
                 break output_bytes;
             }
         };
+        let has_ended = keepers::of(places, session).is_some_and(|keeper| keeper.exit.is_some());
+        let until = Instant::now() + END_WAIT_MAX;
         let info = loop {
             let info = info(link, session)?;
             if !has_ended || info.state != SessionState::Running || Instant::now() >= until {
                 break info;
             }
-            std::thread::sleep(CATCH_UP_STEP);
+            std::thread::sleep(END_STEP);
         };
         let mut recording = Self { info, commands, output_bytes };
         if recording.info.attrs.started_at_us == 0 {

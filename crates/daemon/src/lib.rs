@@ -83,6 +83,8 @@ pub async fn run(
     let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;
     let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
         .map_err(system("start pruning"))?;
+    let follower = watchers.follower().clone();
+    follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
@@ -107,6 +109,7 @@ pub async fn run(
     }
     adopter.stop();
     pruner.stop();
+    follower.stop();
     store.stop();
     // Bounded by the disk: the last sync is what the daemon owes to its keepers.
     let _ = tokio::task::spawn_blocking(move || store_thread.join()).await;
