@@ -3,12 +3,15 @@
 mod contracts;
 mod daemon_faults;
 mod damage;
+mod day;
 mod fallback;
+mod hostile;
 mod house;
 mod kills;
 mod places;
 mod races;
 mod search;
+mod secrets;
 mod simulation;
 mod syscalls;
 mod torture;

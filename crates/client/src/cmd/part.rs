@@ -101,7 +101,7 @@ pub(crate) fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &
 }
 
 fn lines(lines: Vec<String>) -> Vec<u8> {
-    lines.into_iter().flat_map(|line| (line + "\n").into_bytes()).collect()
+    lines.into_iter().flat_map(|line| (report::printable_line(&line) + "\n").into_bytes()).collect()
 }
 
 /// False when nobody reads any more.

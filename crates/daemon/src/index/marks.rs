@@ -27,6 +27,8 @@ pub enum Mark {
     Started {
         /// The line, if the shell knows it at this moment.
         command: Option<String>,
+        /// Escape sequences up to a carriage return, if they follow at once, are the shell's own.
+        has_lead: bool,
     },
     /// It has ended.
     Ended {
@@ -34,6 +36,8 @@ pub enum Mark {
         exit: Option<u8>,
         /// The line, if the shell knows it only now.
         command: Option<Told>,
+        /// With this, blanks and carriage returns the shell has filled the line behind the output.
+        fill: Option<String>,
     },
 }
 
@@ -186,10 +190,11 @@ impl MarkReader {
         Some(match kind {
             "A" => Mark::Prompt,
             "B" => Mark::PromptEnd,
-            "C" => Mark::Started { command: told("cmdline_url=") },
+            "C" => Mark::Started { command: told("cmdline_url="), has_lead: fields.contains(&"lead") },
             "D" => Mark::Ended {
                 exit: fields.first().and_then(|status| status.parse().ok()),
                 command: told("cmdline_url=").map(Told::New).or_else(|| told("same_url=").map(Told::Same)),
+                fill: told("fill="),
             },
             _ => return None,
         })
@@ -256,8 +261,8 @@ mod tests {
                 Mark::Directory("/a b".to_owned()),
                 Mark::Prompt,
                 Mark::PromptEnd,
-                Mark::Started { command: Some("ls; x".to_owned()) },
-                Mark::Ended { exit: Some(3), command: Some(Told::Same("ls".to_owned())) },
+                Mark::Started { command: Some("ls; x".to_owned()), has_lead: false },
+                Mark::Ended { exit: Some(3), command: Some(Told::Same("ls".to_owned())), fill: None },
             ]
         );
         let out = &LIFE[usize::try_from(whole[3].to).unwrap()..usize::try_from(whole[4].from).unwrap()];
