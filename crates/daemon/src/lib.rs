@@ -10,6 +10,7 @@ pub mod lock;
 mod memory;
 mod queries;
 mod retention;
+pub mod screen;
 mod server;
 pub mod sessions;
 
