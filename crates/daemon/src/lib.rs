@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::queries::Queries;
 use crate::retention::Pruner;
+use crate::screen::follow::Screens;
 use crate::server::Server;
 use crate::sessions::adoption::Adopter;
 use crate::sessions::logs::Logs;
@@ -84,7 +85,10 @@ pub async fn run(
     let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;
     let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
         .map_err(system("start pruning"))?;
-    let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone());
+    let screens = Screens::start(logs.clone()).map_err(system("start following"))?;
+    let followers = screens.clone();
+    store.with(move |manager| manager.when_written(Box::new(move |session, bytes| followers.wrote(session, bytes))));
+    let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
     let server = RpcServer::new(server, options, stop.clone());
@@ -109,6 +113,7 @@ pub async fn run(
     adopter.stop();
     pruner.stop();
     store.stop();
+    screens.stop();
     // Bounded by the disk: the last sync is what the daemon owes to its keepers.
     let _ = tokio::task::spawn_blocking(move || store_thread.join()).await;
     info!("stopped");

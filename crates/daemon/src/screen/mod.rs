@@ -3,10 +3,12 @@
 //! Promises that what [`Screen::show`] gives, printed on a terminal of the same size, makes it the same: grid, cursor,
 //! modes, title, the screen beneath an alternate one, and the last lines that scrolled away. Nothing in it makes a
 //! terminal answer. Memory is bounded whatever was printed. A cache: everything here can be made again from the log.
-//! Knows no log and no terminal.
+//! Knows no log (that is [`follow`]) and no terminal.
 
+pub mod checkpoint;
 pub mod elide;
 pub mod emulator;
+pub mod follow;
 pub mod modes;
 pub mod render;
 pub mod scan;

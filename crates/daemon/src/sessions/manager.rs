@@ -45,6 +45,8 @@ pub struct SessionManager {
     syncer: Syncer,
     watchers: Watchers,
     growth: Growth,
+    /// Called with what was written to a session.
+    written: Option<Box<dyn Fn(SessionId, u64) + Send>>,
 }
 
 /// Counts what is written, and calls whenever it was so much again.
@@ -77,12 +79,18 @@ impl SessionManager {
             syncer,
             watchers,
             growth: Growth::default(),
+            written: None,
         }
     }
 
     /// From now on calls `call` whenever so many bytes of records were written again.
     pub(crate) fn when_grown(&mut self, every: u64, call: Box<dyn Fn() + Send>) {
         self.growth = Growth { bytes: 0, every, call: Some(call) };
+    }
+
+    /// From now on calls `call` whenever bytes of records were written to a session.
+    pub(crate) fn when_written(&mut self, call: Box<dyn Fn(SessionId, u64) + Send>) {
+        self.written = Some(call);
     }
 
     /// Executes one request of a keeper.
@@ -139,7 +147,9 @@ impl SessionManager {
         };
         let response = session.append(append, &arrived, &append.records, Instant::now());
         self.wrote(append.session, &response);
-        self.growth.by(append.records.len() as u64);
+        let bytes = append.records.len() as u64;
+        self.growth.by(bytes);
+        self.written.iter().for_each(|call| call(append.session, bytes));
         self.lost_log(append.session);
         response
     }
