@@ -199,6 +199,7 @@ fn attached(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<At
     let redrawn = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&redrawn);
     let terms = Terms {
+        behind: None,
         patience: Some(patience),
         history: Arc::clone(spool) as Arc<dyn shellkeep::keeper::output::History>,
         redraw: Arc::new(move || {
