@@ -111,6 +111,11 @@ impl Screen {
         self.is_exact
     }
 
+    /// The modes beside the grid.
+    pub fn modes(&self) -> &Modes {
+        &self.modes
+    }
+
     /// Some output is missing here.
     pub fn missed(&mut self) {
         self.is_exact = false;
