@@ -3,6 +3,7 @@
 //! Promise: every number is a median over rounds in which all contestants took turns on the same cores, and every
 //! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
 
+mod attach;
 mod fleet;
 mod machine;
 mod process;
@@ -27,7 +28,8 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- transport
   cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json
   cargo run -rp shellkeep-benches -- reconnect --clients 1
-  cargo run -rp shellkeep-benches -- many";
+  cargo run -rp shellkeep-benches -- many
+  cargo build --release && cargo run -rp shellkeep-benches -- attach";
 
 #[derive(Subcommand)]
 enum Command {
@@ -35,6 +37,10 @@ enum Command {
     Transport(transport::Args),
     /// A session's output and keys: bare PTY, plain relay, script, shellkeep with its daemon up, stopped and frozen.
     Pty(pty::Args),
+    /// From `attach` to the whole screen, with a GiB of history.
+    Attach(attach::Args),
+    #[command(hide = true)]
+    AttachPrint(attach::PrintArgs),
     /// Programs under a measurement; started by the others.
     #[command(hide = true)]
     PtyPrint(pty::child::PrintArgs),
@@ -57,11 +63,13 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
-    if matches!(command, Command::Pty(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
+    if matches!(command, Command::Pty(_) | Command::Attach(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
         scratch::clean_up_when_interrupted()?;
     }
     match command {
         Command::Pty(args) => pty::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::AttachPrint(args) => attach::print(&args),
         Command::PtyPrint(args) => pty::child::print(&args),
         Command::PtyEcho => pty::child::echo(),
         Command::PtyRelay(args) => pty::relay::run(&args),

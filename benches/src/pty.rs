@@ -7,11 +7,11 @@ mod bulk;
 pub(crate) mod child;
 mod echo;
 mod goals;
-mod home;
+pub(crate) mod home;
 mod idle;
 pub(crate) mod relay;
 mod start_up;
-mod tty;
+pub(crate) mod tty;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

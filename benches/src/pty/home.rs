@@ -18,7 +18,7 @@ const COMMAND_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What is done about the daemon before a contestant's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Daemon {
+pub(crate) enum Daemon {
     /// It runs.
     Up,
     /// It was never started, and is marked as stopped on purpose, so that no keeper starts it.
@@ -31,7 +31,7 @@ pub(super) enum Daemon {
 
 /// A private home.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(crate) struct Home {
     program: PathBuf,
     directory: Scratch,
     daemon: Option<Process>,
@@ -40,7 +40,7 @@ pub(super) struct Home {
 
 impl Home {
     /// Makes one, with its daemon as `kind` says (one that will be frozen still runs).
-    pub(super) fn new(program: &Path, kind: Daemon) -> anyhow::Result<Self> {
+    pub(crate) fn new(program: &Path, kind: Daemon) -> anyhow::Result<Self> {
         let directory = Scratch::new()?;
         let mut home = Self { program: program.to_owned(), directory, daemon: None, kind };
         let state = home.state();
@@ -56,7 +56,7 @@ impl Home {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -69,20 +69,20 @@ impl Home {
     }
 
     /// shellkeep, in this home.
-    pub(super) fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env("SHELLKEEP_HOME", self.path()).env_remove("SHELLKEEP_SESSION").env_remove("SHELLKEEP_SOCKET");
         command
     }
 
     /// The daemon's process, if one runs.
-    pub(super) fn daemon(&self) -> Option<Pid> {
+    pub(crate) fn daemon(&self) -> Option<Pid> {
         self.daemon.as_ref().map(Process::pid)
     }
 
     /// Waits until the daemon answers, starts one if none runs, and takes it over: it is, or becomes when its starter
     /// has ended, a child of this process.
-    pub(super) fn start_daemon(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start_daemon(&mut self) -> anyhow::Result<()> {
         self.run(&["daemon", "start"])?;
         let status: serde_json::Value = serde_json::from_slice(&self.run(&["daemon", "status", "--json"])?)?;
         let pid = status["pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
@@ -91,7 +91,7 @@ impl Home {
     }
 
     /// Ends the daemon, and puts the home back into the state that a start with no daemon finds.
-    pub(super) fn end_daemon(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn end_daemon(&mut self) -> anyhow::Result<()> {
         self.run(&["daemon", "stop"])?; // marks it as stopped
         if let Some(daemon) = self.daemon.take() {
             daemon.wait(COMMAND_WAIT_MAX)?;
@@ -103,18 +103,18 @@ impl Home {
     }
 
     /// Freezes the daemon if this home is for that.
-    pub(super) fn before_turn(&self) -> anyhow::Result<()> {
+    pub(crate) fn before_turn(&self) -> anyhow::Result<()> {
         self.signal_frozen(Signal::STOP)
     }
 
     /// Brings the daemon up, whatever this home is for, so that the record can be read.
-    pub(super) fn after_turn(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn after_turn(&mut self) -> anyhow::Result<()> {
         self.signal_frozen(Signal::CONT)?;
         if self.daemon.is_none() { self.start_daemon() } else { Ok(()) }
     }
 
     /// Undoes [`Self::after_turn`].
-    pub(super) fn after_reading(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn after_reading(&mut self) -> anyhow::Result<()> {
         if self.kind == Daemon::Stopped { self.end_daemon() } else { Ok(()) }
     }
 
@@ -126,12 +126,12 @@ impl Home {
     }
 
     /// CPU time of the daemon since its start; 0 without one.
-    pub(super) fn daemon_cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn daemon_cpu(&self) -> anyhow::Result<Duration> {
         self.daemon().map_or(Ok(Duration::ZERO), process::cpu_time)
     }
 
     /// What was recorded of a session, and then removes the record.
-    pub(super) fn take_record(&self, session: &str) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn take_record(&self, session: &str) -> anyhow::Result<Vec<u8>> {
         let recorded = self.run(&["output", session])?;
         self.run(&["rm", session])?;
         Ok(recorded)

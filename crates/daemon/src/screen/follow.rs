@@ -20,6 +20,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::{Screen, Window};
 use crate::memory;
 use crate::sessions::logs::Logs;
+use crate::sessions::manager::LogChange;
 
 /// Bytes of records after which a session is followed. So much is read when somebody attaches, at the most, unless
 /// the machine is busy.
@@ -97,8 +98,9 @@ impl Screens {
         }
     }
 
-    /// So many bytes of records were written. Never waits.
-    pub fn wrote(&self, session: SessionId, bytes: u64) {
+    /// Something became of a log. Never waits.
+    pub(crate) fn changed(&self, session: SessionId, change: LogChange) {
+        let LogChange::Grew(bytes) = change else { return self.forget(session) };
         let mut written = self.shared.written.lock();
         let total = written.entry(session).or_default();
         *total += bytes;

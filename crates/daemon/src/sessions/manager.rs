@@ -33,6 +33,15 @@ pub trait Peer: Send {
     fn close(&self);
 }
 
+/// What became of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogChange {
+    /// So many bytes of records were appended.
+    Grew(u64),
+    /// What was read of it may not be in it any more.
+    Replaced,
+}
+
 /// All sessions of this daemon.
 pub struct SessionManager {
     logs: Logs,
@@ -45,8 +54,8 @@ pub struct SessionManager {
     syncer: Syncer,
     watchers: Watchers,
     growth: Growth,
-    /// Called with what was written to a session.
-    written: Option<Box<dyn Fn(SessionId, u64) + Send>>,
+    /// Called with what becomes of logs.
+    on_change: Option<Box<dyn Fn(SessionId, LogChange) + Send>>,
 }
 
 /// Counts what is written, and calls whenever it was so much again.
@@ -79,7 +88,7 @@ impl SessionManager {
             syncer,
             watchers,
             growth: Growth::default(),
-            written: None,
+            on_change: None,
         }
     }
 
@@ -88,9 +97,9 @@ impl SessionManager {
         self.growth = Growth { bytes: 0, every, call: Some(call) };
     }
 
-    /// From now on calls `call` whenever bytes of records were written to a session.
-    pub(crate) fn when_written(&mut self, call: Box<dyn Fn(SessionId, u64) + Send>) {
-        self.written = Some(call);
+    /// From now on calls `call` with what becomes of logs. It must not block.
+    pub(crate) fn when_changed(&mut self, call: Box<dyn Fn(SessionId, LogChange) + Send>) {
+        self.on_change = Some(call);
     }
 
     /// Executes one request of a keeper.
@@ -149,7 +158,7 @@ impl SessionManager {
         self.wrote(append.session, &response);
         let bytes = append.records.len() as u64;
         self.growth.by(bytes);
-        self.written.iter().for_each(|call| call(append.session, bytes));
+        self.on_change.iter().for_each(|call| call(append.session, LogChange::Grew(bytes)));
         self.lost_log(append.session);
         response
     }
@@ -354,6 +363,7 @@ impl SessionManager {
             "the log was deleted, cut or replaced under the daemon; the session goes on with what is there now");
         self.forget(id);
         self.logs.forget_summary(id);
+        self.on_change.iter().for_each(|call| call(id, LogChange::Replaced));
         if let Some(connection) = connection {
             self.close(connection);
         }
