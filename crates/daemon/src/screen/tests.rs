@@ -5,7 +5,7 @@ use alacritty_terminal::event::VoidListener;
 use alacritty_terminal::grid::Dimensions;
 use alacritty_terminal::term::cell::Flags;
 use alacritty_terminal::term::{Config, TermMode};
-use alacritty_terminal::vte::ansi::Processor;
+use alacritty_terminal::vte::ansi::{Color, NamedColor, Processor};
 use proptest::prelude::*;
 
 use super::*;
@@ -196,6 +196,7 @@ fn judged(output: &[u8], window: Window) -> (Vec<String>, String) {
     let mut term = Term::new(config, &Size(window), VoidListener);
     Processor::<alacritty_terminal::vte::ansi::StdSyncHandler>::new().advance(&mut term, output);
     let known = Flags::BOLD | Flags::ITALIC | Flags::UNDERLINE | Flags::DIM | Flags::INVERSE | Flags::STRIKEOUT;
+    let lined = Flags::UNDERLINE | Flags::INVERSE | Flags::STRIKEOUT;
     let mut rows = vec![String::new(); window.rows()];
     for cell in term.grid().display_iter() {
         use std::fmt::Write as _;
@@ -203,7 +204,11 @@ fn judged(output: &[u8], window: Window) -> (Vec<String>, String) {
         if cell.flags.contains(Flags::WIDE_CHAR_SPACER) {
             continue;
         }
-        let attributes = (cell.fg, cell.bg, cell.flags & known);
+        let mut attributes = (cell.fg, cell.bg, cell.flags & known);
+        if cell.c == ' ' && !attributes.2.intersects(lined) {
+            // Nobody sees the colour of a blank, and emulators differ on what an erased one has.
+            attributes = (Color::Named(NamedColor::Foreground), cell.bg, Flags::empty());
+        }
         let marks: String = cell.zerowidth().unwrap_or_default().iter().collect();
         write!(rows[row], "{}{marks}{attributes:?}", cell.c).expect("a string takes all");
     }
@@ -246,6 +251,34 @@ fn another_emulator_shows_the_same_of_a_dump() {
     ];
     for (name, output) in screens {
         judge(name, output, WINDOW);
+    }
+}
+
+/// Real programs on 80 columns and 24 rows, as their terminal was given them.
+const RECORDED: [(&str, &[u8]); 6] = [
+    ("bash", include_bytes!("recorded/bash")),
+    ("fish", include_bytes!("recorded/fish")),
+    ("htop", include_bytes!("recorded/htop")),
+    ("less", include_bytes!("recorded/less")),
+    ("tmux", include_bytes!("recorded/tmux")),
+    ("vim", include_bytes!("recorded/vim")),
+];
+
+#[test]
+fn another_emulator_that_comes_in_anywhere_ends_where_one_does_that_saw_everything() {
+    let window = Window { cols: 80, rows: 24 };
+    for (name, output) in RECORDED {
+        let whole = judged(output, window);
+        // At every place, within a sequence or a character too.
+        for cut in (0..=output.len()).step_by(if cfg!(debug_assertions) { 31 } else { 1 }) {
+            let (before, after) = output.split_at(cut);
+            let dump = shown(before, window).show(window).expect("a dump");
+            let (rows, rest) = judged(&[&dump, after].concat(), window);
+            for (row, (wanted, found)) in whole.0.iter().zip(&rows).enumerate() {
+                assert_eq!(wanted, found, "{name}: row {row} after a cut at {cut}");
+            }
+            assert_eq!(whole.1, rest, "{name}: after a cut at {cut}");
+        }
     }
 }
 
