@@ -63,7 +63,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
-    if matches!(command, Command::Pty(_) | Command::Attach(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)) {
+    if matches!(
+        command,
+        Command::Pty(_) | Command::Attach(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)
+    ) {
         scratch::clean_up_when_interrupted()?;
     }
     match command {

@@ -170,3 +170,37 @@ fn a_restarted_daemon_tells_the_same_screen_with_and_without_its_checkpoint() ->
     ensure!(!checkpoint.exists(), "the checkpoint outlives its session");
     Ok(())
 }
+
+/// A terminal of the first version, whose program was not replaced for months, is served as it always was.
+#[test]
+fn a_terminal_of_version_1_is_served() -> Result<()> {
+    use shellkeep::link;
+    use shellkeep_protocol::attach::{ATTACH_MAGIC, Attach, FromKeeper, FromTerminal, Hello, Size};
+    use std::io::Write as _;
+
+    let world = World::new()?;
+    let session = world.session("echo first; read x; echo got $x; read y")?;
+    eventually("it runs", || Ok((!world.output(&session)?.is_empty()).then_some(())))?;
+    let socket = std::os::unix::net::UnixStream::connect(world.home().join(format!("run/k/{session}.sock")))?;
+    let mut hello = Vec::new();
+    link::frame(&Hello { magic: ATTACH_MAGIC, oldest: 1, newest: 1 }, &mut hello)?;
+    (&socket).write_all(&hello)?;
+    let (sender, mut receiver) = link::split(socket);
+    receiver.set_wait(Some(Duration::from_secs(10)))?;
+    let attach = Attach { size: None, tty: false, ssh_auth_sock: Default::default(), patience_ms: None };
+    sender.to_keeper(&FromTerminal::Attach(attach), &[])?;
+    ensure!(receiver.hello()? == 1, "another version is spoken");
+    ensure!(matches!(receiver.from_keeper()?, FromKeeper::Attached { .. }), "it is not attached");
+    sender.to_keeper(&FromTerminal::Resume(Size::default()), &[])?;
+    sender.to_keeper(&FromTerminal::Input(b"word\n"), &[])?;
+    let mut shown = Vec::new();
+    while !shown.windows(8).any(|part| part == b"got word") {
+        match receiver.from_keeper()? {
+            FromKeeper::Output(bytes) => shown.extend_from_slice(bytes),
+            other => anyhow::bail!("the keeper says {other:?}"),
+        }
+    }
+    ensure!(!shown.contains(&0x1b), "a screen in a pipe: {:?}", String::from_utf8_lossy(&shown));
+    world.ok(&["kill", &session])?;
+    Ok(())
+}

@@ -80,7 +80,9 @@ impl DaemonLink {
         shellkeep_transport::encode_into(query, &mut body, QUERY_BYTES_MAX).ok()?;
         let asked = async {
             for socket in places.daemon_sockets() {
-                let Ok(client) = connect_unix::<DaemonProtocol>(&socket, ConnectOptions::default()).await else { continue };
+                let Ok(client) = connect_unix::<DaemonProtocol>(&socket, ConnectOptions::default()).await else {
+                    continue;
+                };
                 let request = Request::Query { version: QUERY_VERSION, body: body.clone() };
                 return match client.call_with_deadline(request, wait).await.ok()?.response {
                     Response::Reply { body } => shellkeep_transport::decode(&body).ok(),

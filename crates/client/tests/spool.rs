@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use shellkeep::keeper::core::{Extent, SpoolView as _};
 use shellkeep::keeper::disk::Plan;
-use shellkeep::keeper::output::{CATCH_UP_BYTES_MAX, QUEUE_BYTES_MAX, Output, Terms};
+use shellkeep::keeper::output::{CATCH_UP_BYTES_MAX, Output, QUEUE_BYTES_MAX, Terms};
 use shellkeep::keeper::ring::RING_BYTES_MAX;
 use shellkeep::keeper::sink::Sink;
 use shellkeep::keeper::spool::{Spool, encode_attrs};
@@ -348,7 +348,11 @@ fn a_terminal_goes_on_behind_the_screen_that_it_brings_wherever_that_ends() {
         let all = [&b"0123456789abcdefghijABCDEFGHIJ"[..], &vec![b'.'; more], b"END"].concat();
         let wanted = [&b"<screen>"[..], &all[usize::try_from(covered).expect("small")..]].concat();
         while tty.seen.len() < wanted.len() {
-            assert!(tty.read_until(Instant::now() + Duration::from_secs(10)), "{covered}, {more}: {} bytes", tty.seen.len());
+            assert!(
+                tty.read_until(Instant::now() + Duration::from_secs(10)),
+                "{covered}, {more}: {} bytes",
+                tty.seen.len()
+            );
         }
         assert_eq!(String::from_utf8_lossy(&tty.seen), String::from_utf8_lossy(&wanted), "{covered}, {more}");
         assert_eq!(redrawn.load(Ordering::SeqCst), 0);

@@ -87,7 +87,8 @@ pub async fn run(
         .map_err(system("start pruning"))?;
     let screens = Screens::start(logs.clone()).map_err(system("start following"))?;
     let followers = screens.clone();
-    store.with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
+    store
+        .with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };

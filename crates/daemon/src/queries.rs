@@ -6,8 +6,8 @@ use shellkeep_journal::Seq;
 use shellkeep_protocol::daemon::Response;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
-    CHUNK_BYTES_MAX, Chunk, Failure, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SCREEN_WAIT_MS_MAX, SESSIONS_PAGE_MAX, SessionInfo,
-    SessionState, Status,
+    CHUNK_BYTES_MAX, Chunk, Failure, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SCREEN_WAIT_MS_MAX,
+    SESSIONS_PAGE_MAX, SessionInfo, SessionState, Status,
 };
 use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
@@ -171,9 +171,7 @@ impl Queries {
         loop {
             let mut changed = self.watchers.subscribe(session);
             let screens = self.screens.clone();
-            let reply = self
-                .blocking(move |_| screens.show(session, at_least, window, until).map(Reply::Screen))
-                .await;
+            let reply = self.blocking(move |_| screens.show(session, at_least, window, until).map(Reply::Screen)).await;
             let over = tokio::time::timeout_at(until.into(), changed.changed());
             if !matches!(reply, Reply::Screen(None)) || over.await.is_err() {
                 return reply;

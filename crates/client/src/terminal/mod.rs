@@ -142,8 +142,10 @@ struct Loop {
     is_starter: bool,
     name_right: Option<OwnedFd>,
     screens: Option<Screens>,
-    /// The keeper's last answer on how far the output is.
-    at: Option<Option<u64>>,
+    /// The keeper was asked how far the output is, and has not answered.
+    is_asking: bool,
+    /// Its last answer.
+    at: Option<u64>,
     key: DetachKey,
     held_until: Option<Instant>,
     /// Set once the keeper was asked to let go.
@@ -176,6 +178,7 @@ impl Terminal {
             is_starter: self.is_starter,
             name_right: self.name_right,
             screens: self.screens,
+            is_asking: false,
             at: None,
             key: DetachKey::new(if self.has_tty { self.keys } else { "none".parse().unwrap_or(self.keys) }),
             held_until: None,
@@ -207,7 +210,11 @@ impl Loop {
         let prepared = self.receiver.set_wait(Some(RELEASE_WAIT_MAX));
         let resumed = prepared.and_then(|()| {
             // Of a session that begins here nothing can be missing.
-            if self.is_starter { self.say(&FromTerminal::Resume(size().unwrap_or_default())).map(|()| None) } else { self.resume() }
+            if self.is_starter {
+                self.say(&FromTerminal::Resume(size().unwrap_or_default())).map(|()| None)
+            } else {
+                self.resume()
+            }
         });
         match resumed {
             Ok(None) => {}
@@ -230,17 +237,17 @@ impl Loop {
             self.say(&FromTerminal::Resume(size))?;
             return Ok(None);
         }
-        self.at = None;
+        (self.is_asking, self.at) = (true, None);
         self.say(&FromTerminal::Where)?;
-        while self.at.is_none() {
+        while self.is_asking {
             match self.hear() {
                 Ok(None) => {}
                 Ok(Some(end)) => return Ok(Some(end)),
-                Err(LinkError::TimedOut) => self.at = Some(None), // it is stopped; whoever continues it has a screen
+                Err(LinkError::TimedOut) => self.is_asking = false, // it is stopped; whoever continues it has a screen
                 Err(error) => return Err(error),
             }
         }
-        let screens = self.screens.as_ref().zip(self.at.flatten());
+        let screens = self.screens.as_ref().zip(self.at);
         let found = screens.and_then(|(screens, at)| screens(at, size));
         let found = found.as_ref().filter(|found| found.bytes.len() <= ATTACH_SCREEN_BYTES_MAX);
         let screen = found.map(|found| Brought { offset: found.offset, is_exact: found.is_exact, bytes: &found.bytes });
@@ -417,7 +424,7 @@ impl Loop {
                 None
             }
             FromKeeper::At { offset } => {
-                self.at = Some(offset);
+                (self.is_asking, self.at) = (false, offset);
                 None
             }
             FromKeeper::Behind => self.resume()?,

@@ -49,8 +49,7 @@ impl Checkpoint {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join(self.session.to_string());
         let new = path.with_extension("new");
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&MAGIC)?;
         file.write_all(&crc32c::crc32c(&body).to_le_bytes())?;
         file.write_all(&body)?;
@@ -71,6 +70,11 @@ impl Checkpoint {
         let found: Self = shellkeep_transport::decode(body).ok()?;
         (found.session == session).then_some(found)
     }
+}
+
+/// Whether there is one of a session.
+pub fn exists(directory: &Path, session: SessionId) -> bool {
+    directory.join(session.to_string()).exists()
 }
 
 /// Removes what is kept of a session.

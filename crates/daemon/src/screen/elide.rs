@@ -42,10 +42,13 @@ fn control(csi: Csi<'_>) -> Effect {
         return Effect::Barrier;
     }
     match (csi.prefix, csi.intermediate, csi.last) {
-        (None, None, b'm') => Effect::State,
-        (None, None, b'h' | b'l') => Effect::State,
+        (None, None, b'm' | b'h' | b'l') => Effect::State,
         (Some(b'?'), None, b'h' | b'l') => {
-            if csi.numbers().any(|mode| matches!(mode, 6 | 47 | 1047..=1049)) { Effect::Barrier } else { Effect::State }
+            if csi.numbers().any(|mode| matches!(mode, 6 | 47 | 1047..=1049)) {
+                Effect::Barrier
+            } else {
+                Effect::State
+            }
         }
         (None, None, b'C' | b'D' | b'G' | b'I' | b'K' | b'P' | b'X' | b'Z' | b'@' | b'`' | b'a' | b'b') => {
             Effect::Passing

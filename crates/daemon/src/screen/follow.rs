@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -51,6 +51,8 @@ struct Shared {
     live: Mutex<HashMap<SessionId, Live>>,
     /// Bytes of records written since a session was followed.
     written: Mutex<HashMap<SessionId, u64>>,
+    /// Sessions whose screen was made ready when their keeper came.
+    warmed: Mutex<usize>,
 }
 
 /// One screen in memory.
@@ -84,7 +86,13 @@ impl Screens {
     pub fn start(logs: Logs) -> std::io::Result<Self> {
         let directory = checkpoint::directory(logs.directory());
         let (wake, asks) = sync_channel(WAITING_MAX);
-        let shared = Arc::new(Shared { logs, directory, live: Mutex::default(), written: Mutex::default() });
+        let shared = Arc::new(Shared {
+            logs,
+            directory,
+            live: Mutex::default(),
+            written: Mutex::default(),
+            warmed: Mutex::default(),
+        });
         let screens = Self { shared: Arc::clone(&shared), wake };
         std::thread::Builder::new().name("screens".into()).spawn(move || shared.run(&asks))?;
         Ok(screens)
@@ -100,7 +108,11 @@ impl Screens {
 
     /// Something became of a log. Never waits.
     pub(crate) fn changed(&self, session: SessionId, change: LogChange) {
-        let LogChange::Grew(bytes) = change else { return self.forget(session) };
+        let bytes = match change {
+            LogChange::Grew(bytes) => bytes,
+            LogChange::Replaced => return self.forget(session),
+            LogChange::Opened => return self.warm(session),
+        };
         let mut written = self.shared.written.lock();
         let total = written.entry(session).or_default();
         *total += bytes;
@@ -112,12 +124,28 @@ impl Screens {
         }
     }
 
+    /// A keeper has come back to a restarted daemon: whoever attaches should not wait until its place in the log is
+    /// found. Only for so many sessions as stay in memory, and none of which little was printed.
+    fn warm(&self, session: SessionId) {
+        let mut warmed = self.shared.warmed.lock();
+        if *warmed < LIVE_MAX && checkpoint::exists(&self.shared.directory, session) {
+            *warmed += 1;
+            let _whoever_attaches_waits = self.wake.try_send(Ask::Follow(session));
+        }
+    }
+
     /// The screen of a session with at least so much of its output, for a window; `None` if it is not known so far.
     /// Reads until `until` at the most. Blocking.
     ///
     /// # Errors
     /// If there is no such log, or it cannot be read.
-    pub fn show(&self, session: SessionId, at_least: u64, window: Window, until: Instant) -> Result<Option<Shown>, Failure> {
+    pub fn show(
+        &self,
+        session: SessionId,
+        at_least: u64,
+        window: Window,
+        until: Instant,
+    ) -> Result<Option<Shown>, Failure> {
         let slot = self.shared.slot(session);
         let mut followed = slot.lock();
         if followed.is_none() {
@@ -154,10 +182,21 @@ impl Shared {
         // Of this thread alone, on Linux. Fails only where it is so already.
         let _as_before = rustix::process::setpriority_process(None, NICENESS);
         checkpoint::sweep(&self.directory, self.logs.directory());
-        let mut burst = 0;
-        while let Ok(ask) = asks.recv() {
+        let mut read = 0;
+        loop {
+            let ask = match asks.try_recv() {
+                Ok(ask) => ask,
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    if std::mem::take(&mut read) > 0 {
+                        memory::give_back();
+                    }
+                    let Ok(ask) = asks.recv() else { return };
+                    ask
+                }
+            };
             match ask {
-                Ask::Follow(session) => burst += self.follow(session),
+                Ask::Follow(session) => read += self.follow(session),
                 Ask::Stop(done) => {
                     let all: Vec<_> = self.live.lock().drain().map(|(_, live)| live.followed).collect();
                     for followed in all {
@@ -168,10 +207,6 @@ impl Shared {
                     let _gone = done.send(());
                     return;
                 }
-            }
-            if burst >= memory::BURST_BYTES {
-                burst = 0;
-                memory::give_back();
             }
         }
     }
@@ -216,11 +251,8 @@ impl Shared {
 
     fn slot(&self, session: SessionId) -> Arc<Mutex<Option<Followed>>> {
         let mut live = self.live.lock();
-        let slot = live.entry(session).or_insert_with(|| Live {
-            followed: Arc::default(),
-            bytes: 0,
-            used: Instant::now(),
-        });
+        let slot =
+            live.entry(session).or_insert_with(|| Live { followed: Arc::default(), bytes: 0, used: Instant::now() });
         Arc::clone(&slot.followed)
     }
 
@@ -232,7 +264,9 @@ impl Shared {
             if let Some(entry) = live.get_mut(&session) {
                 (entry.bytes, entry.used) = (bytes, Instant::now());
             }
-            while live.len() > 1 && (live.len() > LIVE_MAX || live.values().map(|entry| entry.bytes).sum::<usize>() > LIVE_BYTES_MAX) {
+            while live.len() > 1
+                && (live.len() > LIVE_MAX || live.values().map(|entry| entry.bytes).sum::<usize>() > LIVE_BYTES_MAX)
+            {
                 let oldest = live.iter().filter(|(id, _)| **id != session).min_by_key(|(_, entry)| entry.used);
                 let Some(oldest) = oldest.map(|(id, _)| *id) else { break };
                 out.extend(live.remove(&oldest));

@@ -53,11 +53,10 @@ impl Modes {
     /// Notes what a token changes.
     pub fn note(&mut self, token: Token<'_>) {
         match token {
-            Token::Text(_) => {}
             Token::Escape(b"\x1b=") => self.keypad = true,
             Token::Escape(b"\x1b>") => self.keypad = false,
             Token::Escape(b"\x1bc") => *self = Self::default(),
-            Token::Escape(_) => {}
+            Token::Text(_) | Token::Escape(_) => {}
             Token::Csi(bytes) => self.control(Csi::of(bytes)),
             Token::Osc(bytes) => self.command(bytes),
         }
@@ -188,7 +187,11 @@ impl Modes {
             set_keyboard(&self.keyboards[1], out);
         }
         for ((kind, index), colour) in &self.colours {
-            let command = if *kind == 4 { format!("\x1b]4;{index};{colour}\x1b\\") } else { format!("\x1b]{kind};{colour}\x1b\\") };
+            let command = if *kind == 4 {
+                format!("\x1b]4;{index};{colour}\x1b\\")
+            } else {
+                format!("\x1b]{kind};{colour}\x1b\\")
+            };
             out.extend_from_slice(command.as_bytes());
         }
         if !self.title.is_empty() {

@@ -85,7 +85,8 @@ impl Scanner {
             State::Skipped => out.extend_from_slice(b"\x1b[:"),
             State::String(Kind::Other) => out.extend_from_slice(b"\x1b_"),
             State::String(Kind::Osc) => {
-                let is_title = [&b"0;"[..], b"1;", b"2;", b"7;", b"8;"].iter().any(|kind| self.string.starts_with(kind));
+                let is_title =
+                    [&b"0;"[..], b"1;", b"2;", b"7;", b"8;"].iter().any(|kind| self.string.starts_with(kind));
                 let is_plain = self.string.iter().all(|byte| (0x20..0x7f).contains(byte));
                 out.extend_from_slice(b"\x1b]");
                 // An unknown number makes a terminal ignore whatever comes.
@@ -190,11 +191,10 @@ impl Scanner {
         }
         let whole = if kind == Kind::Osc { Found::Osc } else { Found::Nothing };
         match (rest.get(end), rest.get(end + 1)) {
-            (None, _) => Step { len: end, token: Found::Nothing },
             (Some(&BEL), _) => self.end(end + 1, whole),
             (Some(&ESC), Some(b'\\')) => self.end(end + 2, whole),
             (Some(&ESC), None) if end == 0 => Step::MORE,
-            (Some(&ESC), None) => Step { len: end, token: Found::Nothing },
+            (None, _) | (Some(&ESC), None) => Step { len: end, token: Found::Nothing },
             // Another sequence ends it as well: xterm executes what came.
             (Some(&ESC), Some(_)) => self.end(end, whole),
             (Some(_), _) => {
@@ -285,9 +285,10 @@ impl<'a> Csi<'a> {
     pub fn numbers(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.parameters.split(|byte| *byte == b';').map(|parameter| {
             let digits = parameter.split(|byte| *byte == b':').next().unwrap_or_default();
-            digits.iter().filter(|byte| byte.is_ascii_digit()).fold(0, |number: u16, digit| {
-                number.saturating_mul(10).saturating_add(u16::from(digit - b'0'))
-            })
+            digits
+                .iter()
+                .filter(|byte| byte.is_ascii_digit())
+                .fold(0, |number: u16, digit| number.saturating_mul(10).saturating_add(u16::from(digit - b'0')))
         })
     }
 

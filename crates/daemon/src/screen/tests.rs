@@ -34,27 +34,30 @@ fn visible(screen: &Screen) -> String {
     format!("{:#?}\n{:?}\n{scrolled:?}", screen.grid(), String::from_utf8_lossy(&modes))
 }
 
+/// What programs print.
+#[rustfmt::skip] // one to a line would be three screens
+const PIECES: &[&[u8]] = &[
+    b"word ", b"\r\n", b"\r\n", b"\n", b"\r", b"\t", b"\x08", b"a line that is longer than the window", b"\x1b[m",
+    b"\x1b[0m", b"\x1b[1;31m", b"\x1b[38;5;200m", b"\x1b[48;2;1;2;3m", b"\x1b[7m", b"\x1b[39;4m", b"\x1b[22m",
+    b"\x1b[3;9m", b"\x1b[K", b"\x1b[1K", b"\x1b[2K", b"\x1b[J", b"\x1b[1J", b"\x1b[2J", b"\x1b[3J", b"\x1b[H",
+    b"\x1b[3;5H", b"\x1b[6;20H", b"\x1b[A", b"\x1b[2B", b"\x1b[3C", b"\x1b[D", b"\x1b[10G", b"\x1b[2d", b"\x1b[L",
+    b"\x1b[M", b"\x1b[@", b"\x1b[P", b"\x1b[2X", b"\x1b[S", b"\x1b[T", b"\x1bM", b"\x1bD", b"\x1bE", b"\x1b[2;4r",
+    b"\x1b[r", b"\x1b7", b"\x1b8", b"\x1b[s", b"\x1b[u", b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?25h",
+    b"\x1b[?1h", b"\x1b[?1l", b"\x1b=", b"\x1b>", b"\x1b[?2004h", b"\x1b[?2004l", b"\x1b[?1000h",
+    b"\x1b[?1002h\x1b[?1006h", b"\x1b[?1006l\x1b[?1000l", b"\x1b[?1004h", b"\x1b[?2026h", b"\x1b[?2026l", b"\x1b(0",
+    b"\x1b(B", b"\x0e", b"\x0f", b"\x1b)0", b"lqqk", b"\x1b[4h", b"\x1b[4l", b"\x1b[?7l", b"\x1b[?7h", b"\x1b[?6h",
+    b"\x1b[?6l", b"\x1bH", b"\x1b[g", b"\x1b[3g", b"\x1b[4 q", b"\x1b[>1u", b"\x1b[<u", b"\x1b[=5;2u",
+    b"\x1b]0;a title\x07", b"\x1b]2;another\x1b\\", b"\x1b[22;0t", b"\x1b[23;0t", b"\x1b]11;#102030\x07",
+    b"\x1b]4;1;rgb:ff/00/00\x07", b"\x1b]104\x07", b"\x1b]111\x07", b"\x1b]7;file://h/tmp\x07", b"\x1b[!p", b"\x1bc",
+    b"\x1b#8", b"\x1b[>4;1m", b"\x1b[>4m", b"\x1b[6n", b"\x1b[c", b"\x1b]52;c;QQ==\x07", b"\x1b]10;?\x07",
+    b"e\xcc\x81", b"\xe4\xbd\xa0\xe5\xa5\xbd", b"\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb", b"\xff", b"\xc3",
+    b"\x1b[20h", b"\x1b[20l", b"xxxxxxx\x1b[5b", b"\x1b[?1047h", b"\x1b[?1047l", b"\x1b[3", b"\x1b]0;cut",
+];
+
 /// Pieces that programs print, cut so that any order of them is a stream.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let fixed: Vec<&'static [u8]> = vec![
-        b"word ", b"\r\n", b"\r\n", b"\n", b"\r", b"\t", b"\x08", b"a line that is longer than the window",
-        b"\x1b[m", b"\x1b[0m", b"\x1b[1;31m", b"\x1b[38;5;200m", b"\x1b[48;2;1;2;3m", b"\x1b[7m", b"\x1b[39;4m",
-        b"\x1b[22m", b"\x1b[3;9m", b"\x1b[K", b"\x1b[1K", b"\x1b[2K", b"\x1b[J", b"\x1b[1J", b"\x1b[2J", b"\x1b[3J",
-        b"\x1b[H", b"\x1b[3;5H", b"\x1b[6;20H", b"\x1b[A", b"\x1b[2B", b"\x1b[3C", b"\x1b[D", b"\x1b[10G", b"\x1b[2d",
-        b"\x1b[L", b"\x1b[M", b"\x1b[@", b"\x1b[P", b"\x1b[2X", b"\x1b[S", b"\x1b[T", b"\x1bM", b"\x1bD", b"\x1bE",
-        b"\x1b[2;4r", b"\x1b[r", b"\x1b7", b"\x1b8", b"\x1b[s", b"\x1b[u", b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l",
-        b"\x1b[?25h", b"\x1b[?1h", b"\x1b[?1l", b"\x1b=", b"\x1b>", b"\x1b[?2004h", b"\x1b[?2004l", b"\x1b[?1000h",
-        b"\x1b[?1002h\x1b[?1006h", b"\x1b[?1006l\x1b[?1000l", b"\x1b[?1004h", b"\x1b[?2026h", b"\x1b[?2026l",
-        b"\x1b(0", b"\x1b(B", b"\x0e", b"\x0f", b"\x1b)0", b"lqqk", b"\x1b[4h", b"\x1b[4l", b"\x1b[?7l", b"\x1b[?7h",
-        b"\x1b[?6h", b"\x1b[?6l", b"\x1bH", b"\x1b[g", b"\x1b[3g", b"\x1b[4 q", b"\x1b[>1u", b"\x1b[<u", b"\x1b[=5;2u",
-        b"\x1b]0;a title\x07", b"\x1b]2;another\x1b\\", b"\x1b[22;0t", b"\x1b[23;0t", b"\x1b]11;#102030\x07",
-        b"\x1b]4;1;rgb:ff/00/00\x07", b"\x1b]104\x07", b"\x1b]111\x07", b"\x1b]7;file://h/tmp\x07", b"\x1b[!p",
-        b"\x1bc", b"\x1b#8", b"\x1b[>4;1m", b"\x1b[>4m", b"\x1b[6n", b"\x1b[c", b"\x1b]52;c;QQ==\x07", b"\x1b]10;?\x07",
-        b"e\xcc\x81", b"\xe4\xbd\xa0\xe5\xa5\xbd", b"\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb", b"\xff", b"\xc3",
-        b"\x1b[20h", b"\x1b[20l", b"xxxxxxx\x1b[5b", b"\x1b[?1047h", b"\x1b[?1047l", b"\x1b[3", b"\x1b]0;cut",
-    ];
     prop_oneof![
-        8 => prop::sample::select(fixed).prop_map(<[u8]>::to_vec),
+        8 => prop::sample::select(PIECES).prop_map(<[u8]>::to_vec),
         1 => "[ -~\u{e4}\u{4f60}]{0,30}".prop_map(String::into_bytes),
     ]
 }
@@ -147,7 +150,8 @@ fn bulk() -> impl Strategy<Value = Vec<u8>> {
     ];
     let few = prop::collection::vec(piece(), 0..10).prop_map(|pieces| pieces.concat());
     let many = (prop::collection::vec(line, 1..12), 1usize..30).prop_map(|(lines, times)| lines.concat().repeat(times));
-    prop::collection::vec((few, many), 1..4).prop_map(|parts| parts.into_iter().flat_map(|(few, many)| [few, many].concat()).collect())
+    prop::collection::vec((few, many), 1..4)
+        .prop_map(|parts| parts.into_iter().flat_map(|(few, many)| [few, many].concat()).collect())
 }
 
 proptest! {
@@ -227,7 +231,11 @@ fn judge(name: &str, output: &[u8], window: Window) {
     assert_eq!(rest, dumped_rest, "{name}");
     if rest.contains("ALT_SCREEN") {
         let back = b"\x1b[?1049lback";
-        assert_eq!(judged(&[output, back].concat(), window), judged(&[&dump, &back[..]].concat(), window), "{name}: back");
+        assert_eq!(
+            judged(&[output, back].concat(), window),
+            judged(&[&dump, &back[..]].concat(), window),
+            "{name}: back"
+        );
     }
 }
 
@@ -288,11 +296,14 @@ fn hostile_output_is_bounded() {
     assert_eq!(screen.window(), Window { cols: COLS_MAX, rows: ROWS_MAX });
     screen.feed(b"\x1b]0;");
     for _ in 0..100 {
-        screen.feed(&[b'A'; 100 << 10]);
+        screen.feed(&vec![b'A'; 100 << 10]);
     }
     screen.feed(b"\x07\x1b[999999999b\x1b[65535;65535H\x1b[99999S\x1b[99999L");
     for index in 0..100_000u32 {
-        screen.feed(format!("\x1b[>{index}u\x1b[22t\x1b]4;{index};#fff\x07e{}", char::from_u32(0x300 + index % 100).unwrap()).as_bytes());
+        screen.feed(
+            format!("\x1b[>{index}u\x1b[22t\x1b]4;{index};#fff\x07e{}", char::from_u32(0x300 + index % 100).unwrap())
+                .as_bytes(),
+        );
     }
     let state = screen.state().expect("a state");
     assert!(state.len() < STATE_BYTES_MAX, "{}", state.len());

@@ -83,7 +83,9 @@ impl Joined {
         cluster.push(mark);
         let width = last.width().unwrap_or(1).max(1);
         let (col, _) = emulator.cursor();
-        let (Some(from), Some(placeholder)) = (col.checked_sub(width), self.placeholder(cluster, width)) else { return };
+        let (Some(from), Some(placeholder)) = (col.checked_sub(width), self.placeholder(cluster, width)) else {
+            return;
+        };
         emulator.feed(&format!("\x1b[{}G{placeholder}", from + 1));
         self.last = Some(placeholder);
     }
@@ -93,7 +95,8 @@ impl Joined {
             return None;
         }
         if self.known.is_empty() {
-            self.known = self.clusters.iter().zip(0..).filter_map(|(text, at)| Some((text.clone(), made(at, text)?))).collect();
+            self.known =
+                self.clusters.iter().zip(0..).filter_map(|(text, at)| Some((text.clone(), made(at, text)?))).collect();
         }
         if let Some(known) = self.known.get(&cluster) {
             return Some(*known);

@@ -36,6 +36,8 @@ pub trait Peer: Send {
 /// What became of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogChange {
+    /// Its keeper has come.
+    Opened,
     /// So many bytes of records were appended.
     Grew(u64),
     /// What was read of it may not be in it any more.
@@ -135,6 +137,7 @@ impl SessionManager {
         if let SessionResponse::Welcome(welcome) = &response {
             info!(session = %start.session, epoch = welcome.epoch, next = %welcome.end.next_seq, "session registered");
             self.held.entry(id).or_default().insert(start.session);
+            self.on_change.iter().for_each(|call| call(start.session, LogChange::Opened));
             hook::pause(Point::DaemonGranted);
         }
         if let Some(old) = superseded {
