@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::pty::home::{Daemon, Home};
+use crate::home::{Daemon, Home};
 use crate::pty::tty::Tty;
 use crate::stats::{float, nanos, percentile};
 use crate::{process, report};

@@ -5,11 +5,14 @@
 
 mod attach;
 mod fleet;
+mod home;
 mod machine;
 mod process;
 mod pty;
 mod report;
 mod scratch;
+mod search;
+mod sessions;
 mod stats;
 mod transport;
 
@@ -29,6 +32,8 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- transport --pin split --rounds 9 --json transport.json
   cargo run -rp shellkeep-benches -- reconnect --clients 1
   cargo run -rp shellkeep-benches -- many
+  cargo build --release && cargo run -rp shellkeep-benches -- sessions
+  cargo run -rp shellkeep-benches -- search --gib 1
   cargo build --release && cargo run -rp shellkeep-benches -- attach";
 
 #[derive(Subcommand)]
@@ -52,6 +57,12 @@ enum Command {
     Reconnect(fleet::reconnect::Args),
     /// Ten thousand clients: memory, idleness, a restart.
     Many(fleet::many::Args),
+    /// From a session's record to its ack: alone, among 100 quiet sessions, beside one that floods.
+    Sessions(sessions::Args),
+    #[command(hide = true)]
+    ServeSessionsFloor(sessions::floor::Args),
+    /// Recorded output: indexing it, and finding words in it.
+    Search(search::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeFleet(fleet::server::Args),
@@ -65,7 +76,13 @@ fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
     if matches!(
         command,
-        Command::Pty(_) | Command::Attach(_) | Command::Transport(_) | Command::Reconnect(_) | Command::Many(_)
+        Command::Pty(_)
+            | Command::Attach(_)
+            | Command::Transport(_)
+            | Command::Reconnect(_)
+            | Command::Many(_)
+            | Command::Sessions(_)
+            | Command::Search(_)
     ) {
         scratch::clean_up_when_interrupted()?;
     }
@@ -78,8 +95,11 @@ fn main() -> anyhow::Result<()> {
         Command::PtyRelay(args) => pty::relay::run(&args),
         Command::Reconnect(args) => fleet::reconnect::run(&args),
         Command::Many(args) => fleet::many::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::ServeSessionsFloor(args) => sessions::floor::serve(&args),
         Command::ServeFleet(args) => fleet::server::run(&args),
         Command::FleetClients(args) => fleet::clients::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

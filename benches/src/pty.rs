@@ -7,7 +7,6 @@ mod bulk;
 pub(crate) mod child;
 mod echo;
 mod goals;
-pub(crate) mod home;
 mod idle;
 pub(crate) mod relay;
 mod start_up;
@@ -21,8 +20,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use self::home::{Daemon, Home};
 use self::tty::Tty;
+use crate::home::{Daemon, Home};
 use crate::machine::{self, Machine, Pin};
 use crate::scratch::Scratch;
 use crate::{process, report};

@@ -33,3 +33,9 @@ pub(crate) fn json(path: &Path, results: &impl Serialize) -> anyhow::Result<()> 
     let text = serde_json::to_string_pretty(results).context("cannot put the results into JSON")?;
     std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
+
+/// A line for whoever waits, on stderr.
+#[allow(clippy::print_stderr)]
+pub(crate) fn note(line: &str) {
+    eprintln!("{line}");
+}

@@ -187,7 +187,7 @@ fn a_terminal_of_version_1_is_served() -> Result<()> {
     (&socket).write_all(&hello)?;
     let (sender, mut receiver) = link::split(socket);
     receiver.set_wait(Some(Duration::from_secs(10)))?;
-    let attach = Attach { size: None, tty: false, ssh_auth_sock: Default::default(), patience_ms: None };
+    let attach = Attach { size: None, tty: false, ssh_auth_sock: Vec::new().into(), patience_ms: None };
     sender.to_keeper(&FromTerminal::Attach(attach), &[])?;
     ensure!(receiver.hello()? == 1, "another version is spoken");
     ensure!(matches!(receiver.from_keeper()?, FromKeeper::Attached { .. }), "it is not attached");

@@ -5,12 +5,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+mod search;
+
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
+
+pub use search::Search;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
 #[derive(Debug, Parser)]
@@ -59,6 +63,11 @@ pub enum Command {
     /// List sessions, newest first
     #[command(after_help = "Examples:\n  shellkeep ls --all\n  shellkeep ls --json | jq '.[].name'")]
     Ls(Ls),
+    /// Look through sessions and commands, full screen: filter, preview, open, copy
+    #[command(
+        after_help = "Examples:\n  shellkeep browse              then / to filter, Enter to open, ? for the keys"
+    )]
+    Browse,
     /// Print the recorded output of a session
     #[command(after_help = "Examples:\n  shellkeep output last | less -R\n  shellkeep output build-7 > build-7.txt")]
     Output(Output),
@@ -67,6 +76,14 @@ pub enum Command {
         after_help = "Examples:\n  shellkeep history             the session around you\n  shellkeep history last --json | jq '.[] | select(.exit_code != 0)'"
     )]
     History(History),
+    /// Find text in the output and the commands of all sessions, newest first; status 1 if it is nowhere
+    #[command(
+        after_help = "Examples:\n  shellkeep search 'connection refused' --since 2d\n  shellkeep search panicked --failed -C 3 --json | jq '.[].command'"
+    )]
+    Search(Search),
+    /// Build what is searched anew from the records
+    #[command(after_help = "Examples:\n  shellkeep reindex\n  shellkeep reindex && shellkeep search error")]
+    Reindex,
     /// Print the newest output of a session, and what comes
     #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
     Tail(Tail),

@@ -2,10 +2,12 @@
 //!
 //! Promise: an unknown key or a bad value is one error that names the file, the place and what was meant.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use shellkeep_daemon::Retention;
+use shellkeep_daemon::index::secrets::{PatternError, Secrets};
 
 use crate::places::Places;
 use crate::report::Failure;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub terminal: TerminalSettings,
     /// The daemon's part.
     pub daemon: DaemonSettings,
+    /// What is left out of index and exports.
+    pub privacy: PrivacySettings,
 }
 
 /// What keepers read at the start of a session.
@@ -70,6 +74,30 @@ pub struct DaemonSettings {
     pub age_days_max: u32,
 }
 
+/// What the daemon and exports read: the record itself stays as it was printed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacySettings {
+    /// Whether anything is left out.
+    pub redact: bool,
+    /// The user's own shapes of secrets, beside the shipped ones.
+    pub patterns: Vec<Pattern>,
+}
+
+/// A regular expression that can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pattern(pub String);
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        Secrets::check(&text)?;
+        Ok(Self(text))
+    }
+}
+
 /// A number of bytes, written like `256 MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -101,7 +129,10 @@ impl Settings {
     /// What is wrong with the file: path, line, why, and what may have been meant.
     pub fn load(places: &Places) -> Result<Self, Failure> {
         let table = Self::merged(places)?;
-        table.try_into().map_err(|error: toml::de::Error| wrong(places, &named(&error)))
+        let settings: Self = table.try_into().map_err(|error: toml::de::Error| wrong(places, &named(&error)))?;
+        Secrets::check_count(settings.privacy.patterns.len())
+            .map_err(|error| wrong(places, &format_args!("privacy.patterns: {error}")))?;
+        Ok(settings)
     }
 
     /// All keys with the values in force.
@@ -138,6 +169,18 @@ impl Settings {
                 table.try_into().ok()
             }
         }
+    }
+
+    /// The secrets that are left out of index and exports. Compiles them: some milliseconds, so only who needs them asks.
+    ///
+    /// # Errors
+    /// If there are too many patterns, or they are too large together.
+    pub fn secrets(&self) -> Result<Arc<Secrets>, PatternError> {
+        if !self.privacy.redact {
+            return Ok(Secrets::none());
+        }
+        let own: Vec<String> = self.privacy.patterns.iter().map(|pattern| pattern.0.clone()).collect();
+        Secrets::new(&own)
     }
 
     /// The daemon's limits.
@@ -238,6 +281,17 @@ mod tests {
             merge(&toml::from_str("[keeper]\nwhen_full = \"never\"\n").unwrap()).unwrap().try_into();
         let why = named(&bad.unwrap_err());
         assert!(why.contains("when_full") && why.contains("never") && !why.contains('\n'), "{why}");
+    }
+
+    #[test]
+    fn a_bad_pattern_is_refused_with_its_place_and_reason() {
+        let text = "[privacy]\npatterns = ['staff-[0-9]+', 'a(b']\n";
+        let why = parse(text).unwrap_err().0;
+        assert!(why.contains("a(b") && why.contains("unclosed group") && why.contains("patterns"), "{why}");
+        let settings = parse("[privacy]\npatterns = ['staff-[0-9]+']\n").unwrap();
+        assert_eq!(settings.secrets().unwrap().text("staff-7 password=x"), "[redacted] password=[redacted]");
+        let off = parse("[privacy]\nredact = false\npatterns = ['staff-[0-9]+']\n").unwrap();
+        assert_eq!(off.secrets().unwrap().text("staff-7 password=x"), "staff-7 password=x");
     }
 
     #[test]

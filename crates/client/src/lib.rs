@@ -1,5 +1,6 @@
 //! `shellkeep`: the command line, the terminal and the keeper.
 
+mod browse;
 pub mod cli;
 pub mod cmd;
 pub mod config;

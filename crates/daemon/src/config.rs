@@ -1,7 +1,10 @@
 //! What a daemon is told at its start: where things are and how much may be kept. Reads no file and no environment.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::index::secrets::Secrets;
 
 /// Where the daemon's things are. All are absolute.
 #[derive(Debug, Clone)]
@@ -16,6 +19,8 @@ pub struct Places {
     pub logs: PathBuf,
     /// What keepers on this machine have spooled, one journal per session.
     pub spools: PathBuf,
+    /// What is found by searching; a cache of the logs.
+    pub index: PathBuf,
 }
 
 /// How much is kept. What goes over a limit is pruned, oldest first; that is no gap.
@@ -43,6 +48,8 @@ pub struct Config {
     pub places: Places,
     /// How much.
     pub retention: Retention,
+    /// What is left out of the index. The logs keep everything.
+    pub secrets: Arc<Secrets>,
     /// Version of the program, for `status`.
     pub version: String,
 }

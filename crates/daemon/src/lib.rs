@@ -89,6 +89,8 @@ pub async fn run(
     let followers = screens.clone();
     store
         .with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
+    let follower = watchers.follower().clone();
+    follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
@@ -113,6 +115,7 @@ pub async fn run(
     }
     adopter.stop();
     pruner.stop();
+    follower.stop();
     store.stop();
     screens.stop();
     // Bounded by the disk: the last sync is what the daemon owes to its keepers.

@@ -1,13 +1,14 @@
 //! Answers the queries of people's commands. Reads logs beside the store thread and never holds it up.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
 use shellkeep_protocol::daemon::Response;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
-    CHUNK_BYTES_MAX, Chunk, Failure, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SCREEN_WAIT_MS_MAX,
-    SESSIONS_PAGE_MAX, SessionInfo, SessionState, Status,
+    CHUNK_BYTES_MAX, Chunk, Failure, Found, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SCREEN_WAIT_MS_MAX,
+    SESSIONS_PAGE_MAX, Search, SessionInfo, SessionState, Status,
 };
 use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
@@ -15,7 +16,9 @@ use tokio::sync::oneshot;
 use crate::Config;
 use crate::screen::Window;
 use crate::screen::follow::Screens;
+use crate::index::{history, search};
 use crate::sessions::adoption::Adopter;
+use crate::sessions::journal_log::decode_attrs;
 use crate::sessions::logs::Logs;
 use crate::sessions::manager::SessionManager;
 use crate::sessions::spool;
@@ -30,6 +33,17 @@ const KEEPER_GONE_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Pause between two looks at its lock, whose release sends no event.
 const KEEPER_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long logs may take to have what keepers had when somebody asked, and the pause between two looks at one that
+/// nobody has registered yet.
+const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
+const CATCH_UP_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long the index may take to have what the logs had when somebody searched: then the answer says that it is behind.
+const INDEX_WAIT_MAX: Duration = Duration::from_millis(2500);
+
+/// How long the index may take to forget a session before `rm` says that it is done.
+const FORGET_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What queries need to be answered.
 pub(crate) struct Queries {
@@ -84,7 +98,8 @@ impl Queries {
             }
             Query::History { session, after } => {
                 self.adopter.looked().await;
-                self.blocking(move |logs| logs.history(session, after).map(Reply::History)).await
+                let index = self.config.places.index.clone();
+                self.blocking(move |logs| history::history(&index, logs, session, after).map(Reply::History)).await
             }
             Query::Remove { session } => self.remove(session).await,
             Query::Screen { session, at_least, cols, rows, wait_ms } => {
@@ -95,7 +110,58 @@ impl Queries {
                     window => self.screen(session, at_least, window, until).await,
                 }
             }
+            Query::CatchUp { goals } => Reply::CaughtUp { all: self.catch_up(goals).await },
+            Query::Search(search) => self.search(search).await,
+            Query::Reindex => {
+                self.watchers.follower().rebuild().await;
+                Reply::Index(self.watchers.follower().state())
+            }
+            Query::Index => Reply::Index(self.watchers.follower().state()),
         }
+    }
+
+    /// Waits until the logs have so many bytes of output each; false if that takes too long.
+    async fn catch_up(&self, goals: Vec<(SessionId, u64)>) -> bool {
+        self.adopter.looked().await;
+        let until = tokio::time::Instant::now() + CATCH_UP_WAIT_MAX;
+        for (session, goal) in goals {
+            loop {
+                let mut changed = self.watchers.subscribe(session);
+                let open = self
+                    .on_store(move |manager| manager.get(session).map(|open| open.core().end_position().output_offset));
+                let reached = match open.await.flatten() {
+                    None => self.logs.scan(session).map(|found| found.end.output_offset),
+                    reached => reached,
+                };
+                if reached.is_some_and(|reached| reached >= goal) {
+                    break;
+                }
+                let step = (tokio::time::Instant::now() + CATCH_UP_LOOK_EVERY).min(until);
+                if tokio::time::timeout_at(step, changed.changed()).await.is_err() && step == until {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    async fn search(&self, search: Search) -> Reply {
+        self.adopter.looked().await;
+        let follower = self.watchers.follower();
+        let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
+        let (index, state) = (self.config.places.index.clone(), follower.state());
+        self.blocking(move |logs| {
+            let mut found = search::search(&index, &search)
+                .map_err(|error| failed(&index, &std::io::Error::other(error.to_string())))?;
+            let mut names = HashMap::new();
+            for hit in &mut found.hits {
+                let name = |session| logs.scan(session).and_then(|found| decode_attrs(&found.identity?.attrs).name);
+                hit.name = names.entry(hit.at.session).or_insert_with_key(|session| name(*session)).clone();
+            }
+            let is_behind = !caught_up || state.is_building || state.trouble.is_some();
+            Ok(Reply::Found(Found { index: state, is_behind, ..found }))
+        })
+        .await
     }
 
     async fn status(&self) -> Reply {
@@ -185,6 +251,9 @@ impl Queries {
         match self.adopter.remove(session).await {
             Ok(freed_bytes) => {
                 self.screens.forget(session);
+                if !self.watchers.follower().forgotten(session, FORGET_WAIT_MAX).await {
+                    tracing::warn!(%session, "removed; the index takes longer to forget it");
+                }
                 Reply::Removed { freed_bytes }
             }
             Err(failure) => Reply::Failed(failure),

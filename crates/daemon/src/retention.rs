@@ -191,6 +191,7 @@ impl SessionManager {
             }
         };
         if freed > 0 {
+            self.watchers().follower().pruned(id);
             info!(session = %id, freed, "pruned the oldest records of a session over its limit");
         }
         if !was_open {
@@ -213,6 +214,7 @@ impl SessionManager {
         self.forget(id);
         match self.logs().remove(id) {
             Ok(freed) => {
+                self.watchers().follower().forget(id);
                 info!(session = %id, freed, "pruned an ended session");
                 Some(freed)
             }

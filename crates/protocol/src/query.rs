@@ -1,4 +1,5 @@
-//! The queries of people's commands: `ls`, `output`, `tail`, `verify`, `rm`, `daemon status`.
+//! The queries of people's commands: `ls`, `output`, `tail`, `verify`, `rm`, `search`, `reindex`,
+//! `daemon status`.
 //!
 //! Both ends must be of one version: a command asks a daemon of its own build, or is told to restart the other one.
 
@@ -28,6 +29,17 @@ pub const HISTORY_PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Longest that [`Query::Screen`] may wait, in milliseconds.
 pub const SCREEN_WAIT_MS_MAX: u32 = 5_000;
+
+/// Hits in one [`Reply::Found`], and bytes of their texts; more come with the next page.
+pub const FOUND_PAGE_MAX: u32 = 1_000;
+/// See [`FOUND_PAGE_MAX`].
+pub const FOUND_PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Most lines that are shown before and behind a hit.
+pub const CONTEXT_LINES_MAX: u32 = 100;
+
+/// Longest text that can be looked for, in bytes.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// What a command asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +96,64 @@ pub enum Query {
         /// How long to wait for that output, in milliseconds. At most [`SCREEN_WAIT_MS_MAX`].
         wait_ms: u32,
     },
+    /// Waits until the logs have what keepers had, so that what is asked next is answered with all of it. Answered by
+    /// [`Reply::CaughtUp`], after a bounded time in any case.
+    CatchUp {
+        /// Sessions, and how many bytes of output each had.
+        goals: Vec<(SessionId, u64)>,
+    },
+    /// Text in output and in command lines. Answered by [`Reply::Found`].
+    Search(Search),
+    /// Throws the index away and builds it from the logs. Answered by [`Reply::Index`], at once.
+    Reindex,
+    /// How the index is. Answered by [`Reply::Index`].
+    Index,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// The text, within one line. Without an upper-case letter it is found in any case. At most
+    /// [`SEARCH_TEXT_BYTES_MAX`].
+    pub text: String,
+    /// Only where no letter or digit stands beside it.
+    pub word: bool,
+    /// Only in this session.
+    pub session: Option<SessionId>,
+    /// Only of commands that ran in this directory or below it.
+    pub directory: Option<String>,
+    /// Only of commands that ended so.
+    pub ended: Option<Ended>,
+    /// Only what was printed at this time or later, in microseconds since the Unix epoch.
+    pub since_us: Option<u64>,
+    /// Only what was printed before.
+    pub until_us: Option<u64>,
+    /// Lines before and behind each hit. At most [`CONTEXT_LINES_MAX`].
+    pub context: u32,
+    /// Hits wanted. At most [`FOUND_PAGE_MAX`].
+    pub limit: u32,
+    /// Behind this one, which the page before gave.
+    pub after: Option<Cursor>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// With this status.
+    With(u8),
+    /// With any status but 0.
+    Failed,
+}
+
+/// A place among all lines of all sessions, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Time of the line, in microseconds since the Unix epoch.
+    pub time_us: u64,
+    /// Its session.
+    pub session: SessionId,
+    /// Its number in the session, from 0.
+    pub line: u64,
 }
 
 /// What the daemon answers to a [`Query`].
@@ -99,6 +169,15 @@ pub enum Reply {
     Verified(Verified),
     /// One page of commands.
     History(History),
+    /// What was waited for has come, or is late.
+    CaughtUp {
+        /// Everything has come.
+        all: bool,
+    },
+    /// One page of hits.
+    Found(Found),
+    /// How the index is.
+    Index(IndexState),
     /// The record is gone.
     Removed {
         /// Bytes of disk that were freed.
@@ -275,7 +354,7 @@ pub enum Item {
 }
 
 /// Commands of a session, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// One page; more may come behind its last.
     pub commands: Vec<CommandInfo>,
@@ -306,6 +385,54 @@ pub struct CommandInfo {
     pub output_from: u64,
     /// Offset behind its last one.
     pub output_to: u64,
+}
+
+/// What was found, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// One page.
+    pub hits: Vec<Hit>,
+    /// Where to go on; `None` if there is nothing more. A page may have fewer hits than were wanted, or none, and yet not
+    /// be the last: then looking took its time.
+    pub next: Option<Cursor>,
+    /// How the index was.
+    pub index: IndexState,
+    /// It did not have all that was recorded when this was asked.
+    pub is_behind: bool,
+}
+
+/// One line that has the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Where it is among all lines.
+    pub at: Cursor,
+    /// Record in which it begins.
+    pub seq: Seq,
+    /// Name of the session.
+    pub name: Option<String>,
+    /// The command that printed it, if its shell said.
+    pub command: Option<CommandInfo>,
+    /// It is a line of the command itself.
+    pub is_command: bool,
+    /// The line, without control characters.
+    pub line: String,
+    /// Lines before it.
+    pub before: Vec<String>,
+    /// Lines behind it.
+    pub behind: Vec<String>,
+}
+
+/// How the index is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexState {
+    /// Why it could not be written, when it was last tried.
+    pub trouble: Option<String>,
+    /// All logs are being read.
+    pub is_building: bool,
+    /// Bytes of output that this takes.
+    pub total_bytes: u64,
+    /// Bytes of output that were read for it.
+    pub done_bytes: u64,
 }
 
 /// The result of reading a whole log.

@@ -30,7 +30,7 @@ const STATUS_HUNG_UP: u8 = 129;
 /// What a shell adds to the number of a signal.
 const STATUS_SIGNAL: u8 = 128;
 
-pub(super) fn run(args: &Attach) -> Outcome {
+pub(crate) fn run(args: &Attach) -> Outcome {
     let places = Places::from_env()?;
     let keeper = keepers::find(&places, args.session.as_ref())?;
     let info = &keeper.info;

@@ -92,8 +92,10 @@ fn serve(places: &Places) -> Outcome {
             lock: places.lock(),
             logs: places.logs(),
             spools: places.spools(),
+            index: places.state.join("index"),
         },
         retention: settings.retention(),
+        secrets: settings.secrets().map_err(Failure::refused)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     for directory in [&config.places.logs, &config.places.spools] {

@@ -1,23 +1,18 @@
 //! `shellkeep history`: the commands of a session, as its shell marked them.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CommandInfo, History, Query, Reply};
 
 use super::ls::{local, utc};
-use super::recorded::find;
+use super::recorded::{catch_up, find};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
-use crate::keepers;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome, printable, size};
-
-/// How long the daemon may take to have what the keeper had when we were asked, and the pause between two looks.
-const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
-const CATCH_UP_STEP: Duration = Duration::from_millis(20);
 
 /// One command as `history --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -34,10 +29,11 @@ struct Listed<'a> {
 pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = find(places, &link, args.session.as_ref())?;
+    catch_up(places, &link, Some(session))?;
     let mut commands: Vec<CommandInfo> = Vec::new();
     loop {
         let after = commands.last().map_or(0, |command| command.id);
-        let page = page(places, &link, session, after)?;
+        let page = page(&link, session, after)?;
         commands.extend(page.commands);
         if page.is_last {
             break;
@@ -58,21 +54,14 @@ pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One page of commands behind `after`; waits until the daemon has what the keeper has.
+/// One page of commands behind `after`.
 ///
 /// # Errors
 /// If the daemon cannot be had or does not know the session.
-pub(super) fn page(places: &Places, link: &DaemonLink, session: SessionId, after: u64) -> Result<History, Failure> {
-    let goal = keepers::of(places, session).map_or(0, |keeper| keeper.output_bytes);
-    let until = Instant::now() + CATCH_UP_WAIT_MAX;
-    loop {
-        let Reply::History(history) = link.ask(&Query::History { session, after })? else {
-            return Err(Failure::bug(&"the daemon answered another question"));
-        };
-        if !history.is_last || history.output_bytes >= goal || Instant::now() >= until {
-            return Ok(history);
-        }
-        std::thread::sleep(CATCH_UP_STEP);
+pub(super) fn page(link: &DaemonLink, session: SessionId, after: u64) -> Result<History, Failure> {
+    match link.ask(&Query::History { session, after })? {
+        Reply::History(history) => Ok(history),
+        _ => Err(Failure::bug(&"the daemon answered another question")),
     }
 }
 
@@ -88,7 +77,7 @@ fn listed(command: &CommandInfo) -> Listed<'_> {
     }
 }
 
-fn duration(command: &CommandInfo) -> Option<Duration> {
+pub(super) fn duration(command: &CommandInfo) -> Option<Duration> {
     command.ended_at_us.map(|end| Duration::from_micros(end.saturating_sub(command.started_at_us)))
 }
 

@@ -10,7 +10,8 @@ use crate::cli::{Cli, Command};
 use crate::places::Places;
 use crate::report::{self, Exit, Failure, Outcome};
 
-mod attach;
+pub(crate) mod attach;
+mod browse;
 mod completions;
 mod config;
 pub(crate) mod daemon;
@@ -23,10 +24,12 @@ mod kill;
 mod ls;
 mod man;
 mod output;
-mod part;
+pub(crate) mod part;
 mod pause;
-mod recorded;
+pub(crate) mod recorded;
+mod reindex;
 mod rm;
+mod search;
 mod start;
 mod verify;
 
@@ -74,9 +77,12 @@ fn dispatch(cli: Cli) -> Outcome {
 /// Commands that read records or steer the daemon.
 fn recorded(command: Command, places: &Places) -> Outcome {
     match command {
+        Command::Browse => browse::run(places),
         Command::Ls(args) => ls::run(places, args.all, args.json),
         Command::Output(args) => output::output(places, &args),
         Command::History(args) => history::run(places, &args),
+        Command::Search(args) => search::run(places, &args),
+        Command::Reindex => reindex::run(places),
         Command::Tail(args) => output::tail(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
@@ -120,4 +126,9 @@ fn nearest_command(said: &str) -> Option<String> {
     let all = command.get_subcommands().filter(|known| !known.is_hide_set()).map(|known| known.get_name().to_owned());
     let near = all.map(|name| (strsim::jaro(&name, said), name)).filter(|(alike, _)| *alike > NEAR);
     near.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
+}
+
+/// A time in the user's own, to the second.
+pub(crate) fn local_time(us: u64) -> String {
+    ls::local(&ls::utc(us))
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
 use shellkeep_protocol::attach::Recording;
@@ -13,18 +12,12 @@ use shellkeep_protocol::session::GapReason;
 
 use super::attach::controlling_tty;
 use super::part;
-use super::recorded::find;
+use super::recorded::{catch_up, find};
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::places::Places;
-use crate::report::{self, Exit, Failure, Outcome, size};
-
-/// How long the daemon may take to have what the keeper had when we were asked.
-const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(2500);
-
-/// How long one look for it may wait, in milliseconds.
-const CATCH_UP_STEP_MS: u32 = 20;
+use crate::report::{self, Failure, Outcome, size};
 
 /// Bytes of record that `tail` begins with.
 const TAIL_BYTES: usize = 16 << 10;
@@ -48,7 +41,9 @@ pub(super) fn output(places: &Places, args: &Output) -> Outcome {
     if args.command.is_some() || args.plain {
         return part::print(places, &link, session, args);
     }
-    Printer::new(places, session, None).print(&link, session, Follow::No)
+    let mut printer = Printer::new(places, session, None);
+    catch_up(places, &link, Some(session))?;
+    printer.print(&link, session, Follow::No)
 }
 
 /// `shellkeep tail`: the newest recorded bytes; with `-f` what comes, until the session ends.
@@ -65,7 +60,9 @@ pub(super) fn tail(places: &Places, args: &Tail) -> Outcome {
             "session {session} cannot be followed inside itself: it would never end"
         )));
     }
-    Printer::new(places, session, Some(TAIL_BYTES)).print(&link, session, follow)
+    let mut printer = Printer::new(places, session, Some(TAIL_BYTES));
+    catch_up(places, &link, Some(session))?;
+    printer.print(&link, session, follow)
 }
 
 /// Puts a record on stdout.
@@ -76,23 +73,18 @@ struct Printer {
     held: VecDeque<u8>,
     /// Bytes of output up to here, lost ones included.
     reached: u64,
-    /// Bytes of output that the keeper had when we were asked: the daemon has them soon.
+    /// Bytes of output that the keeper had when we were asked: the daemon has them, or says nothing of them.
     goal: u64,
-    is_kept: bool,
-    until: Instant,
 }
 
 impl Printer {
     fn new(places: &Places, session: SessionId, last_bytes: Option<usize>) -> Self {
-        let keeper = keepers::of(places, session);
         Self {
             out: std::io::stdout(),
             last_bytes,
             held: VecDeque::new(),
             reached: 0,
-            goal: keeper.as_ref().map_or(0, |keeper| keeper.output_bytes),
-            is_kept: keeper.is_some(),
-            until: Instant::now() + CATCH_UP_WAIT_MAX,
+            goal: keepers::of(places, session).map_or(0, |keeper| keeper.output_bytes),
         }
     }
 
@@ -100,13 +92,8 @@ impl Printer {
         let mut from = Seq::FIRST;
         let mut is_new = false;
         loop {
-            let behind = self.reached < self.goal && Instant::now() < self.until;
-            let wait_ms = match (is_new, behind) {
-                (true, _) => READ_WAIT_MS_MAX,
-                (false, true) => CATCH_UP_STEP_MS,
-                (false, false) => 0,
-            };
-            let Some(Chunk { items, next, is_last }) = self.read(link, session, from, wait_ms)? else { continue };
+            let wait_ms = if is_new { READ_WAIT_MS_MAX } else { 0 };
+            let Chunk { items, next, is_last } = read(link, session, from, wait_ms)?;
             let nothing = items.is_empty();
             for item in items {
                 if !self.take(item, is_new)? {
@@ -114,34 +101,19 @@ impl Printer {
                 }
             }
             from = next;
-            let behind = self.reached < self.goal && Instant::now() < self.until;
-            if nothing && !is_new && !behind {
+            if nothing && !is_new {
                 is_new = true;
                 let held = std::mem::take(&mut self.held);
                 if !self.write(&Vec::from(held))? {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            if (is_last && !behind) || (is_new && follow == Follow::No) {
+            if is_last || (is_new && follow == Follow::No) {
                 if self.reached < self.goal {
                     report::notice(still_waiting(self.goal - self.reached));
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-        }
-    }
-
-    /// `None` when the daemon has not heard of the session yet and its keeper is about to tell it.
-    fn read(&self, link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Option<Chunk>, Failure> {
-        let query = Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms };
-        match link.ask(&query) {
-            Ok(Reply::Chunk(chunk)) => Ok(Some(chunk)),
-            Ok(_) => Err(Failure::bug(&"the daemon answered another question")),
-            Err(failure) if failure.exit == Exit::Refused && self.is_kept && Instant::now() < self.until => {
-                std::thread::sleep(Duration::from_millis(CATCH_UP_STEP_MS.into()));
-                Ok(None)
-            }
-            Err(failure) => Err(failure),
         }
     }
 
@@ -176,6 +148,13 @@ impl Printer {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
         }
+    }
+}
+
+fn read(link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Result<Chunk, Failure> {
+    match link.ask(&Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms })? {
+        Reply::Chunk(chunk) => Ok(chunk),
+        _ => Err(Failure::bug(&"the daemon answered another question")),
     }
 }
 

@@ -11,7 +11,7 @@ use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, Reply};
 
 use super::history;
 use super::output::describe;
-use super::recorded::sessions;
+use super::recorded::{catch_up, sessions};
 use crate::cli::Output;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
@@ -29,9 +29,10 @@ struct Part {
 /// # Errors
 /// If there is no such command, or the daemon cannot be had.
 pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args: &Output) -> Outcome {
+    catch_up(places, link, Some(session))?;
     let part = match args.command {
-        Some(id) => command(places, link, session, id)?,
-        None => Part { first_seq: Seq::FIRST, bytes: 0..history::page(places, link, session, u64::MAX)?.output_bytes },
+        Some(id) => command(link, session, id)?,
+        None => Part { first_seq: Seq::FIRST, bytes: 0..history::page(link, session, u64::MAX)?.output_bytes },
     };
     let mut text = if args.plain { Some(PlainText::new(window(link, session)?)) } else { None };
     let mut from = part.first_seq;
@@ -71,8 +72,8 @@ pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args
     Ok(ExitCode::SUCCESS)
 }
 
-fn command(places: &Places, link: &DaemonLink, session: SessionId, id: u64) -> Result<Part, Failure> {
-    let page = history::page(places, link, session, id - 1)?;
+fn command(link: &DaemonLink, session: SessionId, id: u64) -> Result<Part, Failure> {
+    let page = history::page(link, session, id - 1)?;
     let Some(command) = page.commands.first().filter(|command| command.id == id) else {
         return Err(Failure::refused(format_args!("session {session} has no command {id}"))
             .with_hint(format_args!("\"shellkeep history {session}\" lists them")));
@@ -94,7 +95,7 @@ fn chunk(link: &DaemonLink, session: SessionId, from: Seq) -> Result<Chunk, Fail
 }
 
 /// The bytes of a piece, which begins at `offset`, that are in `wanted`.
-fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &'a [u8] {
+pub(crate) fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &'a [u8] {
     let at = |place: u64| usize::try_from(place.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
     &bytes[at(wanted.start)..at(wanted.end).max(at(wanted.start))]
 }

@@ -13,7 +13,7 @@ use crate::report::Failure;
 ///
 /// # Errors
 /// If the daemon cannot be had.
-pub(super) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
+pub(crate) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo>, Failure> {
     let mut all: Vec<SessionInfo> = Vec::new();
     loop {
         let after = all.last().map(|info| info.session);
@@ -29,7 +29,7 @@ pub(super) fn sessions(link: &DaemonLink, ended: bool) -> Result<Vec<SessionInfo
 ///
 /// # Errors
 /// If nothing, or more than one session, is meant; or the daemon cannot be had.
-pub(super) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
+pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRef>) -> Result<SessionId, Failure> {
     let text = match wanted {
         Some(SessionRef::Id(id)) => return Ok(*id),
         None => match keepers::around_us() {
@@ -57,6 +57,28 @@ pub(super) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
         (Some(_), others) => Err(Failure::refused(format_args!("{text} is the beginning of {} sessions", others + 1))),
         (None, _) => Err(Failure::refused(format_args!("no session is called {text}"))
             .with_hint("\"shellkeep ls --all\" lists the recorded ones")),
+    }
+}
+
+/// Waits until the daemon has what the keeper of `session` has now, or of all sessions; false if that takes too long.
+///
+/// # Errors
+/// If the daemon cannot be had.
+pub(super) fn catch_up(places: &Places, link: &DaemonLink, session: Option<SessionId>) -> Result<bool, Failure> {
+    let goals: Vec<(SessionId, u64)> = match session {
+        Some(session) => {
+            keepers::of(places, session).map(|keeper| (session, keeper.output_bytes)).into_iter().collect()
+        }
+        None => {
+            keepers::all(places).into_iter().map(|keeper| (keeper.info.session, keeper.info.output_bytes)).collect()
+        }
+    };
+    if goals.is_empty() {
+        return Ok(true);
+    }
+    match link.ask(&Query::CatchUp { goals })? {
+        Reply::CaughtUp { all } => Ok(all),
+        _ => Err(Failure::bug(&"the daemon answered another question")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Promises that commands are numbered from 1 in the order in which they began, that what a command printed is exactly
 //! what lies between its marks, and that a nested shell, or text that looks like a mark, changes nothing. A pure machine.
 
+use serde::{Deserialize, Serialize};
 use shellkeep_protocol::query::CommandInfo;
 
 use super::marks::{Found, Mark, MarkReader, Place, Told};
@@ -12,7 +13,7 @@ use super::plain::{SIZE_DEFAULT, behind_prompt};
 const ECHO_BYTES_MAX: usize = 64 << 10;
 
 /// Where the shell is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// Before the first prompt, or between a command and the next prompt.
     Between,
@@ -23,7 +24,7 @@ enum Phase {
 }
 
 /// Reads a session's output in order.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Course {
     marks: MarkReader,
     phase: Phase,
@@ -63,16 +64,23 @@ impl Course {
 
     /// Takes the next piece of output.
     pub fn output(&mut self, bytes: &[u8], place: Place) {
+        self.output_with(bytes, place, |_, _| {});
+    }
+
+    /// The same; gives the output back in pieces, each with the number of the command that ran, 0 if none did.
+    pub fn output_with(&mut self, bytes: &[u8], place: Place, mut piece: impl FnMut(&[u8], u64)) {
         let mut found = Vec::new();
         self.marks.feed(bytes, place, |mark| found.push(mark));
         let mut taken = 0;
         for mark in found {
             let to = usize::try_from(mark.to - place.offset).unwrap_or(usize::MAX).min(bytes.len());
             self.show(&bytes[taken..to]);
+            piece(&bytes[taken..to], self.current_id());
             taken = to;
             self.take(mark);
         }
         self.show(&bytes[taken..]);
+        piece(&bytes[taken..], self.current_id());
         self.end = place.offset + bytes.len() as u64;
     }
 
@@ -89,6 +97,10 @@ impl Course {
     /// The command that runs.
     pub fn running(&self) -> Option<CommandInfo> {
         self.current.clone().map(|command| CommandInfo { output_to: self.end, ..command })
+    }
+
+    fn current_id(&self) -> u64 {
+        self.current.as_ref().map_or(0, |command| command.id)
     }
 
     /// Of interest while a line is typed. The marks in it show nothing on a screen.

@@ -3,6 +3,7 @@
 //! Promises that nothing without the session's nonce counts as a mark of commands, that memory is bounded whatever was
 //! printed, and that text between marks costs one pass. Knows no commands. Source: `client/shell_integration`.
 
+use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
 
 /// Longest body of a mark. A longer one is no mark; shells cut command lines far below.
@@ -71,7 +72,7 @@ pub struct Place {
     pub time_us: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     #[default]
     Text,
@@ -86,7 +87,7 @@ enum State {
 }
 
 /// Reads output in order, piece by piece.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MarkReader {
     /// `;sk=` and the nonce, without which no mark of commands counts.
     nonce: Option<String>,
@@ -113,7 +114,7 @@ impl MarkReader {
         let mut at = 0;
         while at < bytes.len() {
             if self.state == State::Text {
-                let Some(escape) = bytes[at..].iter().position(|byte| *byte == ESCAPE) else { return };
+                let Some(escape) = memchr::memchr(ESCAPE, &bytes[at..]) else { return };
                 at += escape;
                 self.from = offset + at as u64;
                 self.state = State::Escape;

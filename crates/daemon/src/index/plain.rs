@@ -1,94 +1,54 @@
-//! Output as it was seen: text without escape sequences, with what was overwritten left out.
+//! Output as it was seen, for whoever has no index: text without escape sequences, with what was overwritten left out.
 //!
 //! Promises lines without control characters, in order, however the output is cut; what was drawn on the alternate screen
-//! (by editors and pagers) is left out, because it was gone afterwards. Memory is bounded by the size of a screen. The
-//! emulator is somebody else's and the bytes are hostile: a panic in it costs the text of that screen and nothing else.
+//! (by editors and pagers) is left out, because it was gone afterwards. Memory is bounded by the size of a screen.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use avt::Terminal;
-use avt::observer::Transcript;
 
-/// Window of a session that never said one.
-pub const SIZE_DEFAULT: (u16, u16) = (80, 24);
+use super::fold::{Fold, clamped};
+use super::lines::At;
+
+pub use super::fold::SIZE_DEFAULT;
 
 /// Rows that a command line may take while it is typed. Beyond them its end is not seen.
 const LINE_ROWS_MAX: usize = 200;
 
 /// Turns output into lines.
-pub struct PlainText {
-    size: (u16, u16),
-    screen: Option<(Terminal, Transcript)>,
-    /// The beginning of a character whose rest is still to come.
-    cut: Vec<u8>,
-}
-
-impl std::fmt::Debug for PlainText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PlainText").field("size", &self.size).finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct PlainText(Fold);
 
 impl PlainText {
     /// For output of a window of `size`: columns, rows.
     pub fn new(size: (u16, u16)) -> Self {
-        Self { size, screen: screen(size), cut: Vec::new() }
+        Self(Fold::new(size))
     }
 
     /// Takes the next piece of output; returns the lines that cannot change any more.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
-        self.cut.extend_from_slice(bytes);
-        let text = self.take_text();
-        self.guarded(|terminal, transcript| terminal.feed_with(text.as_str(), transcript))
+        let mut lines = Vec::new();
+        self.0.feed(bytes, At::default(), &mut |line, _| lines.push(owned(line)));
+        lines
     }
 
     /// The window has another size from here on.
     pub fn resize(&mut self, size: (u16, u16)) -> Vec<String> {
-        self.size = size;
-        let (cols, rows) = clamped(size);
-        self.guarded(|terminal, transcript| terminal.resize_with(cols, rows, transcript))
+        let mut lines = Vec::new();
+        self.0.resize(size, At::default(), &mut |line, _| lines.push(owned(line)));
+        lines
     }
 
     /// The lines that are left.
-    pub fn finish(mut self) -> Vec<String> {
-        let Some((terminal, transcript)) = self.screen.take() else { return Vec::new() };
-        let lines = catch_unwind(AssertUnwindSafe(|| transcript.finish(&terminal))).unwrap_or_default();
-        lines.into_iter().map(visible).collect()
+    pub fn finish(self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.0.finish(&mut |line, _| lines.push(owned(line)));
+        lines
     }
+}
 
-    fn guarded(&mut self, act: impl FnOnce(&mut Terminal, &mut Transcript) -> Vec<String>) -> Vec<String> {
-        let Some((terminal, transcript)) = &mut self.screen else { return Vec::new() };
-        if let Ok(lines) = catch_unwind(AssertUnwindSafe(|| act(terminal, transcript))) {
-            return lines.into_iter().map(visible).collect();
-        }
-        tracing::warn!("the terminal emulator failed on recorded output; its screen begins anew");
-        self.screen = screen(self.size);
-        Vec::new()
-    }
-
-    /// What has come as characters; bytes that are none are shown as such.
-    fn take_text(&mut self) -> String {
-        let mut text = String::new();
-        loop {
-            match std::str::from_utf8(&self.cut) {
-                Ok(whole) => {
-                    text.push_str(whole);
-                    self.cut.clear();
-                    return text;
-                }
-                Err(error) => {
-                    let (whole, rest) = self.cut.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(whole));
-                    let Some(bad) = error.error_len() else {
-                        self.cut = rest.to_vec(); // the rest of the character is still to come
-                        return text;
-                    };
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    self.cut = rest[bad..].to_vec();
-                }
-            }
-        }
-    }
+fn owned(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
 }
 
 /// What stands on a screen of `columns` behind `prompt` once `typed` was printed there; `None` if the emulator fails.
@@ -117,22 +77,6 @@ pub(super) fn behind_prompt(prompt: &[u8], typed: &[u8], columns: u16) -> Option
 /// Without control characters but the ends of lines.
 fn visible_lines(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
-}
-
-fn screen(size: (u16, u16)) -> Option<(Terminal, Transcript)> {
-    let (cols, rows) = clamped(size);
-    Some((Terminal::new(cols, rows).ok()?, Transcript::new()))
-}
-
-/// A window of no size shows what one of the usual size would.
-fn clamped((cols, rows): (u16, u16)) -> (usize, usize) {
-    let or = |value: u16, default: u16| usize::from(if value == 0 { default } else { value });
-    (or(cols, SIZE_DEFAULT.0), or(rows, SIZE_DEFAULT.1))
-}
-
-/// No emulator is trusted to leave no control character in its cells.
-fn visible(line: String) -> String {
-    if line.chars().any(char::is_control) { line.chars().filter(|c| !c.is_control()).collect() } else { line }
 }
 
 #[cfg(test)]

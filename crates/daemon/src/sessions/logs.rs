@@ -13,14 +13,12 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shellkeep_journal::storage::Storage;
 use shellkeep_journal::{
-    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, Record, RecordKind, Seq, Start,
-    remove_journal, scan_read_only,
+    Finding, Identity, Item as Found, Journal, JournalError, Options, Position, Reader, RecordKind, Recovery, Seq,
+    Start, remove_journal, scan_read_only,
 };
 use shellkeep_protocol::attach::{Recording, Size, exit_from_payload};
 use shellkeep_protocol::ids::{SessionId, StoreId, WriterId};
-use shellkeep_protocol::query::{
-    Chunk, FINDINGS_MAX, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History, Item, Verified,
-};
+use shellkeep_protocol::query::{Chunk, FINDINGS_MAX, Failure, Item, Verified};
 use shellkeep_protocol::session::{Attrs, ExitStatus, GapReason, SessionStart};
 use tracing::warn;
 
@@ -28,8 +26,6 @@ use super::aside;
 use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
 use super::session::{Session, WriteFailure};
-use crate::index::commands::Course;
-use crate::index::marks::Place;
 use crate::queries::failed;
 use crate::screen::checkpoint;
 
@@ -314,36 +310,17 @@ impl Logs {
         Ok(verified)
     }
 
-    /// Commands of the session whose number is above `after`, one page of them.
+    /// What a log says of itself; `None` if it is gone.
+    pub(crate) fn scan(&self, id: SessionId) -> Option<Recovery> {
+        scan_read_only(&*self.storage, &self.path(id)).ok()
+    }
+
+    /// Reads a log from some place on, while it is written.
     ///
     /// # Errors
     /// If there is no such log, or it cannot be read.
-    pub fn history(&self, id: SessionId, after: u64) -> Result<History, Failure> {
-        let attrs = self.summary(id).ok_or(Failure::UnknownSession)?.attrs;
-        let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
-        course.resized(attrs.size.0);
-        let mut reader = self.reader(id, Start::Oldest)?;
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
-            let Found::Record(Record { header, payload, .. }) = found else { continue };
-            match header.kind {
-                RecordKind::Output => {
-                    let place = Place { seq: header.seq, offset: header.offset, time_us: header.time_us };
-                    course.output(payload, place);
-                }
-                RecordKind::Resize => course.resized(Size::from_payload(payload).map_or(0, |size| size.cols)),
-                _ => {}
-            }
-            for command in course.finished().into_iter().filter(|command| command.id > after) {
-                bytes += command.line.len() + command.cwd.len();
-                page.push(command);
-            }
-            if page.len() >= HISTORY_PAGE_MAX || bytes >= HISTORY_PAGE_BYTES_MAX {
-                return Ok(History { commands: page, output_bytes: course.output_end(), is_last: false });
-            }
-        }
-        page.extend(course.running().filter(|command| command.id > after));
-        Ok(History { commands: page, output_bytes: course.output_end(), is_last: true })
+    pub(crate) fn follow(&self, id: SessionId, start: Start) -> Result<Reader, JournalError> {
+        Reader::open(Arc::clone(&self.storage), &self.path(id), start)
     }
 
     /// Removes a log and returns the bytes that it had.

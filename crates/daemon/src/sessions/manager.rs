@@ -301,6 +301,11 @@ impl SessionManager {
         self.open.remove(&id)
     }
 
+    /// Who is told of changes.
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
     /// Where logs are.
     pub(crate) fn logs(&self) -> &Logs {
         &self.logs

@@ -9,13 +9,22 @@ use parking_lot::Mutex;
 use shellkeep_protocol::ids::SessionId;
 use tokio::sync::watch;
 
+use crate::index::follower::Follower;
+
 /// The waiting readers of all sessions.
 #[derive(Clone, Default)]
 pub struct Watchers {
+    /// Wants to know of every session.
+    follower: Follower,
     waiting: Arc<Mutex<HashMap<SessionId, watch::Sender<()>>>>,
 }
 
 impl Watchers {
+    /// The one that follows all sessions.
+    pub(crate) fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
     /// Resolves at the next change of `session` after this call. Subscribe before looking, then wait.
     pub fn subscribe(&self, session: SessionId) -> watch::Receiver<()> {
         self.waiting.lock().entry(session).or_insert_with(|| watch::channel(()).0).subscribe()
@@ -23,6 +32,7 @@ impl Watchers {
 
     /// Something happened to `session`.
     pub fn changed(&self, session: SessionId) {
+        self.follower.changed(session);
         let mut waiting = self.waiting.lock();
         if let Some(sender) = waiting.get(&session)
             && sender.send(()).is_err()

@@ -35,6 +35,8 @@ pub(crate) struct Home {
     program: PathBuf,
     directory: Scratch,
     daemon: Option<Process>,
+    /// Where the daemon that runs is to be had.
+    socket: PathBuf,
     kind: Daemon,
 }
 
@@ -42,7 +44,7 @@ impl Home {
     /// Makes one, with its daemon as `kind` says (one that will be frozen still runs).
     pub(crate) fn new(program: &Path, kind: Daemon) -> anyhow::Result<Self> {
         let directory = Scratch::new()?;
-        let mut home = Self { program: program.to_owned(), directory, daemon: None, kind };
+        let mut home = Self { program: program.to_owned(), directory, daemon: None, socket: PathBuf::new(), kind };
         let state = home.state();
         std::fs::create_dir(&state)?;
         std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
@@ -80,12 +82,18 @@ impl Home {
         self.daemon.as_ref().map(Process::pid)
     }
 
+    /// The daemon's socket, once one was started.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Waits until the daemon answers, starts one if none runs, and takes it over: it is, or becomes when its starter
     /// has ended, a child of this process.
     pub(crate) fn start_daemon(&mut self) -> anyhow::Result<()> {
         self.run(&["daemon", "start"])?;
         let status: serde_json::Value = serde_json::from_slice(&self.run(&["daemon", "status", "--json"])?)?;
         let pid = status["pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        self.socket = status["socket"].as_str().context("the daemon does not say where its socket is")?.into();
         self.daemon = Some(Process::of(pid.context("the daemon does not say which process it is")?)?);
         Ok(())
     }

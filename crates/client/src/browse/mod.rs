@@ -1,0 +1,251 @@
+//! `shellkeep browse`: sessions and commands on a full screen, to filter, look at, open, copy, replay and attach.
+//!
+//! Promises that the terminal is as before on every way out, and that nothing of what was recorded reaches it but visible
+//! characters and colours. `model` and `pager` say what keys do, `view` draws, `data` reads on a thread of its own;
+//! here is the loop, which sleeps until a key, a signal or an answer comes.
+
+mod data;
+mod model;
+mod pager;
+mod picture;
+mod preview;
+mod view;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, poll};
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::SessionInfo;
+use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
+
+use self::data::{Ask, Data, Told};
+use self::model::{Action, Model, Target};
+use self::pager::Pager;
+use self::preview::Preview;
+use crate::cli;
+use crate::cmd::attach;
+use crate::names::SessionRef;
+use crate::places::Places;
+use crate::report::{Failure, Outcome, printable};
+
+/// Most bytes that are copied: terminals forget longer ones without a word.
+const COPY_BYTES_MAX: usize = 72 << 10;
+
+/// What a shell adds to a signal's number, for a status.
+const STATUS_SIGNAL: u8 = 128;
+
+/// Shows it until the user leaves.
+///
+/// # Errors
+/// If the daemon cannot be had, or the terminal not be used.
+pub(crate) fn run(places: &Places) -> Outcome {
+    let (wake, waker) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
+        .map_err(|error| Failure::refused(format_args!("cannot make a pipe: {error}")))?;
+    let signals = Signals::new(&waker)?;
+    let data = Data::start(places, waker)?;
+    data.ask(Ask::Everything);
+    let mut browser = Browser { data, model: Model::new(), wake: File::from(wake), signals };
+    let mut screen = ratatui::try_init().map_err(|error| terminal_failed(&error))?;
+    let outcome = browser.run(&mut screen);
+    ratatui::restore();
+    outcome
+}
+
+fn terminal_failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::refused(format_args!("cannot use this terminal: {error}"))
+}
+
+/// A session in the words of its user.
+fn words(info: &SessionInfo) -> String {
+    info.attrs.name.clone().unwrap_or_else(|| short(info.session))
+}
+
+/// The beginning of an id; the end of it is what differs between sessions of one minute, so that is shown too.
+fn short(session: SessionId) -> String {
+    let id = session.to_string();
+    format!("{}…{}", &id[..8], &id[id.len() - 4..])
+}
+
+/// Signals that end it, and the one that says that the window has another size.
+struct Signals {
+    ended_by: Arc<AtomicUsize>,
+    ids: Vec<signal_hook::SigId>,
+}
+
+impl Signals {
+    fn new(waker: &OwnedFd) -> Result<Self, Failure> {
+        let ended_by = Arc::new(AtomicUsize::new(0));
+        let mut ids = Vec::new();
+        let mut register = || -> std::io::Result<()> {
+            for signal in [SIGTERM, SIGHUP] {
+                let number = usize::try_from(signal).unwrap_or(0);
+                ids.push(signal_hook::flag::register_usize(signal, Arc::clone(&ended_by), number)?);
+            }
+            for signal in [SIGTERM, SIGHUP, SIGWINCH] {
+                ids.push(signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?);
+            }
+            Ok(())
+        };
+        register().map_err(|error| Failure::refused(format_args!("cannot handle signals: {error}")))?;
+        Ok(Self { ended_by, ids })
+    }
+
+    fn ended_by(&self) -> Option<u8> {
+        u8::try_from(self.ended_by.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}
+
+struct Browser {
+    data: Data,
+    model: Model,
+    /// Readable when something was told or a signal came.
+    wake: File,
+    signals: Signals,
+}
+
+impl Browser {
+    fn run(&mut self, screen: &mut ratatui::DefaultTerminal) -> Outcome {
+        loop {
+            self.take_told(screen)?;
+            self.look();
+            screen.draw(|frame| view::draw(frame, &mut self.model)).map_err(|error| terminal_failed(&error))?;
+            self.wait()?;
+            if let Some(signal) = self.signals.ended_by() {
+                return Ok(ExitCode::from(STATUS_SIGNAL.saturating_add(signal)));
+            }
+            while event::poll(Duration::ZERO).map_err(|error| terminal_failed(&error))? {
+                let key = match event::read().map_err(|error| terminal_failed(&error))? {
+                    Event::Key(key) if key.kind != KeyEventKind::Release => key,
+                    _ => continue,
+                };
+                let action = self.model.key(key);
+                if action == Action::Quit {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                self.act(action, screen)?;
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self) -> Result<(), Failure> {
+        let stdin = rustix::stdio::stdin();
+        let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(terminal_failed(&error)),
+        }
+        if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return Err(Failure::refused("the terminal has gone"));
+        }
+        let mut bytes = [0; 64];
+        while self.wake.read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
+        Ok(())
+    }
+
+    /// Asks for what is beside the list, if it is of another row.
+    fn look(&mut self) {
+        let Some(target) = self.model.target() else {
+            self.model.preview = None;
+            return;
+        };
+        if self.model.preview.as_ref().is_some_and(|preview| preview.target == target) {
+            return;
+        }
+        self.model.preview = Some(Preview { target, lines: Vec::new(), note: None });
+        if matches!(target, Target::Command(..)) {
+            self.data.ask(Ask::Preview(target));
+        }
+    }
+
+    fn take_told(&mut self, screen: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+        while let Ok(told) = self.data.told.try_recv() {
+            match told {
+                Told::Sessions(sessions) => self.model.take_sessions(sessions),
+                Told::Commands(rows) => self.model.take_commands(rows),
+                Told::Loaded => self.model.loaded(),
+                Told::Preview { target, lines, note } => {
+                    if let Some(preview) = self.model.preview.as_mut().filter(|preview| preview.target == target) {
+                        (preview.lines, preview.note) = (lines, note);
+                    }
+                }
+                Told::Open { target, lines, note } => {
+                    let title = self.model.command(target).map_or_else(
+                        || self.model.session(target.session()).map(words).unwrap_or_default(),
+                        |row| format!("{}  {}", row.info.id, row.info.line),
+                    );
+                    self.model.notice = note;
+                    self.model.pager = Some(Pager::new(target, printable(&title), lines));
+                }
+                Told::Copy { text } => self.copy(&text, screen)?,
+                Told::Failed(failure) => self.model.notice = Some(printable(&failure.message)),
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action, screen: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+        match action {
+            Action::Nothing | Action::Quit => {}
+            Action::Open(target) => self.data.ask(Ask::Open(target)),
+            Action::CopyOutput(target) => self.data.ask(Ask::Copy(target)),
+            Action::CopyText(text) => self.copy(&text, screen)?,
+            Action::Reload => self.data.ask(Ask::Everything),
+            Action::Replay(target) => self.model.notice = Some(format!("\"shellkeep replay {}\"", target.session())),
+            Action::Attach(session) => self.outside(screen, || {
+                attach::run(&cli::Attach {
+                    session: Some(SessionRef::Id(session)),
+                    detach_key: cli::DetachKey::default(),
+                })
+            })?,
+        }
+        Ok(())
+    }
+
+    /// Gives the terminal to something else for a while.
+    fn outside(&mut self, screen: &mut ratatui::DefaultTerminal, act: impl FnOnce() -> Outcome) -> Result<(), Failure> {
+        ratatui::restore();
+        let outcome = act();
+        *screen = ratatui::try_init().map_err(|error| terminal_failed(&error))?;
+        if let Err(failure) = outcome {
+            self.model.notice = Some(printable(&failure.message));
+        }
+        self.data.ask(Ask::Everything);
+        Ok(())
+    }
+
+    /// Puts text into the clipboard of the terminal, wherever that is (OSC 52).
+    fn copy(&mut self, text: &str, screen: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+        let end = (0..=COPY_BYTES_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&text[..end]);
+        let backend = screen.backend_mut();
+        write!(backend, "\x1b]52;c;{encoded}\x07")
+            .and_then(|()| std::io::Write::flush(backend))
+            .map_err(|error| terminal_failed(&error))?;
+        let lines = text[..end].lines().count();
+        self.model.notice = Some(if end < text.len() {
+            format!("copied the first {lines} lines: more than terminals take")
+        } else if lines > 1 {
+            format!("copied {lines} lines")
+        } else {
+            "copied".to_owned()
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! The whole output of one thing, to read: scrolling, finding, copying. A pure machine.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::text::Line;
+
+use super::model::Target;
+
+/// Most characters that are looked for.
+const FIND_CHARS_MAX: usize = 200;
+/// Columns that one step to the side goes.
+const SIDE_STEP: u16 = 8;
+
+/// What a key came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Nothing,
+    /// To be shown.
+    Notice(String),
+    /// The output is to be copied.
+    Copy(Target),
+    /// Back to the list.
+    Closed,
+}
+
+/// Output that is read.
+#[derive(Debug)]
+pub(super) struct Pager {
+    pub(super) target: Target,
+    pub(super) title: String,
+    pub(super) lines: Vec<Line<'static>>,
+    /// The first line shown, and the first column.
+    pub(super) top: usize,
+    pub(super) left: u16,
+    /// Lines that fit; told by whoever draws.
+    pub(super) page: usize,
+    pub(super) find: String,
+    pub(super) is_typing: bool,
+}
+
+impl Pager {
+    pub(super) const fn new(target: Target, title: String, lines: Vec<Line<'static>>) -> Self {
+        Self { target, title, lines, top: 0, left: 0, page: 1, find: String::new(), is_typing: false }
+    }
+
+    /// What a key does.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Said {
+        if self.is_typing {
+            return self.typed(key.code);
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let half = (self.page / 2).max(1).cast_signed();
+        match key.code {
+            KeyCode::Up | KeyCode::Char('k') => self.step(-1),
+            KeyCode::Char('u') if control => self.step(-half),
+            KeyCode::Char('d') if control => self.step(half),
+            KeyCode::Down | KeyCode::Char('j') | KeyCode::Enter => self.step(1),
+            KeyCode::PageUp | KeyCode::Char('b') => self.step(-self.page.cast_signed()),
+            KeyCode::PageDown | KeyCode::Char(' ' | 'f') => self.step(self.page.cast_signed()),
+            KeyCode::Home | KeyCode::Char('g') => self.top = 0,
+            KeyCode::End | KeyCode::Char('G') => self.top = self.last_top(),
+            KeyCode::Left | KeyCode::Char('h') => self.left = self.left.saturating_sub(SIDE_STEP),
+            KeyCode::Right | KeyCode::Char('l') => self.left = self.left.saturating_add(SIDE_STEP),
+            KeyCode::Char('/') => {
+                self.is_typing = true;
+                self.find.clear();
+            }
+            KeyCode::Char('n') => return self.found(Towards::End),
+            KeyCode::Char('N') => return self.found(Towards::Start),
+            KeyCode::Char('y') => return Said::Copy(self.target),
+            KeyCode::Char('q') | KeyCode::Esc => return Said::Closed,
+            _ => return Said::Notice("/ find  n N next  g G ends  y copy  q back".to_owned()),
+        }
+        Said::Nothing
+    }
+
+    fn typed(&mut self, code: KeyCode) -> Said {
+        match code {
+            KeyCode::Enter => {
+                self.is_typing = false;
+                return self.found(Towards::Here);
+            }
+            KeyCode::Esc => {
+                self.is_typing = false;
+                self.find.clear();
+            }
+            KeyCode::Backspace => drop(self.find.pop()),
+            KeyCode::Char(character) if self.find.chars().count() < FIND_CHARS_MAX => self.find.push(character),
+            _ => {}
+        }
+        Said::Nothing
+    }
+
+    /// Goes to the next line that has what is looked for; from the end on at the start again.
+    fn found(&mut self, towards: Towards) -> Said {
+        if self.find.is_empty() {
+            return Said::Notice("\"/\" looks for something first".to_owned());
+        }
+        let count = self.lines.len();
+        let has = |at: &usize| holds(&self.lines[*at], &self.find);
+        let hit = match towards {
+            Towards::Here => (0..count).map(|by| (self.top + by) % count).find(has),
+            Towards::End => (1..=count).map(|by| (self.top + by) % count).find(has),
+            Towards::Start => (1..=count).map(|by| (self.top + count - by) % count).find(has),
+        };
+        match hit {
+            Some(at) => self.top = at,
+            None => return Said::Notice(format!("\"{}\" is not in it", self.find)),
+        }
+        Said::Nothing
+    }
+
+    fn step(&mut self, by: isize) {
+        self.top = self.top.saturating_add_signed(by).min(self.last_top());
+    }
+
+    fn last_top(&self) -> usize {
+        self.lines.len().saturating_sub(self.page)
+    }
+}
+
+/// Where to look.
+#[derive(Debug, Clone, Copy)]
+enum Towards {
+    /// This line too.
+    Here,
+    End,
+    Start,
+}
+
+/// Whether a line has the text, whatever its case, unless an upper-case letter is asked for.
+pub(super) fn holds(line: &Line<'_>, text: &str) -> bool {
+    let whole = line.to_string();
+    if text.chars().any(char::is_uppercase) { whole.contains(text) } else { whole.to_lowercase().contains(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use shellkeep_protocol::ids::SessionId;
+
+    use super::*;
+
+    fn pager() -> Pager {
+        let lines = (0..100).map(|at| Line::from(format!("line {at}"))).collect();
+        let mut pager = Pager::new(Target::Session(SessionId::new()), "t".to_owned(), lines);
+        pager.page = 10;
+        pager
+    }
+
+    fn press(pager: &mut Pager, keys: &str) -> Said {
+        keys.chars().fold(Said::Nothing, |_, key| {
+            let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
+            pager.key(KeyEvent::new(code, KeyModifiers::NONE))
+        })
+    }
+
+    #[test]
+    fn what_is_looked_for_is_found_from_here_on_and_around_the_end() {
+        let mut pager = pager();
+        assert_eq!((press(&mut pager, "/line 7\n"), pager.top), (Said::Nothing, 7));
+        assert_eq!((press(&mut pager, "n"), pager.top), (Said::Nothing, 70));
+        assert_eq!((press(&mut pager, "N"), pager.top), (Said::Nothing, 7));
+        assert_eq!((press(&mut pager, "NN"), pager.top), (Said::Nothing, 78));
+        assert_eq!(press(&mut pager, "/nowhere\n"), Said::Notice("\"nowhere\" is not in it".to_owned()));
+    }
+
+    #[test]
+    fn scrolling_stops_at_both_ends() {
+        let mut pager = pager();
+        press(&mut pager, "kkk");
+        assert_eq!(pager.top, 0);
+        press(&mut pager, "Gjjj");
+        assert_eq!(pager.top, 90);
+    }
+}
