@@ -1,5 +1,6 @@
 //! What shellkeep promises, one file per promise.
 
+mod attach;
 mod contracts;
 mod daemon_faults;
 mod damage;

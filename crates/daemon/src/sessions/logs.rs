@@ -27,6 +27,7 @@ use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
 use super::session::{Session, WriteFailure};
 use crate::queries::failed;
+use crate::screen::checkpoint;
 
 /// Summaries kept in memory; beyond that all are forgotten and made anew when asked for.
 const SUMMARIES_MAX: usize = 20_000;
@@ -337,6 +338,7 @@ impl Logs {
         let removed = remove_journal(&*self.storage, &self.directory, &id.to_string());
         removed.map_err(|error| self.unreadable(id, &error))?;
         aside::forget(&self.directory, id).map_err(|error| failed(&self.path(id), &error))?;
+        checkpoint::remove(&checkpoint::directory(&self.directory), id);
         self.summaries.lock().remove(&id);
         Ok(summary.bytes_on_disk)
     }
@@ -352,7 +354,7 @@ impl Logs {
         directory_bytes(&self.path(id))
     }
 
-    fn reader(&self, id: SessionId, start: Start) -> Result<Reader, Failure> {
+    pub(crate) fn reader(&self, id: SessionId, start: Start) -> Result<Reader, Failure> {
         Reader::open(Arc::clone(&self.storage), &self.path(id), start).map_err(|error| self.unreadable(id, &error))
     }
 
