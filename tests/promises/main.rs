@@ -1,5 +1,6 @@
 //! What shellkeep promises, one file per promise.
 
+mod attach;
 mod contracts;
 mod daemon_faults;
 mod damage;
@@ -10,6 +11,7 @@ mod house;
 mod kills;
 mod places;
 mod races;
+mod search;
 mod secrets;
 mod simulation;
 mod syscalls;

@@ -27,7 +27,7 @@ use shellkeep_protocol::query::SessionInfo;
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
 
 use self::data::{Ask, Data, Told};
-use self::model::{Action, Model, Target};
+use self::model::{Action, Model, Tab, Target};
 use self::pager::Pager;
 use self::preview::Preview;
 use crate::cli;
@@ -180,6 +180,10 @@ impl Browser {
                 Told::Sessions(sessions) => self.model.take_sessions(sessions),
                 Told::Commands(rows) => self.model.take_commands(rows),
                 Told::Loaded => self.model.loaded(),
+                Told::Found { text, hits, note } => {
+                    self.model.take_hits(text, hits);
+                    self.model.notice = note;
+                }
                 Told::Preview { target, lines, note } => {
                     if let Some(preview) = self.model.preview.as_mut().filter(|preview| preview.target == target) {
                         (preview.lines, preview.note) = (lines, note);
@@ -191,7 +195,11 @@ impl Browser {
                         |row| format!("{}  {}", row.info.id, row.info.line),
                     );
                     self.model.notice = note;
-                    self.model.pager = Some(Pager::new(target, printable(&title), lines));
+                    let mut pager = Pager::new(target, printable(&title), lines);
+                    if self.model.tab == Tab::Output {
+                        pager.begin_at(&self.model.hits_of);
+                    }
+                    self.model.pager = Some(pager);
                 }
                 Told::Copy { text } => self.copy(&text, screen)?,
                 Told::Failed(failure) => self.model.notice = Some(printable(&failure.message)),
@@ -206,6 +214,7 @@ impl Browser {
             Action::Open(target) => self.data.ask(Ask::Open(target)),
             Action::CopyOutput(target) => self.data.ask(Ask::Copy(target)),
             Action::CopyText(text) => self.copy(&text, screen)?,
+            Action::Search(text) => self.data.ask(Ask::Search(text)),
             Action::Reload => self.data.ask(Ask::Everything),
             Action::Replay(target) => self.model.notice = Some(format!("\"shellkeep replay {}\"", target.session())),
             Action::Attach(session) => self.outside(screen, || {

@@ -51,10 +51,10 @@ pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args
                         Some(text) => lines(text.feed(wanted)),
                     }
                 }
-                Item::Resize { cols, rows } => {
+                Item::Resize { cols, rows, .. } => {
                     text.as_mut().map_or_else(Vec::new, |text| lines(text.resize((cols, rows))))
                 }
-                Item::Exit { .. } => continue,
+                Item::Exit { .. } | Item::Input { .. } => continue,
                 other => {
                     report::notice(describe(&other));
                     continue;

@@ -125,6 +125,9 @@ impl MarkReader {
                 at += 1;
                 continue;
             }
+            if matches!(self.state, State::BodyEscape | State::OtherEscape) && bytes[at] == b']' {
+                self.from = offset + at as u64 - 1; // what was not ended is output, and this begins here
+            }
             if self.step(bytes[at]) {
                 let found =
                     self.mark().map(|mark| Found { mark, from: self.from, to: offset + at as u64 + 1, seq, time_us });
@@ -232,6 +235,17 @@ mod tests {
             offset += piece.len() as u64;
         }
         all
+    }
+
+    /// A title that a program began and never ended is part of what it printed.
+    #[test]
+    fn a_mark_behind_a_sequence_without_an_end_begins_where_it_begins() {
+        let text = b"out\x1b]0;no end\r\n\x1b]133;D;0;sk=n0\x07";
+        for cut in 0..text.len() {
+            let found = read(&[&text[..cut], &text[cut..]]);
+            assert_eq!(found.len(), 1, "cut at {cut}");
+            assert_eq!(found[0].from, 15, "cut at {cut}");
+        }
     }
 
     const LIFE: &[u8] = b"text\x1b[1m\x1b]7;file://host/a%20b\x07\x1b]133;A;sk=n0\x07$ \x1b]133;B;sk=n0\x1b\\ls\r\n\
