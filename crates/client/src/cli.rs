@@ -17,7 +17,7 @@ mod replay;
 mod search;
 
 pub use export::{Export, Format};
-pub use replay::Replay;
+pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.

@@ -13,9 +13,9 @@ use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
 
 use crate::Config;
+use crate::index::{history, search};
 use crate::screen::Window;
 use crate::screen::follow::Screens;
-use crate::index::{history, search};
 use crate::sessions::adoption::Adopter;
 use crate::sessions::logs::Logs;
 use crate::sessions::manager::SessionManager;

@@ -29,7 +29,7 @@ pub(crate) mod part;
 mod pause;
 pub(crate) mod recorded;
 mod reindex;
-mod replay;
+pub(crate) mod replay;
 mod rm;
 mod search;
 mod start;
@@ -145,9 +145,4 @@ fn nearest_command(said: &str) -> Option<String> {
     let all = command.get_subcommands().filter(|known| !known.is_hide_set()).map(|known| known.get_name().to_owned());
     let near = all.map(|name| (strsim::jaro(&name, said), name)).filter(|(alike, _)| *alike > NEAR);
     near.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
-}
-
-/// A time in the user's own, to the second.
-pub(crate) fn local_time(us: u64) -> String {
-    ls::local(&ls::utc(us))
 }

@@ -19,7 +19,7 @@ use crate::terminal::{has_tty, size, wait_for_foreground};
 ///
 /// # Errors
 /// If the daemon cannot be had, there is no such session or command, or the terminal cannot be used.
-pub(super) fn run(places: &Places, args: &Replay) -> Outcome {
+pub(crate) fn run(places: &Places, args: &Replay) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = find(places, &link, args.session.as_ref())?;
     let recording = Recording::open(places, &link, session)?;
