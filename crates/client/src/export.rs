@@ -2,7 +2,7 @@
 //!
 //! Promises that no form prints a control byte of a record but inside a cast's strings, that what is missing is said
 //! where it is missing, and that memory does not grow with the record. Each form is a [`Writer`]; all of them get what is
-//! recorded through [`passage`], and nothing else.
+//! recorded through [`redaction`], which takes secrets out, and [`passage`], and nothing else.
 
 use std::io::{self, Write};
 
@@ -14,6 +14,7 @@ pub mod describe;
 pub mod html;
 pub mod json;
 pub mod passage;
+pub mod redaction;
 pub mod text;
 
 /// What is exported.

@@ -191,6 +191,23 @@ fn json_is_one_document_with_the_same_text() {
 }
 
 #[test]
+fn secrets_are_in_no_form_and_the_record_keeps_what_was_printed() {
+    let world = World::with_daemon();
+    let token = format!("{}_{}", "ghp", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+    let raw = recorded(&world, &[&format!("echo {token}"), "printf 'pass%s=%s\\n' word hunter2-long-enough"]);
+    let raw = String::from_utf8_lossy(&raw);
+    assert!(raw.contains(&token) && raw.contains("password=hunter2-long-enough"), "{raw}");
+    for form in ["cast", "cast2", "txt", "json", "html"] {
+        let exported = export(&world, &[form]);
+        assert!(!exported.contains(&token[8..]) && !exported.contains("password=hunter2"), "{form}: {exported}");
+        assert!(exported.contains("[redacted]"), "{form}: {exported}");
+    }
+    std::fs::create_dir_all(world.path().join("config")).expect("made");
+    std::fs::write(world.path().join("config/config.toml"), "[privacy]\nredact = false\n").expect("written");
+    assert!(export(&world, &["txt"]).contains(&token), "switched off it is off");
+}
+
+#[test]
 fn a_session_without_marks_is_all_of_its_text() {
     let world = World::with_daemon();
     let id = world.detached("told", "echo one; echo; echo two; echo; echo");

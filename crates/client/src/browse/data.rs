@@ -108,7 +108,7 @@ impl Data {
                     listed: 0,
                     sessions: Vec::new(),
                 }
-                .run(tell)
+                .run(tell);
             })
             .map_err(|error| Failure::refused(format_args!("cannot start a thread: {error}")))?;
         Ok(Self { asks, told })

@@ -9,16 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use shellkeep_daemon::index::plain::SIZE_DEFAULT;
+use shellkeep_daemon::index::secrets::Secrets;
 use shellkeep_protocol::query::{CommandInfo, SessionInfo};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::recorded::find;
 use crate::cli::{Export, Format};
+use crate::config::Settings;
 use crate::daemon_link::DaemonLink;
 use crate::export::cast::{Cast, Version};
 use crate::export::html::Page;
 use crate::export::json::Document;
-use crate::export::passage::{Passage, line};
+use crate::export::passage::Passage;
+use crate::export::redaction::Redaction;
 use crate::export::text::Text;
 use crate::export::{Event, Subject, Writer};
 use crate::places::Places;
@@ -45,13 +48,14 @@ pub(super) fn run(places: &Places, args: &Export) -> Outcome {
     let session = find(places, &link, args.session.as_ref())?;
     let recording = Recording::open(places, &link, session)?;
     let only = args.command.map(|id| recording.place_of(id)).transpose()?;
+    let secrets = Settings::load(places)?.secrets().map_err(Failure::refused)?;
     let target = Target::open(args.output.as_deref())?;
     let bar = bar(&recording, &target);
     let is_stopped = interrupts(&target)?;
     let mut ask = asking(&link, session);
     let mut reading =
         recording.read(|from| if is_stopped.load(Ordering::Relaxed) { Err(stopped()) } else { ask(from) });
-    let written = write(&recording, &mut reading, only, args.format, &target, &bar);
+    let written = write(&recording, &mut reading, only, args.format, secrets, &target, &bar);
     bar.finish_and_clear();
     match written {
         _ if is_stopped.load(Ordering::Relaxed) => Ok(ExitCode::from(INTERRUPTED)), // what was written beside goes
@@ -104,6 +108,7 @@ fn write<F>(
     reading: &mut Reading<F>,
     only: Option<usize>,
     format: Format,
+    secrets: Arc<Secrets>,
     target: &Target,
     bar: &ProgressBar,
 ) -> Result<(), Stop>
@@ -123,7 +128,8 @@ where
             }
         }
     }
-    let mut writer = writer(&subject(recording, only, size), format, target.out()?)?;
+    let mut redaction = Redaction::new(secrets, size.0);
+    let mut writer = writer(&subject(recording, only, size, &redaction), format, target.out()?)?;
     if only.is_some() {
         writer.take(recording.commands[only.unwrap_or(0)].started_at_us, Event::Begins(0))?;
     }
@@ -135,10 +141,15 @@ where
         if let What::Output(bytes) = &moment.what {
             bar.inc(bytes.len() as u64);
         }
-        pass(&mut *writer, moment, &mut output, &mut input, only.is_some())?;
+        for moment in redaction.take(moment) {
+            pass(&mut *writer, moment, &mut output, &mut input, only.is_some())?;
+        }
         if is_end {
             break;
         }
+    }
+    for moment in redaction.finish(time_us) {
+        pass(&mut *writer, moment, &mut output, &mut input, only.is_some())?;
     }
     let rest = output.rest();
     writer.take(time_us, Event::Output(rest))?;
@@ -179,7 +190,10 @@ fn writer(subject: &Subject, format: Format, out: Out) -> io::Result<Box<dyn Wri
     })
 }
 
-fn subject(recording: &Recording, only: Option<usize>, size: (u16, u16)) -> Subject {
+fn subject(recording: &Recording, only: Option<usize>, size: (u16, u16), redaction: &Redaction) -> Subject {
+    let line = |text: &str| redaction.line(text).into_owned();
+    let passed =
+        |command: &CommandInfo| CommandInfo { line: line(&command.line), cwd: line(&command.cwd), ..command.clone() };
     let commands = match only {
         Some(place) => vec![passed(&recording.commands[place])],
         None => recording.commands.iter().map(passed).collect(),
@@ -196,10 +210,6 @@ fn subject(recording: &Recording, only: Option<usize>, size: (u16, u16)) -> Subj
         size: clamped(size),
         started_at_us: begun,
     }
-}
-
-fn passed(command: &CommandInfo) -> CommandInfo {
-    CommandInfo { line: line(&command.line), cwd: line(&command.cwd), ..command.clone() }
 }
 
 /// A window of no size shows what one of the usual size would.

@@ -1,7 +1,7 @@
-//! The one place where what was recorded becomes text of an export: output, input, command lines, names, directories.
+//! Recorded bytes become characters.
 //!
-//! Promises whole characters: one that records cut in two is given with the record that ends it, and bytes that are none
-//! are shown as such. Patterns that no export may have are to be taken out here, and only here.
+//! Promises whole ones: what records cut in two is given with the record that ends it, and bytes that are none are shown as
+//! such.
 
 /// Recorded bytes on their way, in order. One for output, one for input.
 #[derive(Debug, Default)]
@@ -49,11 +49,6 @@ impl Passage {
         self.cut.clear();
         char::REPLACEMENT_CHARACTER.to_string()
     }
-}
-
-/// A text that is whole: a command line, a directory, a name.
-pub fn line(text: &str) -> String {
-    text.to_owned()
 }
 
 #[cfg(test)]
