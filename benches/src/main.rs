@@ -3,6 +3,7 @@
 //! Promise: every number is a median over rounds in which all contestants took turns on the same cores, and every
 //! ratio is formed within a round before the median is taken, so that a slow minute of the machine hits all alike.
 
+mod attach;
 mod fleet;
 mod home;
 mod machine;
@@ -32,7 +33,8 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- reconnect --clients 1
   cargo run -rp shellkeep-benches -- many
   cargo build --release && cargo run -rp shellkeep-benches -- sessions
-  cargo run -rp shellkeep-benches -- search --gib 1";
+  cargo run -rp shellkeep-benches -- search --gib 1
+  cargo build --release && cargo run -rp shellkeep-benches -- attach";
 
 #[derive(Subcommand)]
 enum Command {
@@ -40,6 +42,10 @@ enum Command {
     Transport(transport::Args),
     /// A session's output and keys: bare PTY, plain relay, script, shellkeep with its daemon up, stopped and frozen.
     Pty(pty::Args),
+    /// From `attach` to the whole screen, with a GiB of history.
+    Attach(attach::Args),
+    #[command(hide = true)]
+    AttachPrint(attach::PrintArgs),
     /// Programs under a measurement; started by the others.
     #[command(hide = true)]
     PtyPrint(pty::child::PrintArgs),
@@ -71,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     if matches!(
         command,
         Command::Pty(_)
+            | Command::Attach(_)
             | Command::Transport(_)
             | Command::Reconnect(_)
             | Command::Many(_)
@@ -81,6 +88,8 @@ fn main() -> anyhow::Result<()> {
     }
     match command {
         Command::Pty(args) => pty::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::AttachPrint(args) => attach::print(&args),
         Command::PtyPrint(args) => pty::child::print(&args),
         Command::PtyEcho => pty::child::echo(),
         Command::PtyRelay(args) => pty::relay::run(&args),

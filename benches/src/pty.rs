@@ -10,7 +10,7 @@ mod goals;
 mod idle;
 pub(crate) mod relay;
 mod start_up;
-mod tty;
+pub(crate) mod tty;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

@@ -268,7 +268,8 @@ fn measure(args: &Args, home: &Home, written: &Written, machine: Machine) -> any
     let mut reindex = process::Process::start(home.command(&["reindex"]))?;
     let gib = u32::try_from(args.gib)?;
     ensure!(reindex_wait(&mut reindex, INDEX_WAIT_PER_GIB * gib)?, "indexing takes too long");
-    let (index_wall_s, index_cpu_s) = (begin.elapsed().as_secs_f64(), (process::cpu_time(pid)? - before).as_secs_f64());
+    let (index_wall_s, index_cpu_s) =
+        (begin.elapsed().as_secs_f64(), process::cpu_time(pid)?.saturating_sub(before).as_secs_f64());
     let index_bytes = home.index_bytes()?;
     std::thread::sleep(Duration::from_secs(1)); // memory is given back once there is nothing to do
     let daemon_rss_mib = float(process::memory(pid)?.rss_kib) / 1024.0;

@@ -1,15 +1,20 @@
 //! What shellkeep promises, one file per promise.
 
+mod attach;
 mod contracts;
 mod daemon_faults;
 mod damage;
+mod day;
 mod fallback;
+mod hostile;
 mod house;
 mod kills;
 mod places;
 mod races;
 mod search;
+mod secrets;
 mod simulation;
 mod syscalls;
 mod torture;
+mod words;
 mod world;

@@ -24,14 +24,14 @@ const WINDOW: rustix::termios::Winsize =
 
 /// A contestant on a terminal of its own.
 #[derive(Debug)]
-pub(super) struct Tty {
+pub(crate) struct Tty {
     master: File,
     process: Process,
 }
 
 impl Tty {
     /// Starts a command as the leader of a session on a new PTY.
-    pub(super) fn start(mut command: Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -53,19 +53,19 @@ impl Tty {
     }
 
     /// The contestant's process.
-    pub(super) fn process(&self) -> &Process {
+    pub(crate) fn process(&self) -> &Process {
         &self.process
     }
 
     /// Types.
-    pub(super) fn write(&self, keys: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, keys: &[u8]) -> anyhow::Result<()> {
         let written = rustix::io::write(&self.master, keys)?;
         ensure!(written == keys.len(), "the terminal took {written} of {} bytes", keys.len());
         Ok(())
     }
 
     /// What has come out, at least one byte; 0 if the other end is closed for good.
-    pub(super) fn read(&self, buffer: &mut [u8], until: Instant) -> anyhow::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8], until: Instant) -> anyhow::Result<usize> {
         loop {
             // Read first: while there is more, no other call is made, as the floor demands.
             match rustix::io::read(&self.master, &mut *buffer) {
@@ -85,8 +85,13 @@ impl Tty {
     }
 
     /// Reads until `text` has come out, whatever came before it.
-    pub(super) fn read_until(&self, text: &[u8]) -> anyhow::Result<()> {
-        let until = Instant::now() + ANSWER_WAIT_MAX;
+    pub(crate) fn read_until(&self, text: &[u8]) -> anyhow::Result<()> {
+        self.read_until_within(text, ANSWER_WAIT_MAX)
+    }
+
+    /// The same, with a limit of its own.
+    pub(crate) fn read_until_within(&self, text: &[u8], wait: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + wait;
         let (mut seen, mut chunk) = (Vec::new(), [0; 1024]);
         loop {
             let shown = || String::from_utf8_lossy(text).into_owned();
@@ -100,7 +105,7 @@ impl Tty {
     }
 
     /// One key there and back.
-    pub(super) fn echo(&self, key: u8) -> anyhow::Result<Duration> {
+    pub(crate) fn echo(&self, key: u8) -> anyhow::Result<Duration> {
         let mut byte = [0; 8];
         let begun = Instant::now();
         self.write(&[key])?;
@@ -111,7 +116,7 @@ impl Tty {
     }
 
     /// Takes what still comes out and waits for the contestant's end; its program must have ended, or have been told.
-    pub(super) fn end(self) -> anyhow::Result<Ended> {
+    pub(crate) fn end(self) -> anyhow::Result<Ended> {
         let until = Instant::now() + END_WAIT_MAX;
         let mut rest = [0; 4096];
         while !self.process.has_ended()? {

@@ -74,6 +74,27 @@ impl DaemonLink {
         Ok(None)
     }
 
+    /// Asks one thing of a daemon that runs; `None` if there is no answer within `wait`, whatever the reason. Starts none.
+    pub fn ask_running(places: &Places, query: &Query, wait: Duration) -> Option<Reply> {
+        let mut body = Vec::new();
+        shellkeep_transport::encode_into(query, &mut body, QUERY_BYTES_MAX).ok()?;
+        let asked = async {
+            for socket in places.daemon_sockets() {
+                let Ok(client) = connect_unix::<DaemonProtocol>(&socket, ConnectOptions::default()).await else {
+                    continue;
+                };
+                let request = Request::Query { version: QUERY_VERSION, body: body.clone() };
+                return match client.call_with_deadline(request, wait).await.ok()?.response {
+                    Response::Reply { body } => shellkeep_transport::decode(&body).ok(),
+                    _ => None,
+                };
+            }
+            None
+        };
+        let runtime = runtime().ok()?;
+        runtime.block_on(async { tokio::time::timeout(wait, asked).await.ok().flatten() })
+    }
+
     fn start(places: &Places) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let other_sockets = places.daemon_sockets().split_off(1);

@@ -273,7 +273,7 @@ mod tests {
         sender.hello().expect("hello is sent");
         let file = std::fs::File::open("/dev/null").expect("/dev/null opens");
         sender.to_keeper(&FromTerminal::Info, &[file.as_fd()]).expect("info is sent");
-        assert_eq!(receiver.hello().expect("hello arrives"), 1);
+        assert_eq!(receiver.hello().expect("hello arrives"), 2);
         assert!(matches!(receiver.from_terminal(), Ok(FromTerminal::Info)));
         let passed = receiver.take_descriptor().expect("the descriptor came");
         let flags = rustix::io::fcntl_getfd(&passed).expect("flags");

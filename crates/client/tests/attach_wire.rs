@@ -4,7 +4,8 @@
 
 use shellkeep::link::frame;
 use shellkeep_protocol::attach::{
-    Attach, CommandSignal, FromKeeper, FromTerminal, Hello, Recording, Size, exit_from_payload, exit_payload,
+    Attach, CommandSignal, FromKeeper, FromTerminal, Hello, Recording, ResumeAt, Screen, Size, exit_from_payload,
+    exit_payload,
 };
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::session::ExitStatus;
@@ -23,7 +24,7 @@ fn the_first_words_of_version_1_never_change() {
         ssh_auth_sock: serde_bytes::ByteBuf::from(b"/a".to_vec()),
         patience_ms: Some(10_000),
     };
-    assert_eq!(hex(&Hello::OURS), "08000000534b617401000100");
+    assert_eq!(hex(&Hello::OURS), "08000000534b617401000200");
     assert_eq!(hex(&FromTerminal::Info), "0400000000000000");
     assert_eq!(
         hex(&FromTerminal::Attach(attach)),
@@ -57,6 +58,21 @@ fn what_is_said_while_attached_keeps_its_bytes() {
     assert_eq!(hex(&FromKeeper::Released), "0400000007000000");
     assert_eq!(hex(&FromKeeper::Ended(ExitStatus::Signal(9))), "09000000090000000100000009");
     assert_eq!(hex(&FromKeeper::Killed(ExitStatus::Code(0))), "090000000a0000000000000000");
+}
+
+#[test]
+fn what_version_2_added_keeps_its_bytes() {
+    let size = Size { cols: 1, rows: 2, x_pixels: 3, y_pixels: 4 };
+    let screen = Screen { offset: 5, is_exact: true, bytes: b"hi" };
+    assert_eq!(hex(&FromTerminal::Where), "040000000e000000");
+    assert_eq!(hex(&FromTerminal::ResumeAt(ResumeAt { size, screen: None })), "0d0000000f000000010002000300040000");
+    assert_eq!(
+        hex(&FromTerminal::ResumeAt(ResumeAt { size, screen: Some(screen) })),
+        "200000000f000000010002000300040001050000000000000001020000000000000068 69".replace(' ', "")
+    );
+    assert_eq!(hex(&FromKeeper::At { offset: Some(7) }), "0d0000000e000000010700000000000000");
+    assert_eq!(hex(&FromKeeper::At { offset: None }), "050000000e00000000");
+    assert_eq!(hex(&FromKeeper::Behind), "040000000f000000");
 }
 
 #[test]

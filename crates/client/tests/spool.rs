@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use shellkeep::keeper::core::{Extent, SpoolView as _};
 use shellkeep::keeper::disk::Plan;
-use shellkeep::keeper::output::{CATCH_UP_BYTES_MAX, Output, Terms};
+use shellkeep::keeper::output::{CATCH_UP_BYTES_MAX, Output, QUEUE_BYTES_MAX, Terms};
 use shellkeep::keeper::ring::RING_BYTES_MAX;
 use shellkeep::keeper::sink::Sink;
 use shellkeep::keeper::spool::{Spool, encode_attrs};
@@ -192,6 +192,15 @@ fn stuck(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<Atomi
 
 /// The same before its terminal has set its modes.
 fn attached(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<AtomicU32>) {
+    attached_with(spool, patience, None)
+}
+
+/// The same, for a terminal that is told when it has missed too much.
+fn attached_with(
+    spool: &Arc<Spool>,
+    patience: Duration,
+    behind: Option<Arc<dyn Fn() + Send + Sync>>,
+) -> (Tty, Arc<Output>, Arc<AtomicU32>) {
     let (master, slave): (_, OwnedFd) = pty(80, 24);
     let mut modes = rustix::termios::tcgetattr(&slave).expect("modes");
     modes.make_raw();
@@ -199,6 +208,7 @@ fn attached(spool: &Arc<Spool>, patience: Duration) -> (Tty, Arc<Output>, Arc<At
     let redrawn = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&redrawn);
     let terms = Terms {
+        behind,
         patience: Some(patience),
         history: Arc::clone(spool) as Arc<dyn shellkeep::keeper::output::History>,
         redraw: Arc::new(move || {
@@ -310,5 +320,74 @@ fn a_terminal_that_missed_too_much_gets_a_redraw_and_goes_on_with_what_comes() {
     let seen = tty.expect(live);
     assert!(seen.contains(&0x18), "a sequence that was cut is cancelled");
     assert!(seen.len() < usize::try_from(CATCH_UP_BYTES_MAX).expect("a size"));
+    output.close();
+}
+
+/// Shows one piece and returns where it begins.
+fn show_one(spool: &Spool, output: &Arc<Output>, piece: &[u8], leads: bool) -> u64 {
+    let offset = spool.append(RecordKind::Output, piece).output_offset;
+    output.show(offset, piece, leads);
+    offset
+}
+
+#[test]
+fn a_terminal_goes_on_behind_the_screen_that_it_brings_wherever_that_ends() {
+    // What waits for it when it begins: all of it is in the screen, a part, none; more than its queue takes.
+    for (covered, more) in [(30, 0), (15, 0), (0, 0), (15, 3 * QUEUE_BYTES_MAX), (29, QUEUE_BYTES_MAX)] {
+        let temp = tempfile::tempdir().expect("a directory");
+        let spool = Arc::new(Spool::new(Some(plan(temp.path(), 1 << 30)), WhenFull::Gap));
+        let (mut tty, output, redrawn) = attached(&spool, Duration::from_secs(10));
+        for piece in [b"0123456789", b"abcdefghij", b"ABCDEFGHIJ"] {
+            show_one(&spool, &output, piece, false);
+        }
+        for _ in 0..more / 1024 {
+            show_one(&spool, &output, &[b'.'; 1024], false);
+        }
+        assert!(output.resume_at(covered, b"<screen>"));
+        show_one(&spool, &output, b"END", false);
+        let all = [&b"0123456789abcdefghijABCDEFGHIJ"[..], &vec![b'.'; more], b"END"].concat();
+        let wanted = [&b"<screen>"[..], &all[usize::try_from(covered).expect("small")..]].concat();
+        while tty.seen.len() < wanted.len() {
+            assert!(
+                tty.read_until(Instant::now() + Duration::from_secs(10)),
+                "{covered}, {more}: {} bytes",
+                tty.seen.len()
+            );
+        }
+        assert_eq!(String::from_utf8_lossy(&tty.seen), String::from_utf8_lossy(&wanted), "{covered}, {more}");
+        assert_eq!(redrawn.load(Ordering::SeqCst), 0);
+        output.close();
+    }
+}
+
+#[test]
+fn a_screen_may_be_newer_than_what_was_shown_to_anybody() {
+    let spool = Arc::new(Spool::new(None, WhenFull::Gap));
+    let (mut tty, output, _) = attached(&spool, Duration::from_secs(10));
+    assert!(output.resume_at(4, b"<screen>"));
+    show_one(&spool, &output, b"0123456789", true);
+    assert_eq!(tty.expect("6789"), b"<screen>456789");
+    output.close();
+}
+
+#[test]
+fn a_terminal_that_missed_too_much_is_told_and_goes_on_with_the_screen_that_it_brings() {
+    let spool = Arc::new(Spool::new(None, WhenFull::Gap));
+    let told = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&told);
+    let behind: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let (mut tty, output, redrawn) = attached_with(&spool, Duration::from_millis(20), Some(behind));
+    output.resume();
+    show(&spool, &output, usize::try_from(CATCH_UP_BYTES_MAX).expect("a size") * 3);
+    while told.load(Ordering::SeqCst) == 0 {
+        assert!(tty.read_until(Instant::now() + Duration::from_secs(10)), "it is not told");
+    }
+    show_one(&spool, &output, b"shown by nobody", true);
+    assert!(output.resume_at(spool.end().output_offset - 6, b"<screen>"));
+    let seen = tty.expect("nobody");
+    assert!(seen.ends_with(b"\x18<screen>nobody"), "{:?}", &seen[seen.len() - 40..]);
+    assert_eq!((told.load(Ordering::SeqCst), redrawn.load(Ordering::SeqCst)), (1, 0));
     output.close();
 }

@@ -10,6 +10,7 @@ pub mod lock;
 mod memory;
 mod queries;
 mod retention;
+pub mod screen;
 mod server;
 pub mod sessions;
 
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::queries::Queries;
 use crate::retention::Pruner;
+use crate::screen::follow::Screens;
 use crate::server::Server;
 use crate::sessions::adoption::Adopter;
 use crate::sessions::logs::Logs;
@@ -83,9 +85,13 @@ pub async fn run(
     let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;
     let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
         .map_err(system("start pruning"))?;
+    let screens = Screens::start(logs.clone()).map_err(system("start following"))?;
+    let followers = screens.clone();
+    store
+        .with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
     let follower = watchers.follower().clone();
     follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
-    let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone());
+    let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
     let server = RpcServer::new(server, options, stop.clone());
@@ -111,6 +117,7 @@ pub async fn run(
     pruner.stop();
     follower.stop();
     store.stop();
+    screens.stop();
     // Bounded by the disk: the last sync is what the daemon owes to its keepers.
     let _ = tokio::task::spawn_blocking(move || store_thread.join()).await;
     info!("stopped");

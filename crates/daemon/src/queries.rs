@@ -6,14 +6,16 @@ use shellkeep_journal::Seq;
 use shellkeep_protocol::daemon::Response;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{
-    CHUNK_BYTES_MAX, Chunk, Failure, Found, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SESSIONS_PAGE_MAX, Search,
-    SessionInfo, SessionState, Status,
+    CHUNK_BYTES_MAX, Chunk, Failure, Found, QUERY_VERSION, Query, READ_WAIT_MS_MAX, Reply, SCREEN_WAIT_MS_MAX,
+    SESSIONS_PAGE_MAX, Search, SessionInfo, SessionState, Status,
 };
 use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
 
 use crate::Config;
 use crate::index::{history, search};
+use crate::screen::Window;
+use crate::screen::follow::Screens;
 use crate::sessions::adoption::Adopter;
 use crate::sessions::logs::Logs;
 use crate::sessions::manager::SessionManager;
@@ -48,12 +50,20 @@ pub(crate) struct Queries {
     logs: Logs,
     watchers: Watchers,
     adopter: Adopter,
+    screens: Screens,
     since: Instant,
 }
 
 impl Queries {
-    pub(crate) fn new(config: Config, store: Store, logs: Logs, watchers: Watchers, adopter: Adopter) -> Self {
-        Self { config, store, logs, watchers, adopter, since: Instant::now() }
+    pub(crate) fn new(
+        config: Config,
+        store: Store,
+        logs: Logs,
+        watchers: Watchers,
+        adopter: Adopter,
+        screens: Screens,
+    ) -> Self {
+        Self { config, store, logs, watchers, adopter, screens, since: Instant::now() }
     }
 
     /// Answers one encoded query.
@@ -90,6 +100,14 @@ impl Queries {
                 self.blocking(move |logs| history::history(&index, logs, session, after).map(Reply::History)).await
             }
             Query::Remove { session } => self.remove(session).await,
+            Query::Screen { session, at_least, cols, rows, wait_ms } => {
+                let until = Instant::now() + Duration::from_millis(wait_ms.min(SCREEN_WAIT_MS_MAX).into());
+                match Window::of(cols, rows) {
+                    // A larger window than can be emulated, or none.
+                    window if (window.cols, window.rows) != (cols, rows) => Reply::Screen(None),
+                    window => self.screen(session, at_least, window, until).await,
+                }
+            }
             Query::CatchUp { goals } => Reply::CaughtUp { all: self.catch_up(goals).await },
             Query::Search(search) => self.search(search).await,
             Query::Reindex => {
@@ -209,11 +227,24 @@ impl Queries {
         }
     }
 
+    async fn screen(&self, session: SessionId, at_least: u64, window: Window, until: Instant) -> Reply {
+        loop {
+            let mut changed = self.watchers.subscribe(session);
+            let screens = self.screens.clone();
+            let reply = self.blocking(move |_| screens.show(session, at_least, window, until).map(Reply::Screen)).await;
+            let over = tokio::time::timeout_at(until.into(), changed.changed());
+            if !matches!(reply, Reply::Screen(None)) || over.await.is_err() {
+                return reply;
+            }
+        }
+    }
+
     async fn remove(&self, session: SessionId) -> Reply {
         self.adopter.looked().await;
         self.keeper_gone(session).await;
         match self.adopter.remove(session).await {
             Ok(freed_bytes) => {
+                self.screens.forget(session);
                 if !self.watchers.follower().forgotten(session, FORGET_WAIT_MAX).await {
                     tracing::warn!(%session, "removed; the index takes longer to forget it");
                 }

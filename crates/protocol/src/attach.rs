@@ -14,7 +14,11 @@ use crate::ids::SessionId;
 use crate::session::ExitStatus;
 
 /// Versions of the attach conversation that this build speaks.
-pub const ATTACH_VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+/// Version 2 added [`FromTerminal::Where`], [`FromTerminal::ResumeAt`], [`FromKeeper::At`] and [`FromKeeper::Behind`].
+pub const ATTACH_VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
+
+/// From this version on a terminal may bring the session's screen along.
+pub const ATTACH_VERSION_SCREEN: u16 = 2;
 
 /// First bytes of the conversation, so that a terminal at the wrong socket is told so instead of misread.
 pub const ATTACH_MAGIC: [u8; 4] = *b"SKat";
@@ -26,7 +30,11 @@ pub const ATTACH_FRAME_BYTES_MAX: u32 = 3 << 20;
 /// Most bytes of input or output in one message.
 pub const ATTACH_CHUNK_BYTES_MAX: usize = 16 << 10;
 
+/// Most bytes of a screen.
+pub const ATTACH_SCREEN_BYTES_MAX: usize = 2 << 20;
+
 const _: () = assert!(ATTACH_CHUNK_BYTES_MAX < ATTACH_FRAME_BYTES_MAX as usize);
+const _: () = assert!(ATTACH_SCREEN_BYTES_MAX < ATTACH_FRAME_BYTES_MAX as usize);
 
 /// First message of each end. Its layout never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +106,32 @@ pub enum FromTerminal<'a> {
     Poke,
     /// Pause the recording, or go on with it → [`FromKeeper::Recording`].
     Record(Recording),
+    /// How far is the output? → [`FromKeeper::At`]. Since version 2.
+    Where,
+    /// As `Resume`, but on a screen of its own. Since version 2.
+    ResumeAt(ResumeAt<'a>),
+}
+
+/// How a terminal that was paused wants to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeAt<'a> {
+    /// Its window.
+    pub size: Size,
+    /// What it is shown first; `None` if the screen is not known: then programs are asked to draw it anew.
+    #[serde(borrow)]
+    pub screen: Option<Screen<'a>>,
+}
+
+/// A session's screen, as its daemon knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen<'a> {
+    /// Bytes of recorded output that are in it: what follows on it is the byte behind them.
+    pub offset: u64,
+    /// Nothing was missing in them; else programs are asked to draw anew all the same.
+    pub is_exact: bool,
+    /// What makes any terminal show it; at most [`ATTACH_SCREEN_BYTES_MAX`].
+    #[serde(borrow, with = "serde_bytes")]
+    pub bytes: &'a [u8],
 }
 
 /// Whether what the session prints and is typed is recorded. Each change of it is a mark in the record.
@@ -221,6 +255,14 @@ pub enum FromKeeper<'a> {
     Notice(String),
     /// The answer to `Record`: how it is now.
     Recording(Recording),
+    /// The answer to `Where`. Since version 2.
+    At {
+        /// Bytes of recorded output so far; `None` while recording is paused: then no record tells the screen.
+        offset: Option<u64>,
+    },
+    /// The terminal took nothing for so long that it missed more than it will be given: it is paused until it says
+    /// `ResumeAt`. Since version 2.
+    Behind,
 }
 
 /// What a keeper knows about its session.

@@ -27,6 +27,9 @@ pub const HISTORY_PAGE_MAX: usize = 1_000;
 /// See [`HISTORY_PAGE_MAX`].
 pub const HISTORY_PAGE_BYTES_MAX: usize = 1 << 20;
 
+/// Longest that [`Query::Screen`] may wait, in milliseconds.
+pub const SCREEN_WAIT_MS_MAX: u32 = 5_000;
+
 /// Hits in one [`Reply::Found`], and bytes of their texts; more come with the next page.
 pub const FOUND_PAGE_MAX: u32 = 1_000;
 /// See [`FOUND_PAGE_MAX`].
@@ -79,6 +82,19 @@ pub enum Query {
     Remove {
         /// Whose.
         session: SessionId,
+    },
+    /// What the session's terminal shows. Answered by [`Reply::Screen`], at the latest when the wait is over.
+    Screen {
+        /// Whose.
+        session: SessionId,
+        /// At least this much of its output must be in it, in bytes from the session's start.
+        at_least: u64,
+        /// Columns of the window that will show it.
+        cols: u16,
+        /// Rows of it.
+        rows: u16,
+        /// How long to wait for that output, in milliseconds. At most [`SCREEN_WAIT_MS_MAX`].
+        wait_ms: u32,
     },
     /// Waits until the logs have what keepers had, so that what is asked next is answered with all of it. Answered by
     /// [`Reply::CaughtUp`], after a bounded time in any case.
@@ -169,6 +185,20 @@ pub enum Reply {
     },
     /// It was not done.
     Failed(Failure),
+    /// The screen; `None` if it is not known, or not as far as was asked.
+    Screen(Option<Screen>),
+}
+
+/// What a session's terminal shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// Bytes of output from the session's start that are in it: what is shown next is the byte behind them.
+    pub offset: u64,
+    /// Nothing was missing in them. If something was, programs should be asked to draw anew.
+    pub is_exact: bool,
+    /// What to write to a terminal, whatever it shows now. Nothing in it makes it answer.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// Why a query could not be answered.
@@ -309,10 +339,20 @@ pub enum Item {
     },
     /// The window has another size from here on.
     Resize {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
         /// Columns.
         cols: u16,
         /// Rows.
         rows: u16,
+    },
+    /// What was typed, in a session that records it; empty where a secret was typed.
+    Input {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// The bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
     },
     /// Recording was paused, or went on: no loss, but not all that was printed is here.
     Recording {

@@ -1,23 +1,30 @@
-//! `shellkeep attach`: shows a running session here, by the keeper alone.
+//! `shellkeep attach`: shows a running session here, by the keeper alone; the daemon, if it answers, knows its screen.
 
 use std::fmt;
 use std::fs::File;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
-use shellkeep_protocol::attach::{Attach as Request, FromKeeper, FromTerminal};
+use shellkeep_protocol::attach::{ATTACH_VERSION_SCREEN, Attach as Request, FromKeeper, FromTerminal, Size};
 use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::query::{Query, Reply};
 
 use crate::cli::Attach;
 use crate::config::Settings;
+use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::link::LinkError;
 use crate::places::Places;
 use crate::report::{self, Exit, Failure, Outcome};
-use crate::terminal::{self, End, Terminal};
+use crate::terminal::{self, End, Screens, Terminal};
 
 /// How long a terminal that accepts nothing may hold a session up.
 pub(super) const PATIENCE_MS: u32 = 10_000;
+/// How long a daemon may take to tell the screen. Without it programs draw theirs anew, and nothing is lost.
+const SCREEN_WAIT_MAX: Duration = Duration::from_millis(150);
+/// What of that it may wait for output that is still on its way, in milliseconds.
+const SCREEN_WAIT_MS: u32 = 120;
 /// Status of a shell whose terminal was hung up, which is what a keeper's death does to its command.
 const STATUS_HUNG_UP: u8 = 129;
 /// What a shell adds to the number of a signal.
@@ -38,7 +45,7 @@ pub(crate) fn run(args: &Attach) -> Outcome {
     let (sender, mut receiver) = keepers::dial(&keeper.socket).map_err(failed)?;
     let request = request(has_tty, Some(PATIENCE_MS));
     sender.to_keeper(&FromTerminal::Attach(request), lent(has_tty)).map_err(failed)?;
-    receiver.hello().map_err(failed)?;
+    let version = receiver.hello().map_err(failed)?;
     let master = match receiver.from_keeper().map_err(failed)? {
         FromKeeper::Attached { direct_input: true, .. } => receiver.take_descriptor().map(File::from),
         FromKeeper::Attached { .. } => None,
@@ -46,8 +53,21 @@ pub(crate) fn run(args: &Attach) -> Outcome {
         other => return Err(Failure::refused(format_args!("the keeper answered {other:?}"))),
     };
     let keys = args.detach_key.keys(Settings::load_or_default(&places).as_ref());
-    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: false, name_right: None };
+    let screens = (version >= ATTACH_VERSION_SCREEN).then(|| screens(places.clone(), info.session));
+    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: false, screens, name_right: None };
     show(terminal, &Shown { session: info.session, name: info.name.as_deref() })
+}
+
+/// Asks the daemon, if one runs and answers, what a session's terminal shows.
+pub(super) fn screens(places: Places, session: SessionId) -> Screens {
+    Box::new(move |at_least, size: Size| {
+        let (cols, rows, wait_ms) = (size.cols, size.rows, SCREEN_WAIT_MS);
+        let query = Query::Screen { session, at_least, cols, rows, wait_ms };
+        match DaemonLink::ask_running(&places, &query, SCREEN_WAIT_MAX)? {
+            Reply::Screen(screen) => screen,
+            _ => None,
+        }
+    })
 }
 
 /// Which session is shown, in the words of its user.

@@ -113,18 +113,7 @@ fn tell(hits: &[Hit], last: &Found, args: &cli::Search) {
 
 fn json(hits: &[Hit]) -> Result<String, Failure> {
     let listed: Vec<Listed<'_>> = hits.iter().map(listed).collect();
-    let text = serde_json::to_string(&listed).map_err(|error| Failure::bug(&error))?;
-    // JSON need not escape these, but a terminal acts on them; they stand in strings only.
-    let mut safe = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() {
-            let _infallible = write!(safe, "\\u{:04x}", u32::from(character));
-        } else {
-            safe.push(character);
-        }
-    }
-    safe.push('\n');
-    Ok(safe)
+    report::json(&listed)
 }
 
 fn listed(hit: &Hit) -> Listed<'_> {

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch, WhenFull};
 use shellkeep_protocol::ids::SessionId;
 
-use super::attach::{PATIENCE_MS, Shown, controlling_tty, finish, lent, request, run_terminal};
+use super::attach::{PATIENCE_MS, Shown, controlling_tty, finish, lent, request, run_terminal, screens};
 use crate::cli::Start;
 use crate::config::{self, Settings};
 use crate::keeper;
@@ -106,7 +106,8 @@ pub(super) fn run(args: &Start) -> Outcome {
         Err(error) => return Ok(plainly(&program, &format_args!("the keeper has failed: {error}"))),
     };
     let keys = args.detach_key.keys(settings.as_ref());
-    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, name_right };
+    let screens = Some(screens(places.clone(), session));
+    let terminal = Terminal { sender, receiver, master, has_tty, keys, is_starter: true, screens, name_right };
     match run_terminal(terminal)? {
         End::NotKept(reason) => Ok(plainly(&program, &reason)),
         end => finish(end, &Shown { session, name: args.name.as_ref().map(SessionName::as_str) }),

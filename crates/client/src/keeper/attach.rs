@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shellkeep_protocol::attach::{Attach, FromKeeper, FromTerminal, Size};
+use shellkeep_protocol::attach::{ATTACH_VERSIONS, Attach, FromKeeper, FromTerminal, Size};
 
 use super::pty;
 use super::session::Session;
@@ -28,17 +28,20 @@ pub struct Connection {
     terminal: Option<Arc<Terminal>>,
     /// The session was running before this terminal came, so its screen must be drawn.
     needs_redraw: bool,
+    /// Of the conversation.
+    version: u16,
 }
 
 impl Connection {
     /// A connection to `session`, greeted already.
-    pub fn new(session: Arc<Session>, sender: Sender, receiver: Receiver) -> Self {
-        Self { session, sender, receiver, terminal: None, needs_redraw: true }
+    pub fn new(session: Arc<Session>, sender: Sender, receiver: Receiver, version: u16) -> Self {
+        Self { session, sender, receiver, terminal: None, needs_redraw: true, version }
     }
 
     /// The connection that the keeper was born with, attached before the command was started.
     pub fn born(session: Arc<Session>, sender: Sender, receiver: Receiver, terminal: Option<Arc<Terminal>>) -> Self {
-        Self { session, sender, receiver, terminal, needs_redraw: false }
+        let version = *ATTACH_VERSIONS.end(); // its terminal is of the same program
+        Self { session, sender, receiver, terminal, needs_redraw: false, version }
     }
 
     /// Serves the terminal that the session was started for, which may be silent for as long as it likes.
@@ -89,6 +92,17 @@ impl Connection {
                 self.resume(size);
                 Ok(())
             }
+            FromTerminal::Where => {
+                let offset = session.recorder.recorded_end();
+                self.answer(&FromKeeper::At { offset })
+            }
+            FromTerminal::ResumeAt(resume) => {
+                self.needs_redraw = false;
+                if let Some(terminal) = &self.terminal {
+                    session.resume_at(terminal, &resume);
+                }
+                Ok(())
+            }
             FromTerminal::Detach => self.detach(),
             FromTerminal::DetachAll => {
                 let terminals = session.detach_all();
@@ -134,7 +148,7 @@ impl Connection {
         let direct = !self.session.recorder.records_input() && !sink.is_relay();
         let identity = &self.session.identity;
         welcome(&self.sender, identity.session, identity.name.clone(), direct.then_some(&self.session.master))?;
-        self.terminal = Some(self.session.add(sink, &self.sender, patience));
+        self.terminal = Some(self.session.add(sink, &self.sender, patience, self.version));
         self.receiver.set_wait(None)
     }
 

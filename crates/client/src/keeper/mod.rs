@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use shellkeep_protocol::attach::{FromKeeper, FromTerminal, Launch};
+use shellkeep_protocol::attach::{ATTACH_VERSIONS, FromKeeper, FromTerminal, Launch};
 use shellkeep_protocol::ids::WriterId;
 use shellkeep_protocol::session::Attrs;
 
@@ -205,7 +205,7 @@ impl Birth {
         }
         let attach = self.launch.attach.as_ref();
         let patience = attach.and_then(|attach| attach.patience_ms).map(|ms| Duration::from_millis(ms.into()));
-        let terminal = self.sink.map(|sink| session.add(sink, &self.sender, patience));
+        let terminal = self.sink.map(|sink| session.add(sink, &self.sender, patience, *ATTACH_VERSIONS.end()));
         let attached = terminal.is_some();
         let connection = Connection::born(Arc::clone(&session), self.sender, self.receiver, terminal);
         spawn("attach", move || if attached { connection.serve_attached() } else { connection.serve() })?;

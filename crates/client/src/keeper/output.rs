@@ -50,6 +50,8 @@ pub struct Terms {
     pub history: Arc<dyn History>,
     /// Makes the programs draw their screen again.
     pub redraw: Arc<dyn Fn() + Send + Sync>,
+    /// Tells a terminal that understands it that it missed too much; it is paused until [`Output::resume_at`].
+    pub behind: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// Output on its way to one terminal.
@@ -165,6 +167,38 @@ impl Output {
         if state.behind || state.in_hand || !state.queue.is_empty() {
             self.wake_writer(&mut state);
         }
+    }
+
+    /// Goes on showing, with a screen first and then from byte `offset` of the session on, which is what comes next on
+    /// that screen. False, and nothing has changed, if those bytes cannot be had.
+    pub fn resume_at(self: &Arc<Self>, offset: u64, screen: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        let State { queue, offset: queued_to, live, .. } = &mut *state;
+        // What waits begins here, if everything in the queue is output.
+        let tail = usize::try_from(queued_to.saturating_sub(offset)).ok().filter(|tail| *tail <= queue.len());
+        let from_record = tail.is_none() || *queued_to < offset;
+        if from_record && live.saturating_sub(offset) > CATCH_UP_BYTES_MAX {
+            return false;
+        }
+        let rest = queue.split_off(queue.len() - tail.filter(|_| !from_record).unwrap_or(0));
+        queue.clear();
+        queue.reserve_exact(1 + screen.len() + rest.len());
+        if state.begun {
+            state.queue.push(CANCEL);
+        }
+        let State { queue, offset: queued_to, live, .. } = &mut *state;
+        queue.extend_from_slice(screen);
+        queue.extend_from_slice(&rest);
+        if from_record {
+            *queued_to = offset;
+            // What the daemon has already may not have been shown to anybody yet.
+            *live = offset.max(*live);
+            state.behind = state.live > offset;
+        }
+        (state.paused, state.begun) = (false, true);
+        self.accepts();
+        self.wake_writer(&mut state);
+        true
     }
 
     /// The command has ended: from now on nobody waits for this terminal.
@@ -445,10 +479,12 @@ impl Output {
         state.offset = state.live;
         state.behind = false;
         self.moved.notify_all();
-        if state.sink.as_ref().is_some_and(|sink| !sink.is_relay()) {
+        let told = self.terms.behind.as_ref().filter(|_| state.sink.as_ref().is_some_and(|sink| !sink.is_relay()));
+        state.paused |= told.is_some();
+        if told.is_none() && state.sink.as_ref().is_some_and(|sink| !sink.is_relay()) {
             state.queue.push(CANCEL);
         }
         drop(state);
-        (self.terms.redraw)();
+        told.unwrap_or(&self.terms.redraw)();
     }
 }

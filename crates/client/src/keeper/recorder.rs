@@ -75,6 +75,19 @@ impl Recorder {
         self.spool.end().output_offset + self.unrecorded.load(Ordering::SeqCst)
     }
 
+    /// Bytes of output in the record; `None` during a pause, when they are not what is shown.
+    pub fn recorded_end(&self) -> Option<u64> {
+        (self.recording() == Recording::On).then(|| self.spool.end().output_offset)
+    }
+
+    /// Where a byte of the record is among all that is shown, and whether everything before it was recorded; `None`
+    /// if it lies before the end of a pause.
+    pub fn shown_at(&self, recorded: u64) -> Option<(u64, bool)> {
+        let unrecorded = self.unrecorded.load(Ordering::SeqCst);
+        let shown = recorded.checked_add(unrecorded)?;
+        (shown >= self.left_out_end.load(Ordering::SeqCst)).then_some((shown, unrecorded == 0))
+    }
+
     /// Pauses the recording or goes on with it; a change is marked.
     pub fn set_recording(&self, recording: Recording) {
         let mut now = self.recording.lock();

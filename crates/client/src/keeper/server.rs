@@ -180,6 +180,6 @@ fn greet(stream: UnixStream, session: Arc<Session>) -> Result<Connection, link::
     receiver.set_wait(Some(FIRST_WORD_WAIT_MAX))?;
     sender.set_wait(Some(ANSWER_WAIT_MAX))?;
     sender.hello()?;
-    receiver.hello()?;
-    Ok(Connection::new(session, sender, receiver))
+    let version = receiver.hello()?;
+    Ok(Connection::new(session, sender, receiver, version))
 }

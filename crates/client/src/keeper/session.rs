@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use shellkeep_journal::hook::{self, Point};
-use shellkeep_protocol::attach::{CommandSignal, FromKeeper, Info, Recording, Size};
+use shellkeep_protocol::attach::{ATTACH_VERSION_SCREEN, CommandSignal, FromKeeper, Info, Recording, ResumeAt, Size};
 use shellkeep_protocol::ids::{MarksNonce, SessionId};
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
@@ -197,14 +197,25 @@ impl Session {
     }
 
     /// Shows the session to one more terminal, from now on; paused at first.
-    pub fn add(self: &Arc<Self>, sink: Sink, sender: &Sender, patience: Option<Duration>) -> Arc<Terminal> {
+    /// `version` is that of its conversation.
+    pub fn add(
+        self: &Arc<Self>,
+        sink: Sink,
+        sender: &Sender,
+        patience: Option<Duration>,
+        version: u16,
+    ) -> Arc<Terminal> {
         let this = Arc::downgrade(self);
+        let is_relay = sink.is_relay();
+        let told = sender.clone();
+        // It has gone or does not listen: its connection ends by itself.
+        let tell: Arc<dyn Fn() + Send + Sync> = Arc::new(move || drop(told.to_terminal(&FromKeeper::Behind, &[])));
         let terms = Terms {
             patience,
             history: Arc::clone(&self.recorder) as Arc<dyn History>,
             redraw: Arc::new(move || this.upgrade().iter().for_each(|session| session.redraw())),
+            behind: (version >= ATTACH_VERSION_SCREEN && !is_relay).then_some(tell),
         };
-        let is_relay = sink.is_relay();
         let mut terminals = self.terminals.lock();
         // What was recorded by now and is still to be shown to the others is not shown to this one.
         let output = Output::new(sink, self.recorder.shown_end(), terms);
@@ -255,6 +266,28 @@ impl Session {
         if pty::size(&self.master) != size {
             self.recorder.resize(size);
             pty::resize(&self.master, size);
+        }
+    }
+
+    /// Goes on showing the session to a terminal, on the screen that it brings along if there is one.
+    pub fn resume_at(&self, terminal: &Terminal, resume: &ResumeAt<'_>) {
+        let unchanged = pty::size(&self.master) == resume.size;
+        self.resize(resume.size);
+        let screen = resume.screen.as_ref().filter(|_| !terminal.is_relay());
+        let place = screen.and_then(|screen| Some((screen, self.recorder.shown_at(screen.offset)?)));
+        let place = place.filter(|(_, (offset, _))| *offset <= self.recorder.shown_end());
+        let (came_in, is_exact) = match place {
+            Some((screen, (offset, is_whole))) => {
+                (terminal.output.resume_at(offset, screen.bytes), screen.is_exact && is_whole)
+            }
+            None => (false, false),
+        };
+        if !came_in {
+            terminal.output.resume();
+        }
+        // Another size makes them draw by itself.
+        if unchanged && !is_exact {
+            self.redraw();
         }
     }
 

@@ -14,7 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use rustix::stdio::{stdin, stdout};
 use shellkeep_journal::hook::{self, Point};
-use shellkeep_protocol::attach::{CommandSignal, FromKeeper, FromTerminal, Size};
+use shellkeep_protocol::attach::{
+    ATTACH_SCREEN_BYTES_MAX, CommandSignal, FromKeeper, FromTerminal, ResumeAt, Screen as Brought, Size,
+};
+use shellkeep_protocol::query::Screen;
 use shellkeep_protocol::session::ExitStatus;
 
 use self::detach_key::{DetachKey, Keys};
@@ -39,10 +42,13 @@ const INPUT_BYTES: usize = 4096;
 const PIPE_WRITE_BYTES: usize = 4096;
 /// Lines that a keeper may leave for after the session. Later ones are dropped.
 const NOTICES_MAX: usize = 8;
-/// What the screen is left in when the session goes on without it: the main screen, a visible cursor, no mouse, no
-/// bracketed paste, plain characters. Harmless where nothing of it was changed. Source: xterm's control sequences.
+/// What the screen is left in when the session goes on without it: the main screen, a visible cursor of the usual
+/// shape, no mouse, no bracketed paste, the usual keyboard, plain characters, no region. Harmless where nothing of it
+/// was changed. Source: xterm's control sequences, kitty's keyboard protocol.
 const LEAVE_SCREEN: &[u8] =
-    b"\x1b[?47l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h\x1b[m\r\n";
+    b"\x1b[?2026l\x1b[<16u\x1b[?47l\x1b[<16u\x1b[>4;0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\
+      \x1b[?1015l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h\x1b[0 q\x1b7\x1b[r\x1b8\x1b[?6l\x1b[?7h\x1b[4l\
+      \x1b[?5l\x1b(B\x0f\x1b[m\r\n";
 
 /// How a terminal came to its end.
 #[derive(Debug)]
@@ -83,9 +89,15 @@ pub struct Terminal {
     /// The session was started by this process: without a tty the end of input, a closed output and signals are the
     /// command's, as they would be for any program in a pipe.
     pub is_starter: bool,
+    /// Where the session's screen is asked for; `None` if the keeper is too old to take one.
+    pub screens: Option<Screens>,
     /// The right to the session's name, given up once others can see that it is taken.
     pub name_right: Option<OwnedFd>,
 }
+
+/// Gives the session's screen with at least so many bytes of its recorded output, for such a window; `None` if it cannot
+/// be had within a moment.
+pub type Screens = Box<dyn Fn(u64, Size) -> Option<Screen>>;
 
 /// Whether standard input and output are one terminal, which can be lent.
 pub fn has_tty() -> bool {
@@ -129,6 +141,11 @@ struct Loop {
     has_tty: bool,
     is_starter: bool,
     name_right: Option<OwnedFd>,
+    screens: Option<Screens>,
+    /// The keeper was asked how far the output is, and has not answered.
+    is_asking: bool,
+    /// Its last answer.
+    at: Option<u64>,
     key: DetachKey,
     held_until: Option<Instant>,
     /// Set once the keeper was asked to let go.
@@ -160,6 +177,9 @@ impl Terminal {
             has_tty: self.has_tty,
             is_starter: self.is_starter,
             name_right: self.name_right,
+            screens: self.screens,
+            is_asking: false,
+            at: None,
             key: DetachKey::new(if self.has_tty { self.keys } else { "none".parse().unwrap_or(self.keys) }),
             held_until: None,
             released_by: None,
@@ -188,9 +208,18 @@ impl Loop {
     fn live(&mut self) -> End {
         // Waits are for the poll below; a keeper that sends half a message and stops is no keeper.
         let prepared = self.receiver.set_wait(Some(RELEASE_WAIT_MAX));
-        let resumed = prepared.and_then(|()| self.say(&FromTerminal::Resume(size().unwrap_or_default())));
-        if let Err(error) = resumed {
-            return End::Lost(error);
+        let resumed = prepared.and_then(|()| {
+            // Of a session that begins here nothing can be missing.
+            if self.is_starter {
+                self.say(&FromTerminal::Resume(size().unwrap_or_default())).map(|()| None)
+            } else {
+                self.resume()
+            }
+        });
+        match resumed {
+            Ok(None) => {}
+            Ok(Some(end)) => return end,
+            Err(error) => return End::Lost(error),
         }
         loop {
             match self.turn() {
@@ -199,6 +228,31 @@ impl Loop {
                 Err(error) => return self.lost(error),
             }
         }
+    }
+
+    /// Goes on on the session's screen if that can be had, else on one that programs draw anew.
+    fn resume(&mut self) -> Result<Option<End>, LinkError> {
+        let size = size().unwrap_or_default();
+        if self.screens.is_none() || !self.has_tty {
+            self.say(&FromTerminal::Resume(size))?;
+            return Ok(None);
+        }
+        (self.is_asking, self.at) = (true, None);
+        self.say(&FromTerminal::Where)?;
+        while self.is_asking {
+            match self.hear() {
+                Ok(None) => {}
+                Ok(Some(end)) => return Ok(Some(end)),
+                Err(LinkError::TimedOut) => self.is_asking = false, // it is stopped; whoever continues it has a screen
+                Err(error) => return Err(error),
+            }
+        }
+        let screens = self.screens.as_ref().zip(self.at);
+        let found = screens.and_then(|(screens, at)| screens(at, size));
+        let found = found.as_ref().filter(|found| found.bytes.len() <= ATTACH_SCREEN_BYTES_MAX);
+        let screen = found.map(|found| Brought { offset: found.offset, is_exact: found.is_exact, bytes: &found.bytes });
+        self.say(&FromTerminal::ResumeAt(ResumeAt { size, screen }))?;
+        Ok(None)
     }
 
     /// The connection has ended: as asked for, or without a word.
@@ -369,6 +423,11 @@ impl Loop {
                 self.name_right = None;
                 None
             }
+            FromKeeper::At { offset } => {
+                (self.is_asking, self.at) = (false, offset);
+                None
+            }
+            FromKeeper::Behind => self.resume()?,
             FromKeeper::Paused => {
                 self.is_paused = true;
                 None

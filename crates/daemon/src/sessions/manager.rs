@@ -33,6 +33,17 @@ pub trait Peer: Send {
     fn close(&self);
 }
 
+/// What became of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogChange {
+    /// Its keeper has come.
+    Opened,
+    /// So many bytes of records were appended.
+    Grew(u64),
+    /// What was read of it may not be in it any more.
+    Replaced,
+}
+
 /// All sessions of this daemon.
 pub struct SessionManager {
     logs: Logs,
@@ -45,6 +56,8 @@ pub struct SessionManager {
     syncer: Syncer,
     watchers: Watchers,
     growth: Growth,
+    /// Called with what becomes of logs.
+    on_change: Option<Box<dyn Fn(SessionId, LogChange) + Send>>,
 }
 
 /// Counts what is written, and calls whenever it was so much again.
@@ -77,12 +90,18 @@ impl SessionManager {
             syncer,
             watchers,
             growth: Growth::default(),
+            on_change: None,
         }
     }
 
     /// From now on calls `call` whenever so many bytes of records were written again.
     pub(crate) fn when_grown(&mut self, every: u64, call: Box<dyn Fn() + Send>) {
         self.growth = Growth { bytes: 0, every, call: Some(call) };
+    }
+
+    /// From now on calls `call` with what becomes of logs. It must not block.
+    pub(crate) fn when_changed(&mut self, call: Box<dyn Fn(SessionId, LogChange) + Send>) {
+        self.on_change = Some(call);
     }
 
     /// Executes one request of a keeper.
@@ -118,6 +137,7 @@ impl SessionManager {
         if let SessionResponse::Welcome(welcome) = &response {
             info!(session = %start.session, epoch = welcome.epoch, next = %welcome.end.next_seq, "session registered");
             self.held.entry(id).or_default().insert(start.session);
+            self.on_change.iter().for_each(|call| call(start.session, LogChange::Opened));
             hook::pause(Point::DaemonGranted);
         }
         if let Some(old) = superseded {
@@ -139,7 +159,9 @@ impl SessionManager {
         };
         let response = session.append(append, &arrived, &append.records, Instant::now());
         self.wrote(append.session, &response);
-        self.growth.by(append.records.len() as u64);
+        let bytes = append.records.len() as u64;
+        self.growth.by(bytes);
+        self.on_change.iter().for_each(|call| call(append.session, LogChange::Grew(bytes)));
         self.lost_log(append.session);
         response
     }
@@ -349,6 +371,7 @@ impl SessionManager {
             "the log was deleted, cut or replaced under the daemon; the session goes on with what is there now");
         self.forget(id);
         self.logs.forget_summary(id);
+        self.on_change.iter().for_each(|call| call(id, LogChange::Replaced));
         if let Some(connection) = connection {
             self.close(connection);
         }
