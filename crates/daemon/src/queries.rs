@@ -151,6 +151,7 @@ impl Queries {
         self.blocking(move |_| {
             let found = search::search(&index, &search)
                 .map_err(|error| failed(&index, &std::io::Error::other(error.to_string())))?;
+            crate::memory::give_back(); // texts that were unpacked
             let is_behind = !caught_up || state.is_building || state.trouble.is_some();
             Ok(Reply::Found(Found { index: state, is_behind, ..found }))
         })

@@ -166,6 +166,8 @@ struct Work {
 /// Why a turn ended early.
 enum Failed {
     Stopped,
+    /// Everything is to be read anew: what is read now is for nothing.
+    Rebuild,
     Store(StoreError),
 }
 
@@ -193,6 +195,7 @@ impl Work {
             match self.pass(&mut begun, &mut waiting, asks) {
                 Ok(()) => self.trouble(None),
                 Err(Failed::Stopped) => return,
+                Err(Failed::Rebuild) => at_once = true, // who asked still waits in the inbox
                 Err(Failed::Store(error)) => {
                     self.rest();
                     if matches!(error, StoreError::Damaged) && store::remove(&self.directory).is_ok() {
@@ -379,7 +382,11 @@ impl Work {
                     return Err(Failed::Stopped);
                 }
                 let asked = std::mem::take(&mut self.shared.inbox.lock().asks);
+                let is_void = asked.iter().any(|ask| matches!(ask, Ask::Rebuild(_)));
                 self.forget_early(asked, waiting)?;
+                if is_void {
+                    return Err(Failed::Rebuild);
+                }
                 if !waiting.contains(&session) || !self.turn(session)? {
                     waiting.remove(&session);
                 }
