@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use crate::machine::Machine;
 use crate::home::{Daemon, Home};
+use crate::machine::Machine;
 use crate::pty::tty::Tty;
 use crate::stats::{float, nanos, percentile};
 use crate::{process, report};

@@ -14,9 +14,9 @@ use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
 
 use crate::Config;
+use crate::index::{history, search};
 use crate::screen::Window;
 use crate::screen::follow::Screens;
-use crate::index::{history, search};
 use crate::sessions::adoption::Adopter;
 use crate::sessions::journal_log::decode_attrs;
 use crate::sessions::logs::Logs;
