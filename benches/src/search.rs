@@ -7,7 +7,6 @@ mod output;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -150,7 +149,7 @@ impl Home {
     }
 
     fn write(&self, gib: u64) -> anyhow::Result<Written> {
-        let logs = self.path.join("state/logs");
+        let logs = self.path.join("state/log");
         std::fs::create_dir_all(&logs)?;
         std::fs::create_dir(self.texts())?;
         for private in [self.path.join("state"), logs.clone()] {
@@ -185,7 +184,7 @@ impl Home {
         let identity = Identity { session: *id.as_bytes(), store: [2; 16], writer: [3; 16], epoch: 1, attrs };
         let options = Options { durability: Durability::Unsynced, ..Options::default() };
         let mut log =
-            Journal::create(real_storage(), &self.path.join("state/logs"), &id.to_string(), identity, options)?;
+            Journal::create(real_storage(), &self.path.join("state/log"), &id.to_string(), identity, options)?;
         let mut text = std::io::BufWriter::with_capacity(
             1 << 20,
             std::fs::File::create(self.texts().join(format!("{number:04}.txt")))?,
@@ -269,7 +268,8 @@ fn measure(args: &Args, home: &Home, written: &Written, machine: Machine) -> any
     let mut reindex = process::Process::start(home.command(&["reindex"]))?;
     let gib = u32::try_from(args.gib)?;
     ensure!(reindex_wait(&mut reindex, INDEX_WAIT_PER_GIB * gib)?, "indexing takes too long");
-    let (index_wall_s, index_cpu_s) = (begin.elapsed().as_secs_f64(), (process::cpu_time(pid)? - before).as_secs_f64());
+    let (index_wall_s, index_cpu_s) =
+        (begin.elapsed().as_secs_f64(), process::cpu_time(pid)?.saturating_sub(before).as_secs_f64());
     let index_bytes = home.index_bytes()?;
     std::thread::sleep(Duration::from_secs(1)); // memory is given back once there is nothing to do
     let daemon_rss_mib = float(process::memory(pid)?.rss_kib) / 1024.0;
@@ -339,7 +339,7 @@ fn goals(results: &Results) -> Vec<Goal> {
 }
 
 fn print(results: &Results) {
-    let mib = |bytes: u64| format!("{:.0}", float(bytes) / 1048576.0);
+    let mib = |bytes: u64| format!("{:.0}", float(bytes) / 1_048_576.0);
     let title = format!("searching {} GiB of recorded output; {}", results.gib, results.machine);
     let row = vec![
         mib(results.output_bytes),

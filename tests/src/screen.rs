@@ -96,6 +96,15 @@ impl Screen {
         Ok(self.master.write_all(keys)?)
     }
 
+    /// The window gets another size.
+    ///
+    /// # Errors
+    /// If the terminal cannot have it.
+    pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+        Ok(rustix::termios::tcsetwinsize(&self.master, size)?)
+    }
+
     /// Whether the terminal edits and echoes lines, as it does for a shell.
     ///
     /// # Errors

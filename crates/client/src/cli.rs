@@ -5,8 +5,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-mod search;
-
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -14,6 +12,12 @@ use crate::config::Settings;
 use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
 
+mod export;
+mod replay;
+mod search;
+
+pub use export::{Export, Format};
+pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
 /// Keeps your shell: recorded, attached from anywhere, never lost with its terminal.
@@ -85,8 +89,16 @@ pub enum Command {
     #[command(after_help = "Examples:\n  shellkeep reindex\n  shellkeep reindex && shellkeep search error")]
     Reindex,
     /// Print the newest output of a session, and what comes
-    #[command(after_help = "Examples:\n  shellkeep tail build-7\n  shellkeep tail -f last")]
+    #[command(
+        after_help = "On a terminal, what full-screen programs draw is left out; \"shellkeep attach\" and \"shellkeep replay\" show it.\n\nExamples:\n  shellkeep tail build-7\n  shellkeep tail -f last"
+    )]
     Tail(Tail),
+    /// Play a session here, with its timing
+    #[command(after_help = replay::HELP)]
+    Replay(Replay),
+    /// Write a session, or one command of it, in a form for others
+    #[command(after_help = export::HELP)]
+    Export(Export),
     /// Check the record of a session, or of all; status 1 on damage or gaps
     #[command(after_help = "Examples:\n  shellkeep verify\n  shellkeep verify build-7")]
     Verify(Verify),

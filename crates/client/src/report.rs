@@ -3,7 +3,7 @@
 //! Promises one form (`error: …`, then `hint: …`), that a broken pipe is success, and that no control byte of a name
 //! or a path reaches the screen. Knows the exit codes and nothing of what failed.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -96,9 +96,10 @@ pub fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints what is wrong with a command line, as the parser says it.
+/// Prints what is wrong with a command line, as the parser says it: that repeats words of the line, wherever they are from.
 pub fn usage(text: &str) {
-    let _nobody_left = io::stderr().lock().write_all(text.as_bytes());
+    let shown: Vec<String> = text.split('\n').map(printable).collect();
+    let _nobody_left = io::stderr().lock().write_all(shown.join("\n").as_bytes());
 }
 
 /// A size for people.
@@ -127,9 +128,35 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// A line of recorded text, as [`printable`] but with its tabs: what orders text anew is shown as an escape.
+pub fn printable_line(line: &str) -> String {
+    let parts: Vec<String> = line.split('\t').map(printable).collect();
+    parts.join("\t")
+}
+
+/// `value` as JSON on a line of its own. Whatever a terminal would act on is escaped there too: JSON asks for that only of
+/// the first 32 characters, but what is recorded is hostile.
+///
+/// # Errors
+/// If it cannot be put into JSON, which is a bug.
+pub fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::bug(&error))?;
+    let mut shown = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if character.is_control() || is_reordering(character) {
+            // Only in strings can they stand; all of them have four digits.
+            let _infallible = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.push('\n');
+    Ok(shown)
+}
+
 /// Characters that make a terminal show text in another order than it has.
 fn is_reordering(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn line(label: &str, colour: &str, message: &str) {

@@ -1,6 +1,5 @@
 //! Answers the queries of people's commands. Reads logs beside the store thread and never holds it up.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
@@ -18,7 +17,6 @@ use crate::index::{history, search};
 use crate::screen::Window;
 use crate::screen::follow::Screens;
 use crate::sessions::adoption::Adopter;
-use crate::sessions::journal_log::decode_attrs;
 use crate::sessions::logs::Logs;
 use crate::sessions::manager::SessionManager;
 use crate::sessions::spool;
@@ -150,14 +148,9 @@ impl Queries {
         let follower = self.watchers.follower();
         let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
         let (index, state) = (self.config.places.index.clone(), follower.state());
-        self.blocking(move |logs| {
-            let mut found = search::search(&index, &search)
+        self.blocking(move |_| {
+            let found = search::search(&index, &search)
                 .map_err(|error| failed(&index, &std::io::Error::other(error.to_string())))?;
-            let mut names = HashMap::new();
-            for hit in &mut found.hits {
-                let name = |session| logs.scan(session).and_then(|found| decode_attrs(&found.identity?.attrs).name);
-                hit.name = names.entry(hit.at.session).or_insert_with_key(|session| name(*session)).clone();
-            }
             let is_behind = !caught_up || state.is_building || state.trouble.is_some();
             Ok(Reply::Found(Found { index: state, is_behind, ..found }))
         })

@@ -339,10 +339,20 @@ pub enum Item {
     },
     /// The window has another size from here on.
     Resize {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
         /// Columns.
         cols: u16,
         /// Rows.
         rows: u16,
+    },
+    /// What was typed, in a session that records it; empty where a secret was typed.
+    Input {
+        /// Microseconds since the Unix epoch.
+        time_us: u64,
+        /// The bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
     },
     /// Recording was paused, or went on: no loss, but not all that was printed is here.
     Recording {

@@ -154,7 +154,8 @@ impl<P: Protocol> RpcClient<P> {
         self.shared.start_call(request, self.shared.call_wait)
     }
 
-    /// Like [`start_call`](Self::start_call), with a deadline of its own. Deadlines are kept to about a millisecond.
+    /// Like [`start_call`](Self::start_call), with a deadline of its own. Deadlines are kept to about a
+    /// millisecond; of a second and more, in a burst of calls, to a tick of the kernel's coarse clock (1 to 10 ms).
     pub fn start_call_with_deadline(&self, request: &P::Request, wait: Duration) -> Call<P> {
         self.shared.start_call(request, wait)
     }
@@ -256,7 +257,7 @@ impl<P: Protocol> Connection<P> {
         request: P::Request,
         wait: Duration,
     ) -> Result<Answer<P::Response>, CallError> {
-        self.link.start_call(&request, wait).await
+        Arc::clone(&self.link).start_call(&request, wait).await
     }
 
     /// Gives this connection up, and no more than it: its calls end with [`CallError::ConnectionLost`], and a
@@ -267,7 +268,7 @@ impl<P: Protocol> Connection<P> {
 
     /// Enqueues a request on this connection now; see [`RpcClient::start_call`].
     pub fn start_call(&self, request: &P::Request) -> Call<P> {
-        self.link.start_call(request, self.call_wait)
+        Arc::clone(&self.link).start_call(request, self.call_wait)
     }
 }
 

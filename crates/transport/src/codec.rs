@@ -63,11 +63,18 @@ struct Bounded<'a> {
     over: bool,
 }
 
+impl Bounded<'_> {
+    #[cold]
+    fn overflow(&mut self) -> io::Error {
+        self.over = true;
+        io::ErrorKind::FileTooLarge.into()
+    }
+}
+
 impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() > self.end - self.out.len() {
-            self.over = true;
-            return Err(io::ErrorKind::FileTooLarge.into());
+            return Err(self.overflow());
         }
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())

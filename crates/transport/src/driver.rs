@@ -133,6 +133,7 @@ impl<P: Protocol> Driver<P> {
         }
         let flushed = state.out.flush(cx);
         state.out.driver_rests();
+        state.clock.forget();
         flushed.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => DownReason::PeerClosed,
             kind => DownReason::Write(kind),

@@ -97,6 +97,8 @@ impl FrameBuffer {
         }
         if self.end == self.bytes.len() || self.filled_up {
             self.make_room();
+        } else if self.bytes.len() - self.end < self.start.min(self.bytes.len() / 2) {
+            self.move_to_front();
         }
         &mut self.bytes[self.end..]
     }
@@ -128,9 +130,7 @@ impl FrameBuffer {
     /// Moves what waits (a part of one frame) to the front and doubles the buffer where that is allowed.
     fn make_room(&mut self) {
         self.filled_up = false;
-        self.bytes.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        self.move_to_front();
         // A prefix over the limit was refused before anybody reads again, hence no error can be lost here.
         let frame = match announced(&self.bytes[..self.end], self.bytes_max) {
             Ok(Some(body)) => PREFIX_BYTES + body,
@@ -142,6 +142,14 @@ impl FrameBuffer {
             let grown = (self.bytes.len() * 2).clamp(READ_BYTES_MIN, cap);
             self.bytes.resize(grown, 0);
         }
+    }
+
+    /// Early, while little waits: the next read then takes more at a time, and what waits does not grow before it is
+    /// moved after all.
+    fn move_to_front(&mut self) {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
     }
 }
 

@@ -105,20 +105,27 @@ impl<T> InFlight<T> {
 
     /// Takes the answer of a call, freeing its slot, or keeps the waker until there is one. `None`: no such call.
     pub(crate) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Option<T>> {
+        let next = self.free;
         let Some(slot) = self.slot(id) else {
             return Poll::Ready(None);
         };
-        if let State::Waiting(call) = &mut slot.state {
-            match &mut call.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
+        match &mut slot.state {
+            State::Waiting(call) => {
+                match &mut call.waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                Poll::Pending
             }
-            return Poll::Pending;
+            State::Free { .. } => Poll::Ready(None),
+            State::Done(_) => Poll::Ready(match slot.vacate(next) {
+                State::Done(answer) => {
+                    self.is_free(id);
+                    Some(answer)
+                }
+                _ => None,
+            }),
         }
-        Poll::Ready(match self.free(id) {
-            Some(State::Done(answer)) => Some(answer),
-            _ => None,
-        })
     }
 
     /// Whether a call has its answer.
@@ -176,15 +183,26 @@ impl<T> InFlight<T> {
         if matches!(slot.state, State::Free { .. }) {
             return None;
         }
-        // A generation comes back after 2^32 uses of one slot: an answer that late belongs to no living connection.
-        slot.generation = slot.generation.wrapping_add(1);
-        let state = std::mem::replace(&mut slot.state, State::Free { next });
-        self.free = Some(index_of(id & u64::from(u32::MAX)));
-        self.used -= 1;
+        let state = slot.vacate(next);
+        self.is_free(id);
         if matches!(state, State::Waiting(_)) {
             self.waiting -= 1;
         }
         Some(state)
+    }
+
+    fn is_free(&mut self, id: u64) {
+        self.free = Some(index_of(id & u64::from(u32::MAX)));
+        self.used -= 1;
+    }
+}
+
+impl<T> Slot<T> {
+    /// Makes it the first of the free ones, of which `next` was the first, and gives out what it held.
+    fn vacate(&mut self, next: Option<u32>) -> State<T> {
+        // A generation comes back after 2^32 uses of one slot: an answer that late belongs to no living connection.
+        self.generation = self.generation.wrapping_add(1);
+        std::mem::replace(&mut self.state, State::Free { next })
     }
 }
 

@@ -110,6 +110,7 @@
 mod backoff;
 mod call;
 mod client;
+mod clock;
 mod codec;
 mod dial;
 mod driver;
@@ -125,6 +126,7 @@ mod reader;
 mod reconnect;
 mod server;
 mod shared;
+mod short_lock;
 pub mod socket;
 mod spin;
 mod stream;

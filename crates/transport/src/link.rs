@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::call::{Call, CallError};
+use crate::clock::BurstClock;
 use crate::codec::{EncodeError, encode_into};
-use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason, REQUEST_HEAD_BYTES};
+use crate::envelope::{Envelope, EnvelopeError, GoodbyeReason, REQUEST_HEAD_BYTES, request_head};
 use crate::events::EventQueue;
 use crate::frame::{FrameBuffer, FrameError, append_frame};
 use crate::handshake::Terms;
@@ -25,11 +26,14 @@ use crate::protocol::Protocol;
 use crate::reader::Reader;
 use crate::spin::{SPIN_BYTES_MAX, SPIN_RHYTHM_MAX};
 use crate::stream::Stream;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, ShortGuard, ShortMutex};
 
 /// Bytes that may wait for a server which takes nothing; a call beyond it ends with [`CallError::Overloaded`].
 pub const OUT_BYTES_MAX: usize = 8 << 20;
 const _: () = assert!(OUT_BYTES_MAX >= crate::frame::FRAME_BYTES_MAX as usize);
+
+/// From this wait on, a tick of the coarse clock is a small part of it.
+const COARSE_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Pushes that came during `on_reconnect` and wait for the swap, and their bytes; one more ends the connection.
 const EARLY_PUSHES_MAX: usize = 1024;
@@ -84,7 +88,7 @@ pub(crate) struct Link<P: Protocol> {
     frame_bytes_max: u32,
     /// Locked before `state` where both are.
     reader: Mutex<Reader<P>>,
-    state: Mutex<State<P>>,
+    state: ShortMutex<State<P>>,
     /// Whether a caller may look for its own answer before it sleeps.
     spin: bool,
 }
@@ -99,6 +103,8 @@ pub(crate) struct State<P: Protocol> {
     pub(crate) timer: Option<Instant>,
     /// When the last call came that found none waiting: silence before it means nothing.
     pub(crate) busy_since: Instant,
+    /// Of the callers until the driver rests.
+    pub(crate) clock: BurstClock,
     delivery: Delivery<P>,
     /// A call was answered since the connection came into use: only then it has shown to be of any good.
     proved: bool,
@@ -154,6 +160,7 @@ impl<P: Protocol> Link<P> {
             requests: 0,
             timer: None,
             busy_since: Instant::now(),
+            clock: BurstClock::new(),
             delivery: Delivery::Early(Vec::new(), 0),
             proved: false,
             last_batch: 0,
@@ -167,7 +174,7 @@ impl<P: Protocol> Link<P> {
             terms,
             frame_bytes_max: frame_bytes_max.min(terms.frame_bytes_max),
             reader: Mutex::new(Reader::new(buffer)),
-            state: Mutex::new(state),
+            state: ShortMutex::new(state),
             spin,
         });
         (link, ended)
@@ -185,7 +192,7 @@ impl<P: Protocol> Link<P> {
         self.reader.lock()
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
+    pub(crate) fn lock(&self) -> ShortGuard<'_, State<P>> {
         self.state.lock()
     }
 
@@ -194,23 +201,24 @@ impl<P: Protocol> Link<P> {
         self.lock().proved
     }
 
-    /// Enqueues a request now; what is returned waits for its answer.
-    pub(crate) fn start_call(self: &Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
+    /// Enqueues a request now; what is returned waits for its answer, and holds the link in the caller's place.
+    pub(crate) fn start_call(self: Arc<Self>, request: &P::Request, wait: Duration) -> Call<P> {
         match self.enqueue(request, wait) {
             Ok(Enqueued { id, waker, may_look }) => {
                 wake(waker);
-                Call::waiting(Arc::clone(self), id, may_look)
+                Call::waiting(self, id, may_look)
             }
             Err(error) => Call::failed(error),
         }
     }
 
     fn enqueue(&self, request: &P::Request, wait: Duration) -> Result<Enqueued, CallError> {
-        let now = Instant::now();
         let deadline_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
-        let deadline = now + Duration::from_millis(deadline_ms.into());
         let state = &mut *self.lock();
         state.admits(self.terms.in_flight_max)?;
+        let in_burst = state.out.is_attended() && wait >= COARSE_WAIT_MIN;
+        let now = if in_burst { state.clock.now() } else { Instant::now() };
+        let deadline = now + Duration::from_millis(deadline_ms.into());
         let (first, unsent) = (state.calls.waiting() == 0, state.out.pending());
         let id = state.calls.next_id();
         self.append_request(state.out.bytes(), id, deadline_ms, request)?;
@@ -222,8 +230,11 @@ impl<P: Protocol> Link<P> {
         let alone = first && unsent == 0 && state.last_batch <= 1;
         let small = (state.out.pending() as u64) <= SPIN_BYTES_MAX;
         let mut waker = state.out.send(alone);
-        let in_rhythm = now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
-        let may_look = self.spin && alone && small && in_rhythm && state.out.pending() == 0;
+        let may_look = self.spin
+            && alone
+            && small
+            && state.out.pending() == 0
+            && now.duration_since(state.busy_since) <= SPIN_RHYTHM_MAX;
         if first && unsent == 0 {
             state.busy_since = now;
         }
@@ -242,8 +253,7 @@ impl<P: Protocol> Link<P> {
     ) -> Result<(), CallError> {
         let bytes_max = self.frame_bytes_max as usize - REQUEST_HEAD_BYTES.min(self.frame_bytes_max as usize);
         append_frame(out, self.frame_bytes_max, |out| {
-            let payload = &[];
-            Envelope::Request { id, deadline_ms, payload }.write(out);
+            out.extend_from_slice(&request_head(id, deadline_ms));
             encode_into(request, out, bytes_max).map_err(Unsent::Encode)
         })
         .map_err(|unsent| match unsent {

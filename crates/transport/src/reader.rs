@@ -76,7 +76,8 @@ impl<P: Protocol> Reader<P> {
             match self.buffer.next_frame() {
                 Ok(None) => break Ok(()),
                 Ok(Some(body)) => match receive(body) {
-                    Ok(received) => self.batch.extend(received),
+                    Ok(Some(received)) => self.batch.push(received),
+                    Ok(None) => {}
                     Err(reason) => break Err(reason),
                 },
                 Err(error) => break Err(error.into()),

@@ -15,7 +15,7 @@ use crate::dial::DialError;
 use crate::events::EventQueue;
 use crate::link::{DownReason, Link};
 use crate::protocol::Protocol;
-use crate::sync::Mutex;
+use crate::sync::ShortMutex;
 
 /// Whether calls have a connection to go to.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl State {
 
 /// What all clones of a client share; its tasks hold it weakly.
 pub(crate) struct Shared<P: Protocol> {
-    inner: Mutex<Inner<P>>,
+    inner: ShortMutex<Inner<P>>,
     pub(crate) call_wait: Duration,
     pub(crate) events: Arc<EventQueue<P>>,
     pub(crate) state: watch::Sender<State>,
@@ -63,7 +63,7 @@ struct Inner<P: Protocol> {
 impl<P: Protocol> Shared<P> {
     pub(crate) fn new(call_wait: Duration, events_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { sender: None, closed: false }),
+            inner: ShortMutex::new(Inner { sender: None, closed: false }),
             call_wait,
             events: EventQueue::new(events_max),
             state: watch::Sender::new(State::Disconnected { last_error: None }),

@@ -88,3 +88,52 @@ impl Stream {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both); // a peer that is gone needs no telling
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::outbound::Outbound;
+
+    async fn read(stream: &UnixStream, bytes_max: usize, received: &mut Vec<u8>) {
+        let mut bytes = vec![0; bytes_max];
+        stream.readable().await.unwrap();
+        if let Ok(count) = stream.try_read(&mut bytes) {
+            received.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Of `outbound`, but over this stream and not over the model's. More than a socket takes, in frames of all sizes, so that pieces begin, are cut by the kernel and used again.
+    #[tokio::test]
+    async fn a_long_queue_leaves_in_order_and_is_counted_rightly() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut out = Outbound::new(Arc::new(Stream::new(ours)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut expected, mut received) = (Vec::new(), Vec::new());
+        for round in 0..40_usize {
+            for frame in 0..round % 7 {
+                let byte = u8::try_from((round * 7 + frame) % 251).unwrap();
+                let bytes = vec![byte; (round * 31_337 + frame * 777) % 90_000];
+                out.bytes().extend_from_slice(&bytes);
+                expected.extend_from_slice(&bytes);
+            }
+            out.flush(&mut cx).unwrap();
+            assert_eq!(out.end(), expected.len() as u64);
+            assert_eq!(out.pending() as u64, out.end() - out.written());
+            if out.written() > received.len() as u64 {
+                read(&theirs, 60_000, &mut received).await;
+            }
+        }
+        assert!(out.pending() > 1 << 20, "it was a long queue");
+        while received.len() < expected.len() {
+            read(&theirs, 100_000, &mut received).await;
+            tokio::task::yield_now().await; // the runtime learns that the socket takes more
+            out.flush(&mut cx).unwrap();
+        }
+        assert!(received == expected && out.pending() == 0 && out.is_idle_memory());
+        out.shrink();
+        assert!(!out.is_idle_memory());
+    }
+}

@@ -12,6 +12,7 @@
 #[path = "../src"]
 mod shipped {
     pub(crate) mod call;
+    pub(crate) mod clock;
     pub(crate) mod codec;
     pub(crate) mod driver;
     pub(crate) mod envelope;
@@ -28,7 +29,8 @@ mod shipped {
     pub(crate) mod wire;
 }
 pub(crate) use shipped::{
-    call, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader, shared, wire,
+    call, clock, codec, driver, envelope, events, frame, handshake, in_flight, link, outbound, protocol, reader,
+    shared, wire,
 };
 
 #[path = "model/stream.rs"]
@@ -37,6 +39,7 @@ pub(crate) mod stream;
 /// loom's lock in the clothes of `parking_lot`'s.
 pub(crate) mod sync {
     pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use {Mutex as ShortMutex, MutexGuard as ShortGuard};
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -163,7 +166,7 @@ fn drive(connection: &Connection) -> thread::JoinHandle<()> {
 }
 
 fn double(link: &Arc<Link<Doubling>>, number: u64) -> Result<u64, CallError> {
-    block_on(link.start_call(&number, WAIT)).map(|answer| answer.response)
+    block_on(Arc::clone(link).start_call(&number, WAIT)).map(|answer| answer.response)
 }
 
 /// Two write in place or through the driver, whoever comes first: neither frame is forgotten, neither answer mixed up.
@@ -210,7 +213,7 @@ fn a_caller_that_looks_takes_nothing_away() {
         let other = thread::spawn(move || assert_eq!(double(&link, 10), Ok(20)));
         block_on(async {
             for number in 1..3 {
-                let answer = connection.link.start_call(&number, WAIT).await;
+                let answer = Arc::clone(&connection.link).start_call(&number, WAIT).await;
                 assert_eq!(answer.unwrap().response, 2 * number); // from the second on it looks
             }
         });
@@ -229,7 +232,7 @@ fn a_caller_that_always_finds_its_answer_gives_turns() {
         let mut driver = pin!(Driver::new(Arc::clone(&connection.link), Arc::clone(&connection.stream)));
         let mut calls = pin!(async {
             for number in 0..CALLS {
-                let answer = connection.link.start_call(&number, WAIT).await;
+                let answer = Arc::clone(&connection.link).start_call(&number, WAIT).await;
                 assert_eq!(answer.unwrap().response, 2 * number);
             }
         });
@@ -255,7 +258,7 @@ fn a_call_beside_the_end_ends_once_and_rightly() {
             let link = &connection.link;
             block_on(async {
                 for number in 1..3 {
-                    match link.start_call(&number, WAIT).await {
+                    match Arc::clone(link).start_call(&number, WAIT).await {
                         Ok(answer) => assert_eq!(answer.response, 2 * number),
                         Err(CallError::ConnectionLost { .. } | CallError::Disconnected) => {}
                         Err(error) => panic!("{error}"),
@@ -278,7 +281,7 @@ fn a_dropped_call_gives_its_answer_to_nobody() {
         let driver = drive(&connection);
         let link = Arc::clone(&connection.link);
         let other = thread::spawn(move || assert_eq!(double(&link, 5), Ok(10)));
-        drop(connection.link.start_call(&1, WAIT));
+        drop(Arc::clone(&connection.link).start_call(&1, WAIT));
         assert_eq!(double(&connection.link, 7), Ok(14));
         other.join().unwrap();
         connection.link.end(DownReason::GivenUp);

@@ -65,6 +65,16 @@ fn start(home: &Home) -> Server {
     Server::start_with(&home.socket(), options)
 }
 
+/// Stops it and sees all its tasks end. Not within the server's own limit for that: a handler that panics prints its
+/// stack, which takes longer on a machine with too much to do.
+async fn stop(server: Server) {
+    let rpc = server.rpc.clone();
+    if server.stop().await > 0 {
+        let ended = async { while rpc.stopped().await > 0 {} };
+        patient("the end of the server's tasks", ended).await;
+    }
+}
+
 /// What a step asks, if anything, and how long it waits, in milliseconds.
 fn asked(step: &Step, number: u64) -> (Option<Ask>, u64) {
     match step {
@@ -106,7 +116,7 @@ async fn run(steps: Vec<Step>, spin: bool) {
             Step::Restart => {
                 server.seen.open_gate(0);
                 let seen = Arc::clone(&server.seen);
-                assert_eq!(server.stop().await, 0);
+                stop(server).await;
                 executed.append(&mut seen.echoes.lock().unwrap());
                 server = start(&home);
             }
@@ -135,7 +145,7 @@ async fn run(steps: Vec<Step>, spin: bool) {
     patient("the close", client.close()).await;
     judge_events(&mut events).await;
     let seen = Arc::clone(&server.seen);
-    assert_eq!(server.stop().await, 0);
+    stop(server).await;
     executed.append(&mut seen.echoes.lock().unwrap());
     judge_executions(&executed, verdicts);
 }

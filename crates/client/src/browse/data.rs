@@ -3,6 +3,7 @@
 //! Promises that what was asked last is read first: a preview that nobody looks at any more is not read at all. Ends with
 //! the handle. What cannot be read is told in words, not by an end.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -10,7 +11,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use ratatui::text::Line;
 use shellkeep_journal::Seq;
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, CommandInfo, History, Item, Query, Reply, SessionInfo};
+use shellkeep_protocol::query::{
+    CHUNK_BYTES_MAX, Chunk, CommandInfo, Found, History, Hit, Item, Query, Reply, Search, SessionInfo,
+};
 
 use super::model::{CommandRow, Target};
 use super::picture;
@@ -25,16 +28,20 @@ const COMMANDS_MAX: usize = 100_000;
 const PREVIEW_READ_BYTES_MAX: usize = 4 << 20;
 /// See [`PREVIEW_READ_BYTES_MAX`].
 const PREVIEW_BYTES_MAX: usize = 64 << 10;
+/// Most lines that are found.
+const HITS_MAX: u32 = 500;
 /// Most bytes of output that are read to be shown whole, or copied: the first.
 pub(super) const OPEN_BYTES_MAX: usize = 64 << 20;
 
 /// What is wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Ask {
     /// All sessions and their commands.
     Everything,
     /// For beside the list.
     Preview(Target),
+    /// Lines of output that have the text.
+    Search(String),
     /// For the pager.
     Open(Target),
     /// For the clipboard.
@@ -48,6 +55,11 @@ pub(super) enum Told {
     Commands(Vec<CommandRow>),
     /// All commands have been told.
     Loaded,
+    Found {
+        text: String,
+        hits: Vec<Hit>,
+        note: Option<String>,
+    },
     Preview {
         target: Target,
         lines: Vec<Line<'static>>,
@@ -87,7 +99,17 @@ impl Data {
         };
         std::thread::Builder::new()
             .name("browse-data".into())
-            .spawn(move || Reader { link, asks: inbox, backlog: Vec::new(), listed: 0, sessions: Vec::new() }.run(tell))
+            .spawn(move || {
+                Reader {
+                    link,
+                    asks: inbox,
+                    wanted: VecDeque::new(),
+                    backlog: Vec::new(),
+                    listed: 0,
+                    sessions: Vec::new(),
+                }
+                .run(tell)
+            })
             .map_err(|error| Failure::refused(format_args!("cannot start a thread: {error}")))?;
         Ok(Self { asks, told })
     }
@@ -100,6 +122,8 @@ impl Data {
 struct Reader {
     link: DaemonLink,
     asks: Receiver<Ask>,
+    /// What was asked and is still wanted, in order.
+    wanted: VecDeque<Ask>,
     /// Sessions whose commands are still to be read, the newest last, with the last command that was.
     backlog: Vec<(usize, u64)>,
     listed: usize,
@@ -108,21 +132,10 @@ struct Reader {
 
 impl Reader {
     fn run(mut self, mut tell: impl FnMut(Told) -> bool) {
-        loop {
-            let ask = if self.backlog.is_empty() {
-                match self.asks.recv() {
-                    Ok(ask) => Some(ask),
-                    Err(_) => return,
-                }
-            } else {
-                match self.asks.try_recv() {
-                    Ok(ask) => Some(ask),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => return,
-                }
-            };
-            let is_listing = ask.is_none_or(|ask| matches!(ask, Ask::Everything));
-            let told = match ask.map(|ask| self.newest(ask)) {
+        while self.listen() {
+            let ask = self.wanted.pop_front();
+            let is_listing = ask.as_ref().is_none_or(|ask| matches!(ask, Ask::Everything));
+            let told = match ask {
                 Some(ask) => self.answer(ask),
                 None => self.more_commands(),
             };
@@ -133,15 +146,25 @@ impl Reader {
         }
     }
 
-    /// Of several previews that were asked for only the last is looked at.
-    fn newest(&self, mut ask: Ask) -> Ask {
-        while matches!(ask, Ask::Preview(_)) {
-            match self.asks.try_recv() {
-                Ok(later) => ask = later,
-                Err(_) => break,
+    /// Takes in what is asked; waits for it if there is nothing to do. False when nobody asks any more.
+    fn listen(&mut self) -> bool {
+        loop {
+            let is_busy = !self.wanted.is_empty() || !self.backlog.is_empty();
+            let ask =
+                if is_busy { self.asks.try_recv() } else { self.asks.recv().map_err(|_| TryRecvError::Disconnected) };
+            match ask {
+                Ok(ask) => {
+                    // Of several previews, or searches, only the last is looked at.
+                    let outdated = |old: &Ask| {
+                        matches!((old, &ask), (Ask::Preview(_), Ask::Preview(_)) | (Ask::Search(_), Ask::Search(_)))
+                    };
+                    self.wanted.retain(|old| !outdated(old));
+                    self.wanted.push_back(ask);
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
-        ask
     }
 
     fn answer(&mut self, ask: Ask) -> Result<Told, Failure> {
@@ -161,6 +184,7 @@ impl Reader {
                 };
                 Ok(Told::Preview { target, lines: picture::lines(&read.bytes[cut..], read.window), note })
             }
+            Ask::Search(text) => self.search(text),
             Ask::Open(target) => {
                 let read = self.output(target, OPEN_BYTES_MAX)?;
                 let note = read.note();
@@ -173,6 +197,20 @@ impl Reader {
                 Ok(Told::Copy { text })
             }
         }
+    }
+
+    fn search(&self, text: String) -> Result<Told, Failure> {
+        let query = Search { text: text.clone(), limit: HITS_MAX, ..Search::default() };
+        let Reply::Found(Found { hits, next, index, .. }) = self.link.ask(&Query::Search(query))? else {
+            return Err(Failure::bug(&"the daemon answered another question"));
+        };
+        let note = match (index.trouble, index.is_building, next) {
+            (Some(trouble), ..) => Some(trouble),
+            (_, true, _) => Some("the index is being built: there may be more".to_owned()),
+            (.., Some(_)) => Some(format!("the newest {}; \"shellkeep search\" has more", hits.len())),
+            _ => None,
+        };
+        Ok(Told::Found { text, hits, note })
     }
 
     /// One page of commands of the newest session that has more.
@@ -232,7 +270,7 @@ impl Reader {
                     Item::Output { offset, bytes, .. } => {
                         read.bytes.extend_from_slice(crate::cmd::part::within(&bytes, offset, &range));
                     }
-                    Item::Resize { cols, rows } => read.window = (cols, rows),
+                    Item::Resize { cols, rows, .. } => read.window = (cols, rows),
                     _ => {}
                 }
             }

@@ -27,17 +27,20 @@ use shellkeep_protocol::query::SessionInfo;
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
 
 use self::data::{Ask, Data, Told};
-use self::model::{Action, Model, Target};
+use self::model::{Action, Model, Tab, Target};
 use self::pager::Pager;
 use self::preview::Preview;
 use crate::cli;
-use crate::cmd::attach;
+use crate::cmd::{attach, replay};
 use crate::names::SessionRef;
 use crate::places::Places;
 use crate::report::{Failure, Outcome, printable};
 
 /// Most bytes that are copied: terminals forget longer ones without a word.
 const COPY_BYTES_MAX: usize = 72 << 10;
+
+/// Longest pause of a replay that is begun here: nobody waits through a lunch.
+const REPLAY_IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// What a shell adds to a signal's number, for a status.
 const STATUS_SIGNAL: u8 = 128;
@@ -52,7 +55,7 @@ pub(crate) fn run(places: &Places) -> Outcome {
     let signals = Signals::new(&waker)?;
     let data = Data::start(places, waker)?;
     data.ask(Ask::Everything);
-    let mut browser = Browser { data, model: Model::new(), wake: File::from(wake), signals };
+    let mut browser = Browser { places, data, model: Model::new(), wake: File::from(wake), signals };
     let mut screen = ratatui::try_init().map_err(|error| terminal_failed(&error))?;
     let outcome = browser.run(&mut screen);
     ratatui::restore();
@@ -111,7 +114,8 @@ impl Drop for Signals {
     }
 }
 
-struct Browser {
+struct Browser<'a> {
+    places: &'a Places,
     data: Data,
     model: Model,
     /// Readable when something was told or a signal came.
@@ -119,7 +123,7 @@ struct Browser {
     signals: Signals,
 }
 
-impl Browser {
+impl Browser<'_> {
     fn run(&mut self, screen: &mut ratatui::DefaultTerminal) -> Outcome {
         loop {
             self.take_told(screen)?;
@@ -180,6 +184,10 @@ impl Browser {
                 Told::Sessions(sessions) => self.model.take_sessions(sessions),
                 Told::Commands(rows) => self.model.take_commands(rows),
                 Told::Loaded => self.model.loaded(),
+                Told::Found { text, hits, note } => {
+                    self.model.take_hits(text, hits);
+                    self.model.notice = note;
+                }
                 Told::Preview { target, lines, note } => {
                     if let Some(preview) = self.model.preview.as_mut().filter(|preview| preview.target == target) {
                         (preview.lines, preview.note) = (lines, note);
@@ -191,7 +199,11 @@ impl Browser {
                         |row| format!("{}  {}", row.info.id, row.info.line),
                     );
                     self.model.notice = note;
-                    self.model.pager = Some(Pager::new(target, printable(&title), lines));
+                    let mut pager = Pager::new(target, printable(&title), lines);
+                    if self.model.tab == Tab::Output {
+                        pager.begin_at(&self.model.hits_of);
+                    }
+                    self.model.pager = Some(pager);
                 }
                 Told::Copy { text } => self.copy(&text, screen)?,
                 Told::Failed(failure) => self.model.notice = Some(printable(&failure.message)),
@@ -206,8 +218,16 @@ impl Browser {
             Action::Open(target) => self.data.ask(Ask::Open(target)),
             Action::CopyOutput(target) => self.data.ask(Ask::Copy(target)),
             Action::CopyText(text) => self.copy(&text, screen)?,
+            Action::Search(text) => self.data.ask(Ask::Search(text)),
             Action::Reload => self.data.ask(Ask::Everything),
-            Action::Replay(target) => self.model.notice = Some(format!("\"shellkeep replay {}\"", target.session())),
+            Action::Replay(target) => {
+                let from = if let Target::Command(_, id) = target { Some(id) } else { None };
+                let session = Some(SessionRef::Id(target.session()));
+                let (speed, idle_limit) = (cli::Speed(1.0), Some(cli::IdleLimit(REPLAY_IDLE_MAX)));
+                let args = cli::Replay { session, speed, idle_limit, from };
+                let places = self.places;
+                self.outside(screen, || replay::run(places, &args))?;
+            }
             Action::Attach(session) => self.outside(screen, || {
                 attach::run(&cli::Attach {
                     session: Some(SessionRef::Id(session)),

@@ -6,7 +6,7 @@ use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::query::{CommandInfo, SessionInfo, SessionState};
+use shellkeep_protocol::query::{CommandInfo, Hit, SessionInfo, SessionState};
 
 use super::pager::Pager;
 use super::preview::Preview;
@@ -20,6 +20,22 @@ pub(super) enum Tab {
     /// Of all sessions, or of one.
     Commands,
     Sessions,
+    /// Lines that have what is typed.
+    Output,
+}
+
+impl Tab {
+    const fn next(self) -> Self {
+        match self {
+            Self::Commands => Self::Sessions,
+            Self::Sessions => Self::Output,
+            Self::Output => Self::Commands,
+        }
+    }
+
+    const fn before(self) -> Self {
+        self.next().next()
+    }
 }
 
 /// One command and whose it is.
@@ -60,6 +76,8 @@ pub(super) enum Action {
     CopyOutput(Target),
     /// Copy this text.
     CopyText(String),
+    /// Look for this in all output.
+    Search(String),
     /// Read everything again.
     Reload,
 }
@@ -70,6 +88,9 @@ pub(super) struct Model {
     pub(super) tab: Tab,
     pub(super) sessions: Vec<SessionInfo>,
     pub(super) commands: Vec<CommandRow>,
+    /// Lines of output, newest first, and what they were found by.
+    pub(super) hits: Vec<Hit>,
+    pub(super) hits_of: String,
     /// Only the commands of this session.
     pub(super) narrowed: Option<SessionId>,
     pub(super) filter: String,
@@ -95,6 +116,8 @@ impl Model {
             tab: Tab::Commands,
             sessions: Vec::new(),
             commands: Vec::new(),
+            hits: Vec::new(),
+            hits_of: String::new(),
             narrowed: None,
             filter: String::new(),
             is_typing: false,
@@ -118,6 +141,11 @@ impl Model {
             Tab::Commands => {
                 let row = self.commands.get(at)?;
                 Some(Target::Command(row.session, row.info.id))
+            }
+            Tab::Output => {
+                let hit = self.hits.get(at)?;
+                let session = hit.at.session;
+                Some(hit.command.as_ref().map_or(Target::Session(session), |info| Target::Command(session, info.id)))
             }
         }
     }
@@ -149,6 +177,15 @@ impl Model {
         self.look_again(was);
     }
 
+    /// What was found by `text`, if that is still looked for.
+    pub(super) fn take_hits(&mut self, text: String, hits: Vec<Hit>) {
+        if self.tab == Tab::Output && text == self.filter {
+            (self.hits, self.hits_of) = (hits, text);
+            self.selected = 0;
+            self.refilter();
+        }
+    }
+
     /// Nothing more comes.
     pub(super) fn loaded(&mut self) {
         self.is_loading = false;
@@ -177,6 +214,10 @@ impl Model {
         let count = match self.tab {
             Tab::Commands => self.commands.len(),
             Tab::Sessions => self.sessions.len(),
+            Tab::Output => {
+                self.shown = (0..self.hits.len()).collect();
+                return;
+            }
         };
         for at in 0..count {
             let text = match self.tab {
@@ -187,6 +228,7 @@ impl Model {
                     }
                     format!("{} {} {}", row.info.line, row.of, row.info.cwd)
                 }
+                Tab::Output => String::new(), // the daemon has chosen them
                 Tab::Sessions => {
                     let info = &self.sessions[at];
                     let name = info.attrs.name.as_deref().unwrap_or_default();
@@ -252,15 +294,33 @@ impl Model {
             KeyCode::Char('n' | 'j') if control => self.step(1),
             KeyCode::Char('u') if control && !self.is_typing => self.step(-half.cast_signed()),
             KeyCode::Char('d') if control => self.step(half.cast_signed()),
-            KeyCode::Tab | KeyCode::BackTab => {
-                self.narrowed = None;
-                self.show(if self.tab == Tab::Commands { Tab::Sessions } else { Tab::Commands });
-            }
+            KeyCode::Tab => return Some(self.turned(self.tab.next())),
+            KeyCode::BackTab => return Some(self.turned(self.tab.before())),
             KeyCode::Enter => return Some(self.opened()),
             KeyCode::Esc => return Some(self.left()),
             _ => return None,
         }
         Some(Action::Nothing)
+    }
+
+    /// To another list. What is typed is looked for there.
+    fn turned(&mut self, tab: Tab) -> Action {
+        self.narrowed = None;
+        self.show(tab);
+        self.is_typing |= tab == Tab::Output;
+        self.wanted()
+    }
+
+    /// What has to be looked for elsewhere.
+    fn wanted(&mut self) -> Action {
+        if self.tab != Tab::Output || self.filter == self.hits_of {
+            return Action::Nothing;
+        }
+        if self.filter.is_empty() {
+            self.take_hits(String::new(), Vec::new());
+            return Action::Nothing;
+        }
+        Action::Search(self.filter.clone())
     }
 
     fn typed(&mut self, key: KeyEvent, control: bool) -> Action {
@@ -276,15 +336,18 @@ impl Model {
             }
             _ => return Action::Nothing,
         }
-        self.selected = 0;
-        self.refilter();
-        Action::Nothing
+        if self.tab != Tab::Output {
+            self.selected = 0;
+            self.refilter();
+        }
+        self.wanted()
     }
 
     fn commanded(&mut self, code: KeyCode) -> Action {
         match code {
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Char('/') => self.is_typing = true,
+            KeyCode::Char('s') => return self.turned(Tab::Output),
             KeyCode::Char('?') => self.is_help = true,
             KeyCode::Char('k') => self.step(-1),
             KeyCode::Char('j') => self.step(1),
@@ -342,6 +405,7 @@ impl Model {
             let was = self.target();
             self.filter.clear();
             self.look_again(was);
+            return self.wanted();
         } else if self.narrowed.take().is_some() {
             self.show(Tab::Sessions);
         } else {

@@ -10,6 +10,9 @@ const FIND_CHARS_MAX: usize = 200;
 /// Columns that one step to the side goes.
 const SIDE_STEP: u16 = 8;
 
+/// Lines that are shown above what was looked for.
+const LINES_ABOVE_HIT: usize = 3;
+
 /// What a key came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -40,6 +43,12 @@ pub(super) struct Pager {
 impl Pager {
     pub(super) const fn new(target: Target, title: String, lines: Vec<Line<'static>>) -> Self {
         Self { target, title, lines, top: 0, left: 0, page: 1, find: String::new(), is_typing: false }
+    }
+
+    /// Begins where `text` first is.
+    pub(super) fn begin_at(&mut self, text: &str) {
+        text.clone_into(&mut self.find);
+        self.top = self.lines.iter().position(|line| holds(line, text)).unwrap_or(0).saturating_sub(LINES_ABOVE_HIT);
     }
 
     /// What a key does.

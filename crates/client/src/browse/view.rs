@@ -5,7 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, List, ListItem, ListState, Paragraph};
-use shellkeep_protocol::query::{SessionInfo, SessionState};
+use shellkeep_protocol::query::{Hit, SessionInfo, SessionState};
 
 use super::model::{CommandRow, Model, Tab, Target};
 use super::pager::{Pager, holds};
@@ -17,7 +17,8 @@ const WIDE_COLUMNS: u16 = 110;
 const KEYS: &[(&str, &str)] = &[
     ("↑ ↓ PgUp PgDn, j k, g G", "move"),
     ("/", "filter, fuzzy: a few letters of the command, session or directory"),
-    ("Tab", "commands, or sessions"),
+    ("s", "search: lines of all output that have what you type"),
+    ("Tab", "commands, sessions, output"),
     ("Enter", "open: a command's output, a session's commands"),
     ("y", "copy the output, as text"),
     ("c", "copy the command line (of a session: its id)"),
@@ -76,6 +77,8 @@ fn draw_head(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         tab(Tab::Commands, format!("Commands {}", model.commands.len())),
         Span::raw(" "),
         tab(Tab::Sessions, format!("Sessions {}", model.sessions.len())),
+        Span::raw(" "),
+        tab(Tab::Output, "Output".to_owned()),
     ];
     if let Some(info) = model.narrowed.and_then(|session| model.session(session)) {
         spans.push(format!("  of {}", printable(&super::words(info))).into());
@@ -93,6 +96,7 @@ fn draw_list(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         let text = match (model.is_loading, model.filter.is_empty(), model.tab) {
             (true, ..) => "",
             (_, false, _) => "nothing matches; Esc shows all again",
+            (.., Tab::Output) => "type what the output had; Esc leaves the typing",
             (.., Tab::Commands) => "no commands are recorded yet: bash, zsh and fish mark theirs in \"shellkeep\"",
             (.., Tab::Sessions) => "no sessions are recorded yet: \"shellkeep\" starts one",
         };
@@ -105,6 +109,7 @@ fn draw_list(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let rows = model.shown.iter().skip(top).take(height).map(|&at| match model.tab {
         Tab::Commands => ListItem::new(command_line(&model.commands[at], model.narrowed.is_some())),
         Tab::Sessions => ListItem::new(session_line(&model.sessions[at])),
+        Tab::Output => ListItem::new(hit_line(&model.hits[at], &model.hits_of)),
     });
     let list = List::new(rows).highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = ListState::default().with_selected(Some(model.selected - top));
@@ -127,6 +132,24 @@ fn command_line(row: &CommandRow, is_narrowed: bool) -> Line<'static> {
     ];
     if !is_narrowed {
         spans.push(Span::styled(format!("  {}", printable(&row.of)), Style::new().dim()));
+    }
+    Line::from(spans)
+}
+
+/// A line of output, with what it was found by in bold; the first of it that fits.
+fn hit_line(hit: &Hit, text: &str) -> Line<'static> {
+    let mut spans = vec![Span::styled(format!("{:>4} ", ago(hit.at.time_us)), Style::new().dim())];
+    let line = printable(hit.line.trim_start());
+    let found = if text.chars().any(char::is_uppercase) { line.find(text) } else { line.to_lowercase().find(text) };
+    // Lower case may be longer than what it was made of: then nothing is in bold.
+    match found.filter(|&at| line.get(at..at + text.len()).is_some()) {
+        Some(at) => {
+            let (before, rest) = line.split_at(at);
+            let (hit, behind) = rest.split_at(text.len());
+            let bold = Style::new().bold().fg(Color::Yellow);
+            spans.extend([before.to_owned().into(), Span::styled(hit.to_owned(), bold), behind.to_owned().into()]);
+        }
+        None => spans.push(line.into()),
     }
     Line::from(spans)
 }

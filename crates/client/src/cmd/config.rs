@@ -18,7 +18,7 @@ const DETACH_KEY_VARIABLE: &str = "SHELLKEEP_DETACH_KEY";
 pub(crate) fn run(places: &Places, verb: &ConfigVerb) -> Outcome {
     let path = places.config_file();
     match verb {
-        ConfigVerb::Path => report::result(&format!("{}\n", path.display()))?,
+        ConfigVerb::Path => report::result(&(report::printable(&path.display().to_string()) + "\n"))?,
         ConfigVerb::Show { defaults: true } => report::result(DEFAULT)?,
         ConfigVerb::Show { defaults: false } => {
             Settings::load(places)?; // values that cannot be are an error here too

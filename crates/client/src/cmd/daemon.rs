@@ -291,7 +291,7 @@ pub(crate) fn status(places: &Places, json: bool) -> Outcome {
             sessions: status.sessions,
             storage: status.storage_bytes,
         };
-        serde_json::to_string(&shown).map_err(|error| Failure::bug(&error))? + "\n"
+        report::json(&shown)?
     } else {
         format!(
             "running as process {} for {} s, version {}\nsocket    {}\nsessions  {}\nstorage   {}\n",

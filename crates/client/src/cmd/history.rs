@@ -41,7 +41,7 @@ pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
     }
     let text = if args.json {
         let listed: Vec<Listed<'_>> = commands.iter().map(listed).collect();
-        serde_json::to_string(&listed).map_err(|error| Failure::bug(&error))? + "\n"
+        report::json(&listed)?
     } else {
         commands.iter().map(line).collect()
     };

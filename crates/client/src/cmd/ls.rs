@@ -47,11 +47,7 @@ struct Listed {
 /// If the daemon cannot be had.
 pub(super) fn run(places: &Places, all: bool, json: bool) -> Outcome {
     let sessions = listed(places, all)?;
-    let text = if json {
-        serde_json::to_string(&sessions).map_err(|error| Failure::bug(&error))? + "\n"
-    } else {
-        table(&sessions)
-    };
+    let text = if json { report::json(&sessions)? } else { table(&sessions) };
     report::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }

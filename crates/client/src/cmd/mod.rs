@@ -18,6 +18,7 @@ pub(crate) mod daemon;
 pub mod demo;
 mod detach;
 mod doctor;
+mod export;
 mod first_run;
 mod history;
 mod kill;
@@ -28,6 +29,7 @@ pub(crate) mod part;
 mod pause;
 pub(crate) mod recorded;
 mod reindex;
+pub(crate) mod replay;
 mod rm;
 mod search;
 mod start;
@@ -38,6 +40,21 @@ pub(crate) const NEAR: f64 = 0.7;
 
 /// The hidden subcommand that is the keeper.
 const KEEPER_VERB: &str = "keeper";
+
+/// What is missing, damaged or left out, in a line.
+pub(crate) fn told(item: &shellkeep_protocol::query::Item) -> String {
+    output::describe(item)
+}
+
+/// Microseconds since the Unix epoch in RFC 3339, UTC.
+pub(crate) fn utc_time(us: u64) -> String {
+    ls::utc(us)
+}
+
+/// The same in the user's own time, to the second.
+pub(crate) fn local_time(us: u64) -> String {
+    ls::local(&ls::utc(us))
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -84,6 +101,8 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Search(args) => search::run(places, &args),
         Command::Reindex => reindex::run(places),
         Command::Tail(args) => output::tail(places, &args),
+        Command::Replay(args) => replay::run(places, &args),
+        Command::Export(args) => export::run(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
@@ -119,16 +138,11 @@ fn plain_usage(error: &clap::Error) -> ExitCode {
 
 /// The command that a first word which is none was probably meant to be.
 fn nearest_command(said: &str) -> Option<String> {
-    if said.starts_with('-') {
-        return None;
-    }
     let command = Cli::command();
+    if said.starts_with('-') || command.find_subcommand(said).is_some() {
+        return None; // it is no command that is wrong
+    }
     let all = command.get_subcommands().filter(|known| !known.is_hide_set()).map(|known| known.get_name().to_owned());
     let near = all.map(|name| (strsim::jaro(&name, said), name)).filter(|(alike, _)| *alike > NEAR);
     near.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
-}
-
-/// A time in the user's own, to the second.
-pub(crate) fn local_time(us: u64) -> String {
-    ls::local(&ls::utc(us))
 }

@@ -1,4 +1,6 @@
 //! `output` and `tail`: a record on stdout, byte for byte; what is missing from it on stderr.
+//!
+//! On a terminal, `tail` is a log: without what would make the terminal answer, and without what full-screen programs drew.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
@@ -15,8 +17,10 @@ use super::part;
 use super::recorded::{catch_up, find};
 use crate::cli::{Output, Tail};
 use crate::daemon_link::DaemonLink;
+use crate::export::passage::Passage;
 use crate::keepers;
 use crate::places::Places;
+use crate::replay::filter::Filter;
 use crate::report::{self, Failure, Outcome, size};
 
 /// Bytes of record that `tail` begins with.
@@ -61,6 +65,9 @@ pub(super) fn tail(places: &Places, args: &Tail) -> Outcome {
         )));
     }
     let mut printer = Printer::new(places, session, Some(TAIL_BYTES));
+    if std::io::stdout().is_terminal() {
+        printer.screen = Some((Passage::default(), Filter::main_screen()));
+    }
     catch_up(places, &link, Some(session))?;
     printer.print(&link, session, follow)
 }
@@ -71,6 +78,12 @@ struct Printer {
     /// So many of the bytes that are there now, then all that come.
     last_bytes: Option<usize>,
     held: VecDeque<u8>,
+    /// Bytes went out of `held`.
+    is_cut: bool,
+    /// What a terminal is shown.
+    screen: Option<(Passage, Filter)>,
+    /// What was written ends in the middle of a line.
+    in_line: bool,
     /// Bytes of output up to here, lost ones included.
     reached: u64,
     /// Bytes of output that the keeper had when we were asked: the daemon has them, or says nothing of them.
@@ -83,6 +96,9 @@ impl Printer {
             out: std::io::stdout(),
             last_bytes,
             held: VecDeque::new(),
+            is_cut: false,
+            screen: None,
+            in_line: false,
             reached: 0,
             goal: keepers::of(places, session).map_or(0, |keeper| keeper.output_bytes),
         }
@@ -103,12 +119,14 @@ impl Printer {
             from = next;
             if nothing && !is_new {
                 is_new = true;
-                let held = std::mem::take(&mut self.held);
-                if !self.write(&Vec::from(held))? {
+                if !self.write_held()? {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
             if is_last || (is_new && follow == Follow::No) {
+                if self.screen.is_some() {
+                    self.write(if self.in_line { b"\x1b[m\n" } else { b"\x1b[m" })?; // the prompt comes on a line of its own
+                }
                 if self.reached < self.goal {
                     report::notice(still_waiting(self.goal - self.reached));
                 }
@@ -126,15 +144,19 @@ impl Printer {
             _ => 0,
         };
         match item {
-            Item::Output { bytes, .. } => match self.last_bytes.filter(|_| !is_new) {
-                None => self.write(&bytes),
-                Some(max) => {
-                    self.held.extend(bytes);
-                    self.held.drain(..self.held.len().saturating_sub(max));
-                    Ok(true)
-                }
-            },
-            Item::Exit { .. } | Item::Resize { .. } => Ok(true),
+            Item::Output { bytes, .. } => {
+                let bytes = match &mut self.screen {
+                    Some((passage, filter)) => filter.pass(&passage.text(&bytes)).into_bytes(),
+                    None => bytes,
+                };
+                let Some(max) = self.last_bytes.filter(|_| !is_new) else { return self.write(&bytes) };
+                self.held.extend(bytes);
+                let cut = self.held.len().saturating_sub(max);
+                self.is_cut |= cut > 0;
+                self.held.drain(..cut);
+                Ok(true)
+            }
+            Item::Exit { .. } | Item::Resize { .. } | Item::Input { .. } => Ok(true),
             other => {
                 report::notice(describe(&other));
                 Ok(true)
@@ -142,7 +164,21 @@ impl Printer {
         }
     }
 
+    /// From the beginning of a line, where there is one: not from the middle of a character or a colour.
+    fn write_held(&mut self) -> Result<bool, Failure> {
+        let mut held = Vec::from(std::mem::take(&mut self.held));
+        if self.is_cut
+            && let Some(end) = held.iter().position(|byte| *byte == b'\n').filter(|end| end + 1 < held.len())
+        {
+            held.drain(..=end);
+        }
+        self.write(&held)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
+        if let Some(last) = bytes.last() {
+            self.in_line = *last != b'\n';
+        }
         match self.out.write_all(bytes).and_then(|()| self.out.flush()) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
@@ -180,6 +216,6 @@ pub(super) fn describe(item: &Item) -> String {
         Item::Pruned { from, to, .. } => format!("records {from} to {to} were removed by the limits on age and size"),
         Item::Recording { recording: Recording::Paused, .. } => "recording was paused here, as asked for".to_owned(),
         Item::Recording { recording: Recording::On, .. } => "recording goes on here".to_owned(),
-        Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
+        Item::Output { .. } | Item::Input { .. } | Item::Exit { .. } | Item::Resize { .. } => String::new(),
     }
 }

@@ -51,10 +51,10 @@ pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args
                         Some(text) => lines(text.feed(wanted)),
                     }
                 }
-                Item::Resize { cols, rows } => {
+                Item::Resize { cols, rows, .. } => {
                     text.as_mut().map_or_else(Vec::new, |text| lines(text.resize((cols, rows))))
                 }
-                Item::Exit { .. } => continue,
+                Item::Exit { .. } | Item::Input { .. } => continue,
                 other => {
                     report::notice(describe(&other));
                     continue;
@@ -101,7 +101,7 @@ pub(crate) fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &
 }
 
 fn lines(lines: Vec<String>) -> Vec<u8> {
-    lines.into_iter().flat_map(|line| (line + "\n").into_bytes()).collect()
+    lines.into_iter().flat_map(|line| (report::printable_line(&line) + "\n").into_bytes()).collect()
 }
 
 /// False when nobody reads any more.

@@ -64,7 +64,7 @@ pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
 ///
 /// # Errors
 /// If the daemon cannot be had.
-pub(super) fn catch_up(places: &Places, link: &DaemonLink, session: Option<SessionId>) -> Result<bool, Failure> {
+pub(crate) fn catch_up(places: &Places, link: &DaemonLink, session: Option<SessionId>) -> Result<bool, Failure> {
     let goals: Vec<(SessionId, u64)> = match session {
         Some(session) => {
             keepers::of(places, session).map(|keeper| (session, keeper.output_bytes)).into_iter().collect()

@@ -2,6 +2,7 @@
 //!
 //! Promise: nothing of a record reaches the terminal but printable characters.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -112,18 +113,7 @@ fn tell(hits: &[Hit], last: &Found, args: &cli::Search) {
 
 fn json(hits: &[Hit]) -> Result<String, Failure> {
     let listed: Vec<Listed<'_>> = hits.iter().map(listed).collect();
-    let text = serde_json::to_string(&listed).map_err(|error| Failure::bug(&error))?;
-    // JSON need not escape these, but a terminal acts on them; they stand in strings only.
-    let mut safe = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() {
-            let _infallible = write!(safe, "\\u{:04x}", u32::from(character));
-        } else {
-            safe.push(character);
-        }
-    }
-    safe.push('\n');
-    Ok(safe)
+    report::json(&listed)
 }
 
 fn listed(hit: &Hit) -> Listed<'_> {
@@ -208,18 +198,31 @@ fn for_people(hits: &[Hit], search: &Search) -> String {
             text.push('\n');
         }
         text += &heading(first, search, &style);
-        // Newest first over all commands, but what one of them printed is read from top to bottom.
-        for (nth, hit) in group.iter().rev().filter(|hit| !hit.is_command).enumerate() {
-            if nth > 0 && search.context > 0 {
-                text += "  --\n";
-            }
-            let around = |lines: &[String]| {
-                lines.iter().map(|line| format!("  {}\n", style.set("2", &printable(line)))).collect::<String>()
-            };
-            text += &around(&hit.before);
-            let _infallible = writeln!(text, "  {}", style.marked(&hit.line, search));
-            text += &around(&hit.behind);
+        text += &lines(group, search, &style);
+    }
+    text
+}
+
+/// Newest first over all commands, but what one of them printed is read from top to bottom, and each line once.
+fn lines(group: &[Hit], search: &Search, style: &Style) -> String {
+    let mut lines: BTreeMap<u64, (&str, bool)> = BTreeMap::new();
+    for hit in group.iter().filter(|hit| !hit.is_command) {
+        for (line, text) in (0..hit.at.line).rev().zip(hit.before.iter().rev()) {
+            lines.entry(line).or_insert((text, false));
         }
+        for (line, text) in (hit.at.line + 1..).zip(&hit.behind) {
+            lines.entry(line).or_insert((text, false));
+        }
+        lines.insert(hit.at.line, (&hit.line, true));
+    }
+    let (mut text, mut last) = (String::new(), None);
+    for (line, (shown, is_hit)) in lines {
+        if search.context > 0 && last.is_some_and(|last| last + 1 < line) {
+            text += "  --\n";
+        }
+        last = Some(line);
+        let shown = if is_hit { style.marked(shown, search) } else { style.set("2", &printable(shown)) };
+        let _infallible = writeln!(text, "  {shown}");
     }
     text
 }

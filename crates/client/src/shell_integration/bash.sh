@@ -18,7 +18,8 @@ fi
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 __shellkeep_none=
-__shellkeep_keeps_status=0
+# In a list, so that the status which it hands on neither wakes the user's ERR trap nor, under `set -e`, ends the shell.
+__shellkeep_first='__shellkeep_done && :'
 __shellkeep_ran=0
 __shellkeep_seen=
 __shellkeep_line=
@@ -48,7 +49,9 @@ __shellkeep_entry() {
     {
         builtin history 1 >|"$__shellkeep_file" && IFS= builtin read -r -d '' entry <"$__shellkeep_file"
     } 2>/dev/null
-    entry=${entry%$'\n'}
+    while [[ $entry == *$'\n' ]]; do # a here-document brings one of its own
+        entry=${entry%$'\n'}
+    done
     entry=${entry#"${entry%%[![:space:]]*}"}
     number=${entry%%[!0-9]*}
     entry=${entry#"$number"}
@@ -67,18 +70,14 @@ __shellkeep_entry() {
 
 # Before the user's own prompt commands: the command has ended.
 __shellkeep_done() {
-    local __shellkeep_status=$? __shellkeep_options=$-
+    local __shellkeep_status=${1-$?}
     { local - && builtin set +eux; } 2>/dev/null
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         __shellkeep_entry
         builtin printf '\e]133;D;%s;sk=%s%s\a' "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_line"
     fi
-    # For the user's prompt commands, which may look at it. Newer versions of bash give it to each of them by themselves;
-    # a status of ours would only wake the user's ERR trap there, and `set -e` must not end the shell here.
-    if ((__shellkeep_keeps_status)) && [[ $__shellkeep_options != *e* ]]; then
-        builtin return "$__shellkeep_status"
-    fi
+    builtin return "$__shellkeep_status" # for the user's prompt commands, which may look at it
 }
 
 # After them: the prompt begins, and says where it ends.
@@ -86,8 +85,7 @@ __shellkeep_prompt() {
     local __shellkeep_status=$?
     { local - && builtin set +eux; } 2>/dev/null
     if ((__shellkeep_ran)); then # somebody has taken the other hook away
-        (builtin exit "$__shellkeep_status") # as that one wants to see it
-        __shellkeep_done
+        __shellkeep_done "$__shellkeep_status" && :
     fi
     if [[ $PS1 != *"$__shellkeep_b" ]]; then
         PS1=${PS1//"$__shellkeep_b"/}$__shellkeep_b
@@ -130,11 +128,13 @@ else
 fi
 builtin unset -v __shellkeep_start
 
-if [[ ${PROMPT_COMMAND@a} == *r* ]]; then
+# Under `set -u` of the user's too.
+if [[ -n ${PROMPT_COMMAND+set} && ${PROMPT_COMMAND@a} == *r* ]]; then
     : # readonly: the user wants it as it is
 elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
-    PROMPT_COMMAND=(__shellkeep_done "${PROMPT_COMMAND[@]}" __shellkeep_prompt)
+    # The first one stays the user's and has ours in it: bash-preexec and its like look for themselves there alone.
+    PROMPT_COMMAND[0]=$__shellkeep_first$'\n'${PROMPT_COMMAND-}
+    PROMPT_COMMAND+=(__shellkeep_prompt)
 elif ((BASH_VERSINFO[0] == 5 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
-    __shellkeep_keeps_status=1
-    PROMPT_COMMAND=__shellkeep_done$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
+    PROMPT_COMMAND=$__shellkeep_first$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
 fi

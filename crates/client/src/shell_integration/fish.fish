@@ -12,9 +12,12 @@ set -g __shellkeep_nonce $SHELLKEEP_MARKS
 set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
 
 if status is-interactive
-    function __shellkeep_preexec --on-event fish_preexec
-        set -l line (string escape --style=url -- (string sub --length 32768 -- $argv[1] | string collect))
-        builtin printf '\e]133;C;sk=%s;cmdline_url=%s\a' $__shellkeep_nonce "$line"
+    function __shellkeep_last
+        function __shellkeep_preexec --on-event fish_preexec
+            set -l line (string escape --style=url -- (string sub --length 32768 -- $argv[1] | string collect))
+            # lead: what fish prints before the command does, up to the next carriage return, is none of the command's.
+            builtin printf '\e]133;C;sk=%s;lead;cmdline_url=%s\a' $__shellkeep_nonce "$line"
+        end
     end
 
     function __shellkeep_postexec --on-event fish_postexec
@@ -22,6 +25,8 @@ if status is-interactive
     end
 
     function __shellkeep_prompt --on-event fish_prompt
+        # Made at the first prompt, and so called behind the user's own: what those print is not the command's.
+        functions -q __shellkeep_preexec; or __shellkeep_last
         set -l directory (string escape --style=url -- $PWD)
         builtin printf '\e]7;file://%s%s\a\e]133;A;sk=%s\a' $hostname "$directory" $__shellkeep_nonce
     end

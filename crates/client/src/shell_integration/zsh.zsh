@@ -32,11 +32,18 @@ __shellkeep_preexec() {
 
 # Before the user's own hooks: the command has ended.
 __shellkeep_precmd() {
-    local -i __shellkeep_status=$?
+    local -i __shellkeep_status=$? __shellkeep_fills=0
+    [[ -o prompt_sp && -o prompt_cr ]] && __shellkeep_fills=1
     builtin emulate -L zsh -o no_xtrace
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
-        builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce$'\a'
+        __shellkeep_text=
+        if ((__shellkeep_fills)); then
+            # What zsh has printed behind the output, so that the prompt begins a line: it is none of the command's.
+            __shellkeep_encode "${(%)${PROMPT_EOL_MARK-%B%S%#%s%b}}"
+            __shellkeep_text=";fill=$__shellkeep_text"
+        fi
+        builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce$__shellkeep_text$'\a'
     fi
     # Prompts are made by hooks that came later: ours that marks the prompt goes behind them.
     if [[ ${precmd_functions[-1]} != __shellkeep_prompt ]]; then

@@ -1,9 +1,11 @@
 //! Commands of a session, from the marks in its output.
 //!
 //! Promises that commands are numbered from 1 in the order in which they began, that what a command printed is exactly
-//! what lies between its marks, and that a nested shell, or text that looks like a mark, changes nothing. A pure machine.
+//! what lies between its marks, without what the shell itself prints around it, and that a nested shell, or text that looks
+//! like a mark, changes nothing. A pure machine.
 
 use serde::{Deserialize, Serialize};
+use shellkeep_journal::Seq;
 use shellkeep_protocol::query::CommandInfo;
 
 use super::marks::{Found, Mark, MarkReader, Place, Told};
@@ -11,6 +13,15 @@ use super::plain::{SIZE_DEFAULT, behind_prompt};
 
 /// Most bytes of a prompt with the line typed at it that are kept to look at. Beyond it the shell's own word must do.
 const ECHO_BYTES_MAX: usize = 64 << 10;
+
+/// Most bytes of a running command's newest output that are kept to look at. A wider terminal's filler is not recognised.
+const TAIL_BYTES_MAX: usize = 8 << 10;
+
+/// Most bytes that a shell prints of its own before a command prints.
+const LEAD_BYTES_MAX: usize = 4 << 10;
+
+/// What fish prints if its title is empty. Source: fish 3.6.
+const LEAD_WITHOUT_TITLE: &[u8] = b"\x1b[30m\x1b(B\x1b[m";
 
 /// Where the shell is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +45,14 @@ pub struct Course {
     /// Where in it the prompt ends.
     prompt_bytes: usize,
     columns: u16,
+    /// The newest output of the running command.
+    tail: Vec<u8>,
+    /// What the shell may have printed of its own at the beginning of it, until that can be told.
+    lead: Option<Vec<u8>>,
+    /// Commands of the newest prompt that began before the one that runs.
+    pasted: usize,
+    /// The running command has shown a prompt of ours.
+    is_nested: bool,
     current: Option<CommandInfo>,
     finished: Vec<CommandInfo>,
     last_id: u64,
@@ -50,6 +69,10 @@ impl Course {
             shown: Vec::new(),
             prompt_bytes: 0,
             columns: SIZE_DEFAULT.0,
+            tail: Vec::new(),
+            lead: None,
+            pasted: 0,
+            is_nested: false,
             current: None,
             finished: Vec::new(),
             last_id: 0,
@@ -96,15 +119,25 @@ impl Course {
 
     /// The command that runs.
     pub fn running(&self) -> Option<CommandInfo> {
-        self.current.clone().map(|command| CommandInfo { output_to: self.end, ..command })
+        let command = self.current.clone()?;
+        // Until it has ended bash does not know its line; what was typed at the prompt is still known.
+        let line = if command.line.is_empty() { self.typed(String::new()) } else { command.line };
+        Some(CommandInfo { output_to: self.end.max(command.output_from), line, ..command })
     }
 
     fn current_id(&self) -> u64 {
         self.current.as_ref().map_or(0, |command| command.id)
     }
 
-    /// Of interest while a line is typed. The marks in it show nothing on a screen.
+    /// Of interest while a line is typed, and around what a command prints. The marks in it show nothing on a screen.
     fn show(&mut self, bytes: &[u8]) {
+        if self.phase == Phase::Running {
+            self.skip_lead(bytes);
+            self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..]);
+            if self.tail.len() > TAIL_BYTES_MAX * 2 {
+                self.tail.drain(..self.tail.len() - TAIL_BYTES_MAX);
+            }
+        }
         if self.phase == Phase::Typing && self.shown.len() + bytes.len() <= ECHO_BYTES_MAX {
             self.shown.extend_from_slice(bytes);
         }
@@ -113,7 +146,18 @@ impl Course {
     fn take(&mut self, Found { mark, from, to, seq, time_us }: Found) {
         match (mark, &self.phase) {
             // A shell inside a command may say where it is, and even begin prompts of its own: it is the command's matter.
-            (Mark::Ended { exit, command }, Phase::Running) => self.ended(exit, command, from, time_us),
+            (Mark::Ended { exit, command, fill }, Phase::Running) => {
+                let filled = fill.map_or(0, |fill| filled(&self.tail, to - from, &fill));
+                self.ended(exit, command, from - filled, time_us);
+            }
+            // A prompt before the end is one of a shell inside, which has inherited ours by `export PS1` or the like.
+            (Mark::Prompt | Mark::PromptEnd, Phase::Running) => self.is_nested = true,
+            // Several lines were pasted at one prompt: the one before has ended, and nobody says how.
+            (Mark::Started { .. }, Phase::Running) if !self.is_nested => {
+                self.ended(None, None, from, time_us);
+                self.pasted += 1;
+                self.started(None, false, (seq, time_us, to));
+            }
             (_, Phase::Running) | (Mark::Ended { .. }, _) => {}
             (Mark::Directory(path), _) => self.directory = path,
             (Mark::Prompt, _) => {
@@ -122,20 +166,45 @@ impl Course {
                 self.prompt_bytes = 0;
             }
             (Mark::PromptEnd, _) => self.prompt_bytes = self.shown.len(),
-            (Mark::Started { command }, _) => {
-                self.last_id += 1;
-                self.phase = Phase::Running;
-                self.current = Some(CommandInfo {
-                    id: self.last_id,
-                    line: command.unwrap_or_default(),
-                    cwd: self.directory.clone(),
-                    started_at_us: time_us,
-                    ended_at_us: None,
-                    exit: None,
-                    first_seq: seq,
-                    output_from: to,
-                    output_to: to,
-                });
+            (Mark::Started { command, has_lead }, _) => {
+                self.pasted = 0;
+                self.started(command, has_lead, (seq, time_us, to));
+            }
+        }
+    }
+
+    fn started(&mut self, command: Option<String>, has_lead: bool, (seq, time_us, at): (Seq, u64, u64)) {
+        self.last_id += 1;
+        self.phase = Phase::Running;
+        self.is_nested = false;
+        self.tail.clear();
+        self.lead = has_lead.then(Vec::new);
+        self.current = Some(CommandInfo {
+            id: self.last_id,
+            line: command.unwrap_or_default(),
+            cwd: self.directory.clone(),
+            started_at_us: time_us,
+            ended_at_us: None,
+            exit: None,
+            first_seq: seq,
+            output_from: at,
+            output_to: at,
+        });
+    }
+
+    /// Looks whether what begins the output is the shell's own.
+    fn skip_lead(&mut self, bytes: &[u8]) {
+        let Some(lead) = &mut self.lead else { return };
+        lead.extend_from_slice(&bytes[..bytes.len().min(LEAD_BYTES_MAX)]);
+        match lead_bytes(lead) {
+            None if lead.len() < LEAD_BYTES_MAX => {}
+            found => {
+                let skipped = found.unwrap_or(0) as u64;
+                self.lead = None;
+                if let Some(command) = &mut self.current {
+                    command.output_from += skipped;
+                    command.output_to = command.output_from;
+                }
             }
         }
     }
@@ -143,6 +212,10 @@ impl Course {
     fn ended(&mut self, exit: Option<u8>, told: Option<Told>, at: u64, time_us: u64) {
         self.phase = Phase::Between;
         let Some(mut command) = self.current.take() else { return };
+        // It printed nothing behind what the shell did.
+        if self.lead.take().is_some_and(|lead| lead.starts_with(LEAD_WITHOUT_TITLE)) {
+            command.output_from += LEAD_WITHOUT_TITLE.len() as u64;
+        }
         match told {
             Some(Told::New(line)) => command.line = line,
             Some(Told::Same(line)) => command.line = self.typed(line),
@@ -150,7 +223,10 @@ impl Course {
         }
         command.exit = exit;
         command.ended_at_us = Some(time_us);
-        command.output_to = at;
+        if command.line.is_empty() {
+            command.line = self.typed(String::new());
+        }
+        command.output_to = at.max(command.output_from);
         self.finished.push(command);
     }
 
@@ -158,18 +234,63 @@ impl Course {
     /// if it cannot be told.
     fn typed(&self, newest: String) -> String {
         let (prompt, typed) = self.shown.split_at(self.prompt_bytes);
-        match behind_prompt(prompt, typed, self.columns) {
-            // Lines of a command that has several are shown with prompts of their own between them.
-            Some(line) if !line.is_empty() && !line.contains('\n') => line,
+        let Some(shown) = behind_prompt(prompt, typed, self.columns) else { return newest };
+        match shown.split('\n').collect::<Vec<_>>().as_slice() {
+            // A screen does not show blanks at the end.
+            [line] if *line == newest.trim_end() => newest,
+            [line] if !line.is_empty() && self.pasted == 0 => (*line).to_owned(),
+            // Lines of a command that has several are shown with prompts of their own between them; of several that were
+            // pasted each is one.
+            lines if newest.is_empty() => lines.get(self.pasted).copied().unwrap_or_default().to_owned(),
             _ => newest,
+        }
+    }
+}
+
+/// How many bytes at the end of `tail`, up to behind a mark of `mark` bytes, were printed when the command had ended: by
+/// the shell to begin a line (`fill`, blanks, and the way back), and by the user's hooks after that.
+/// Source: zsh, `preprompt` in Src/utils.c.
+fn filled(tail: &[u8], mark: u64, fill: &str) -> u64 {
+    let Some(end) = usize::try_from(mark).ok().and_then(|mark| tail.len().checked_sub(mark)) else { return 0 };
+    let blanks = |text: &[u8]| text.iter().rev().take_while(|byte| **byte == b' ').count();
+    let mut text = &tail[..end];
+    while let Some(last) = text.iter().rposition(|byte| *byte == b'\r') {
+        text = &text[..last];
+        let found = text[..last - blanks(text)].strip_suffix(b"\r").and_then(|text| {
+            let blanks = blanks(text);
+            text[..text.len() - blanks].strip_suffix(fill.as_bytes()).filter(|_| blanks > 0)
+        });
+        if let Some(output) = found {
+            return (end - output.len()) as u64;
+        }
+    }
+    0
+}
+
+/// How many bytes `text` has of escape sequences and the carriage return behind them, with which a shell begins a command's
+/// output; `None` as long as that cannot be told.
+fn lead_bytes(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match (text.get(at)?, text.get(at + 1)) {
+            (b'\r', _) => return Some(at + 1),
+            (0x1b, None) => return None,
+            (0x1b, Some(b'[')) => at += 3 + text[at + 2..].iter().position(|byte| (0x40..0x7f).contains(byte))?,
+            (0x1b, Some(b']')) => {
+                let body = &text[at + 2..];
+                let end = body.iter().position(|byte| matches!(*byte, 0x07 | 0x1b))?;
+                at += 3 + end + usize::from(body[end] == 0x1b);
+            }
+            (0x1b, Some(b'(')) => at += 3,
+            (0x0f, _) => at += 1,
+            // With no title to set there is no carriage return.
+            _ => return Some(if text.starts_with(LEAD_WITHOUT_TITLE) { LEAD_WITHOUT_TITLE.len() } else { 0 }),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shellkeep_journal::Seq;
-
     use super::*;
 
     fn course(output: &str) -> Vec<CommandInfo> {
@@ -215,7 +336,43 @@ mod tests {
     fn a_line_that_is_kept_out_of_the_history_is_read_from_the_screen() {
         let again = marked("<A>$ <B>ls -l\r\n<C>x<D;0;same_url=ls -l>");
         assert_eq!(course(&again)[0].line, "ls -l");
+        let blank = marked("<A>$ <B>ls -l \r\n<C>x<D;0;same_url=ls -l >");
+        assert_eq!(course(&blank)[0].line, "ls -l ");
         let hidden = marked("<A>$ <B> secret\r\n<C>x<D;0;same_url=ls -l>");
         assert_eq!(course(&hidden)[0].line, " secret");
+    }
+
+    #[test]
+    fn what_the_shell_prints_around_the_output_is_none_of_it() {
+        let blanks = " ".repeat(79);
+        for cut in [7, 1000] {
+            let zsh = marked("<A>% <B>x\r\n<C;cmdline_url=x>out") + "\x1b[7m%\x1b[0m" + &blanks + "\r \r";
+            let zsh = zsh + &marked("<D;0;fill=%1B[7m%25%1B[0m>");
+            // A forged mark in the output, and one that fills nothing.
+            let other = marked("<A>% <B>x\r\n<C;cmdline_url=y>100%\r<D;0;fill=%25>");
+            let fish =
+                marked("<A>> x\r\n<C;lead;cmdline_url=x>\x1b[?2004l\x1b]0;x\x07\x1b[30m\x1b(B\x1b[m\rout\r<D;0>");
+            let fish = fish + &marked("<A>> y\r\n<C;lead;cmdline_url=y>\x1b[1mbold\r<D;0>");
+            for (output, expected) in [(zsh + &other, ["out", "100%\r"]), (fish, ["out\r", "\x1b[1mbold\r"])] {
+                let mut course = Course::new(Some("n".to_owned()), String::new());
+                let mut offset = 0;
+                for piece in output.as_bytes().chunks(cut) {
+                    course.output(piece, Place { seq: Seq::FIRST, offset, time_us: 0 });
+                    offset += piece.len() as u64;
+                }
+                let at = |offset: u64| usize::try_from(offset).unwrap();
+                let all = course.finished();
+                let ranges: Vec<&str> = all.iter().map(|c| &output[at(c.output_from)..at(c.output_to)]).collect();
+                assert_eq!(ranges, expected, "cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_lines_that_were_pasted_each_is_a_command_and_a_running_one_has_its_line() {
+        let pasted = marked("<A>$ <B>echo one\r\necho two\r\n<C>one\r\n<C>two\r\n<D;3;cmdline_url=echo two>");
+        let all = course(&(pasted + &marked("<A>$ <B>exit\r\n<C>bye")));
+        let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.exit, c.output_to - c.output_from)).collect();
+        assert_eq!(seen, [(1, "echo one", None, 5), (2, "echo two", Some(3), 5), (3, "exit", None, 3)]);
     }
 }

@@ -154,14 +154,13 @@ impl Fold {
     /// The lines that are on the screen and may still change.
     pub fn visible(&self, sink: &mut Sink<'_>) {
         let mut joiner = self.simple.joiner.clone();
-        let rows: Vec<Done> = match &self.emulated {
-            Some(emulated) => emulated.rows(),
-            None => {
-                let mut text = Vec::new();
-                self.simple.row.text(0, &mut text);
-                let last = Done { text, is_wrapped: false, at: self.simple.row_at.unwrap_or(self.at) };
-                self.simple.done.iter().cloned().chain([last]).collect()
-            }
+        let rows: Vec<Done> = if let Some(emulated) = &self.emulated {
+            emulated.rows()
+        } else {
+            let mut text = Vec::new();
+            self.simple.row.text(0, &mut text);
+            let last = Done { text, is_wrapped: false, at: self.simple.row_at.unwrap_or(self.at) };
+            self.simple.done.iter().cloned().chain([last]).collect()
         };
         let shown = rows.iter().rposition(|row| !is_blank(&row.text)).map_or(0, |last| last + 1);
         for row in &rows[..shown] {

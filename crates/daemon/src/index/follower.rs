@@ -79,8 +79,16 @@ impl Follower {
     /// If the system gives no thread.
     pub(crate) fn start(&self, logs: Logs, sessions: Sessions, directory: PathBuf) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let work =
-            Work { shared, logs, sessions, directory, open: None, readings: HashMap::new(), done: HashMap::new() };
+        let work = Work {
+            shared,
+            logs,
+            sessions,
+            directory,
+            open: None,
+            is_new: false,
+            readings: HashMap::new(),
+            done: HashMap::new(),
+        };
         std::thread::Builder::new().name("index".into()).spawn(move || work.run())?;
         Ok(())
     }
@@ -148,6 +156,8 @@ struct Work {
     directory: PathBuf,
     /// While there is work.
     open: Option<(Store, Tools)>,
+    /// The file was made just now: it has nothing of what was read before.
+    is_new: bool,
     readings: HashMap<SessionId, Reading>,
     /// Bytes of output read of each session, while all logs are being read.
     done: HashMap<SessionId, u64>,
@@ -169,9 +179,10 @@ impl Work {
     fn run(mut self) {
         let _as_it_is = rustix::process::setpriority_process(None, NICE);
         let mut begun = false;
+        let mut at_once = true;
         let mut waiting: BTreeSet<SessionId> = BTreeSet::new();
         loop {
-            if begun && !self.wait() {
+            if !std::mem::take(&mut at_once) && !self.wait() {
                 return;
             }
             let (changed, asks) = {
@@ -186,11 +197,10 @@ impl Work {
                     self.rest();
                     if matches!(error, StoreError::Damaged) && store::remove(&self.directory).is_ok() {
                         warn!(path = %self.directory.display(), "the index is damaged and is built anew");
-                        begun = false;
-                        continue;
+                        // Only if it was whole once: a disk that damages everything is not tried again and again.
+                        at_once = std::mem::take(&mut begun);
                     }
-                    self.trouble(Some(error.to_string()));
-                    begun = true; // what waits is tried again with the next thing that happens
+                    self.trouble(Some(error.to_string())); // what waits is tried again with the next thing that happens
                 }
             }
         }
@@ -252,7 +262,14 @@ impl Work {
         }
         if !*begun {
             self.begin(waiting)?;
+            self.is_new = false;
             *begun = true;
+        }
+        if !waiting.is_empty() {
+            self.opened()?;
+            if std::mem::take(&mut self.is_new) {
+                self.begin(waiting)?; // somebody removed it
+            }
         }
         self.read_all(waiting)?;
         while self.merge()? {}
@@ -296,7 +313,9 @@ impl Work {
 
     fn opened(&mut self) -> Result<&mut (Store, Tools), StoreError> {
         if self.open.is_none() {
-            self.open = Some((Store::open(&self.directory)?, Tools::new()?));
+            let (store, is_new) = Store::open(&self.directory)?;
+            self.is_new |= is_new;
+            self.open = Some((store, Tools::new()?));
         }
         self.open.as_mut().ok_or(StoreError::Damaged)
     }

@@ -267,7 +267,11 @@ mod tests {
                 put_posting(&mut bytes, &mut before, *gram, blocks, 200);
             }
             let mut read = Vec::new();
-            prop_assert!(postings(&bytes, 200, |gram, blocks| { read.push((gram, blocks.to_vec())); true }).is_some());
+            let whole = postings(&bytes, 200, |gram, blocks| {
+                read.push((gram, blocks.to_vec()));
+                true
+            });
+            prop_assert!(whole.is_some());
             prop_assert_eq!(read, lists);
             for cut in 0..bytes.len() {
                 postings(&bytes[..cut], 200, |_, _| true); // no panic

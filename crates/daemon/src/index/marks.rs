@@ -27,6 +27,8 @@ pub enum Mark {
     Started {
         /// The line, if the shell knows it at this moment.
         command: Option<String>,
+        /// Escape sequences up to a carriage return, if they follow at once, are the shell's own.
+        has_lead: bool,
     },
     /// It has ended.
     Ended {
@@ -34,6 +36,8 @@ pub enum Mark {
         exit: Option<u8>,
         /// The line, if the shell knows it only now.
         command: Option<Told>,
+        /// With this, blanks and carriage returns the shell has filled the line behind the output.
+        fill: Option<String>,
     },
 }
 
@@ -121,6 +125,9 @@ impl MarkReader {
                 at += 1;
                 continue;
             }
+            if matches!(self.state, State::BodyEscape | State::OtherEscape) && bytes[at] == b']' {
+                self.from = offset + at as u64 - 1; // what was not ended is output, and this begins here
+            }
             if self.step(bytes[at]) {
                 let found =
                     self.mark().map(|mark| Found { mark, from: self.from, to: offset + at as u64 + 1, seq, time_us });
@@ -183,10 +190,11 @@ impl MarkReader {
         Some(match kind {
             "A" => Mark::Prompt,
             "B" => Mark::PromptEnd,
-            "C" => Mark::Started { command: told("cmdline_url=") },
+            "C" => Mark::Started { command: told("cmdline_url="), has_lead: fields.contains(&"lead") },
             "D" => Mark::Ended {
                 exit: fields.first().and_then(|status| status.parse().ok()),
                 command: told("cmdline_url=").map(Told::New).or_else(|| told("same_url=").map(Told::Same)),
+                fill: told("fill="),
             },
             _ => return None,
         })
@@ -229,6 +237,17 @@ mod tests {
         all
     }
 
+    /// A title that a program began and never ended is part of what it printed.
+    #[test]
+    fn a_mark_behind_a_sequence_without_an_end_begins_where_it_begins() {
+        let text = b"out\x1b]0;no end\r\n\x1b]133;D;0;sk=n0\x07";
+        for cut in 0..text.len() {
+            let found = read(&[&text[..cut], &text[cut..]]);
+            assert_eq!(found.len(), 1, "cut at {cut}");
+            assert_eq!(found[0].from, 15, "cut at {cut}");
+        }
+    }
+
     const LIFE: &[u8] = b"text\x1b[1m\x1b]7;file://host/a%20b\x07\x1b]133;A;sk=n0\x07$ \x1b]133;B;sk=n0\x1b\\ls\r\n\
         \x1b]133;C;sk=n0;cmdline_url=ls%3B x\x07out\x1b]133;D;3;sk=n0;same_url=ls\x07";
 
@@ -242,8 +261,8 @@ mod tests {
                 Mark::Directory("/a b".to_owned()),
                 Mark::Prompt,
                 Mark::PromptEnd,
-                Mark::Started { command: Some("ls; x".to_owned()) },
-                Mark::Ended { exit: Some(3), command: Some(Told::Same("ls".to_owned())) },
+                Mark::Started { command: Some("ls; x".to_owned()), has_lead: false },
+                Mark::Ended { exit: Some(3), command: Some(Told::Same("ls".to_owned())), fill: None },
             ]
         );
         let out = &LIFE[usize::try_from(whole[3].to).unwrap()..usize::try_from(whole[4].from).unwrap()];

@@ -20,3 +20,6 @@ mod runs;
 pub(crate) mod search;
 pub mod secrets;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod tests;

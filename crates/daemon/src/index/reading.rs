@@ -24,6 +24,8 @@ const STATE_BYTES_MAX: usize = 64 << 20;
 /// What is kept of a session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Saved {
+    /// The user's name for the session.
+    pub(super) name: Option<String>,
     pub(super) store: StoreId,
     /// Where reading goes on, and the chain there.
     pub(super) next: Seq,
@@ -81,6 +83,7 @@ pub(super) enum More {
 pub(super) struct Reading {
     pub(super) id: SessionId,
     row: Option<i64>,
+    name: Option<String>,
     reader: Reader,
     store_id: StoreId,
     next: Seq,
@@ -110,6 +113,7 @@ impl Reading {
         Ok(Self {
             id,
             row: None,
+            name: attrs.name,
             reader: open(Start::Oldest)?,
             store_id,
             next: Seq::FIRST,
@@ -144,6 +148,7 @@ impl Reading {
         Ok(Ok(Self {
             id,
             row: Some(row),
+            name: saved.name,
             reader,
             store_id: saved.store,
             next: saved.next,
@@ -237,6 +242,7 @@ impl Reading {
             store.put_command(row, &command)?;
         }
         let saved = Saved {
+            name: self.name.clone(),
             store: self.store_id,
             next: self.next,
             chain: self.chain,

@@ -10,11 +10,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::grams::{self, List, PARTS, get, postings, put, put_posting, range_of};
 use super::store::{Store, StoreError, signed, unsigned};
 
-/// Blocks with a list of their own that are merged into a run.
-const FRESH_MAX: usize = 64;
+/// Blocks with a list of their own that are merged into a run. Tests need many runs of few blocks.
+const FRESH_MAX: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Runs of one level that are merged into one of the next, and the last level.
-const RUNS_MAX: usize = 8;
+const RUNS_MAX: usize = if cfg!(test) { 3 } else { 8 };
 const LEVEL_LAST: i64 = 3;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -156,6 +156,7 @@ impl Store {
 }
 
 /// A part's list of pairs of a group (upper half) and a block (lower half).
+#[allow(clippy::cast_possible_truncation)] // halves are taken apart
 fn part_of(pairs: &mut [u64], of: usize) -> Vec<u8> {
     pairs.sort_unstable();
     let mut list = Vec::with_capacity(pairs.len() * 2);

@@ -116,6 +116,7 @@ fn is_word(text: &[u8], from: usize, to: usize) -> bool {
 /// A session with hits.
 struct Owner {
     id: SessionId,
+    name: Option<String>,
     commands: HashMap<u64, Option<CommandInfo>>,
 }
 
@@ -178,8 +179,8 @@ impl<'a> Seeker<'a> {
             let Some(block) = candidates.next() else { return Ok(found) };
             if Instant::now() >= self.until {
                 // Everything that is newer than this block was given.
-                let line = Cursor { time_us: block.last_us + 1, session: SessionId::from_bytes([0; 16]), line: 0 };
-                found.next = Some(lines.peek().map_or(line, |newest| newest.0.max(line)));
+                let here = Cursor { time_us: block.last_us + 1, session: SessionId::from_bytes([0; 16]), line: 0 };
+                found.next = Some(self.search.after.map_or(here, |after| after.min(here)));
                 return Ok(found);
             }
             self.lines_of(block, &mut lines)?;
@@ -193,6 +194,7 @@ impl<'a> Seeker<'a> {
             self.session.is_none_or(|session| session == block.0.session)
                 && self.search.since_us.is_none_or(|since| block.0.last_us >= since)
                 && self.search.until_us.is_none_or(|until| block.1 < until)
+                && self.search.after.is_none_or(|after| block.1 <= after.time_us)
         };
         let mut blocks: Vec<BlockRow> = if grams.is_empty() {
             let mut query = self.db.prepare("SELECT id, session, first_line, last_us, first_us FROM blocks")?;
@@ -210,8 +212,10 @@ impl<'a> Seeker<'a> {
             blocks
         };
         if let Some(after) = self.search.after {
-            // Blocks that begin later are still looked at: their first lines may be older. Nothing is given twice.
-            blocks.iter_mut().for_each(|block| block.last_us = block.last_us.min(after.time_us));
+            // A block that goes beyond the page before has lines on both sides of it.
+            for block in &mut blocks {
+                block.last_us = block.last_us.min(after.time_us);
+            }
         }
         blocks.sort_unstable_by_key(|block| Reverse((block.last_us, block.id)));
         Ok(blocks)
@@ -274,7 +278,8 @@ impl<'a> Seeker<'a> {
             before.splice(0..0, earlier);
             behind.extend(later);
         }
-        Ok(Some(Hit { at, seq: place.seq, name: None, command, is_command, line, before, behind }))
+        let name = self.owner(owner)?.and_then(|owner| owner.name.clone());
+        Ok(Some(Hit { at, seq: place.seq, name, command, is_command, line, before, behind }))
     }
 
     /// Lines at the borders of the blocks beside this one.
@@ -331,7 +336,8 @@ impl<'a> Seeker<'a> {
             let query = "SELECT id FROM sessions WHERE key = ?";
             let id: Option<[u8; 16]> = self.db.prepare_cached(query)?.query_row([row], |row| row.get(0)).optional()?;
             let Some(id) = id.map(SessionId::from_bytes) else { return Ok(None) };
-            self.owners.insert(row, Owner { id, commands: HashMap::new() });
+            let name = super::history::saved_row(self.db, row)?.and_then(|saved| saved.name);
+            self.owners.insert(row, Owner { id, name, commands: HashMap::new() });
         }
         Ok(self.owners.get_mut(&row))
     }

@@ -108,8 +108,8 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
 }
 
 impl Store {
-    /// Opens the file to write to it; makes it, or makes it anew, if it cannot be used.
-    pub(crate) fn open(directory: &Path) -> Result<Self> {
+    /// Opens the file to write to it; makes it, or makes it anew, if it cannot be used. Says whether it was made.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, bool)> {
         match Self::try_open(directory) {
             Err(StoreError::Damaged) => {
                 tracing::warn!(path = %file_in(directory).display(), "the index cannot be used and is built anew");
@@ -120,7 +120,7 @@ impl Store {
         }
     }
 
-    fn try_open(directory: &Path) -> Result<Self> {
+    fn try_open(directory: &Path) -> Result<(Self, bool)> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = file_in(directory);
         // Made by us first: what SQLite makes beside it gets the same rights.
@@ -144,7 +144,7 @@ impl Store {
             _ => return Err(StoreError::Damaged),
         }
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db })
+        Ok((Self { db }, version == 0))
     }
 
     /// Opens the file to read from it; `None` if there is none of this version.

@@ -35,6 +35,9 @@ const SUMMARIES_MAX: usize = 20_000;
 /// Segments that a session's share of the disk holds at least: so much of it may be over the limit, or unused, at a time.
 const SEGMENTS_PER_SESSION: u64 = 8;
 
+/// What an item is counted as in a chunk, beside its bytes of output: no less than it takes when encoded.
+const ITEM_BYTES: usize = 64;
+
 /// The logs of one user. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logs {
@@ -269,7 +272,10 @@ impl Logs {
         while bytes < bytes_max as usize {
             let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? else { break };
             if let Some(item) = item(found) {
-                bytes += if let Item::Output { bytes, .. } = &item { bytes.len() } else { 64 };
+                // With what each costs in the reply: a million keystrokes must not make it too long to be sent.
+                bytes += ITEM_BYTES;
+                bytes +=
+                    if let Item::Output { bytes, .. } | Item::Input { bytes, .. } = &item { bytes.len() } else { 0 };
                 items.push(item);
             }
         }
@@ -362,7 +368,7 @@ impl Logs {
 
 /// Whether `verify` tells of it.
 fn is_finding(item: &Item) -> bool {
-    !matches!(item, Item::Output { .. } | Item::Exit { .. } | Item::Resize { .. })
+    !matches!(item, Item::Output { .. } | Item::Input { .. } | Item::Exit { .. } | Item::Resize { .. })
 }
 
 /// Damage that no record lies in: headers, indexes, the end of the last segment.
@@ -413,12 +419,13 @@ fn item(found: Found<'_>) -> Option<Item> {
             }),
             RecordKind::Resize => {
                 let Size { cols, rows, .. } = Size::from_payload(record.payload)?;
-                Some(Item::Resize { cols, rows })
+                Some(Item::Resize { time_us: record.header.time_us, cols, rows })
             }
             RecordKind::Mark => {
                 let recording = Recording::from_payload(record.payload)?;
                 Some(Item::Recording { time_us: record.header.time_us, recording })
             }
+            RecordKind::Input => Some(Item::Input { time_us: record.header.time_us, bytes: record.payload.to_vec() }),
             RecordKind::Exit => {
                 let exit = exit_from_payload(record.payload)?;
                 Some(Item::Exit { time_us: record.header.time_us, exit })

@@ -133,6 +133,16 @@ impl<P: Protocol, H: Handler<P>> Drop for Session<'_, P, H> {
     }
 }
 
+/// What a driver did with the next frame.
+enum Taken {
+    /// There is no whole one.
+    Nothing,
+    /// A request, to its answer; whether to go on.
+    Answered { open: bool },
+    /// Anything else.
+    Other,
+}
+
 struct Driver<P: Protocol> {
     stream: Arc<Stream>,
     wire: Arc<Wire<P>>,
@@ -218,10 +228,8 @@ impl<P: Protocol> Driver<P> {
         }
     }
 
-    /// Whether the client has taken enough of its answers to be worked for, and was not taken leave of.
     fn is_open(&self) -> bool {
-        let state = self.wire.lock();
-        state.out.pending() < OUT_BYTES_HIGH && !state.said_goodbye
+        self.wire.lock().is_open()
     }
 
     /// Whether there may be more to read at once.
@@ -263,13 +271,15 @@ impl<P: Protocol> Driver<P> {
     where
         F: Future<Output = P::Response>,
     {
+        let mut is_open = self.is_open();
         let outcome = loop {
-            if !self.is_open() {
+            if !is_open {
                 break Ok(false);
             }
             match self.take_frame(handlers, call) {
-                Ok(true) => {}
-                Ok(false) => break Ok(true),
+                Ok(Taken::Answered { open }) => is_open = open,
+                Ok(Taken::Other) => is_open = self.is_open(),
+                Ok(Taken::Nothing) => break Ok(true),
                 Err(end) => break Err(end),
             }
         };
@@ -277,19 +287,20 @@ impl<P: Protocol> Driver<P> {
         outcome
     }
 
-    /// Handles one frame; false if there is no whole one.
-    fn take_frame<F>(&mut self, handlers: &mut Handlers<F>, call: &impl Fn(P::Request) -> F) -> Result<bool, End>
+    /// Handles one frame.
+    fn take_frame<F>(&mut self, handlers: &mut Handlers<F>, call: &impl Fn(P::Request) -> F) -> Result<Taken, End>
     where
         F: Future<Output = P::Response>,
     {
         let Some(body) = self.buffer.next_frame()? else {
-            return Ok(false);
+            return Ok(Taken::Nothing);
         };
         let envelope = Envelope::parse(body)?;
+        let mut taken = Taken::Other;
         match envelope {
             Envelope::Request { id, deadline_ms, payload } => {
                 if self.wire.is_closed() {
-                    return Ok(false); // the next round says goodbye; this request was not read
+                    return Ok(Taken::Nothing); // the next round says goodbye; this request was not read
                 }
                 self.requests_read += 1;
                 if handlers.is_full() {
@@ -312,7 +323,7 @@ impl<P: Protocol> Driver<P> {
                     }
                 };
                 if let Some(outcome) = outcome {
-                    self.wire.answer(id, outcome);
+                    taken = Taken::Answered { open: self.wire.answer(id, outcome) };
                 }
             }
             Envelope::Cancel { id } => self.cancelled.push(id),
@@ -327,7 +338,7 @@ impl<P: Protocol> Driver<P> {
         if self.requests_read == 1 {
             self.buffer.set_limit(FRAME_BYTES_MAX);
         }
-        Ok(true)
+        Ok(taken)
     }
 
     /// Polls the handlers that were woken. Some are left if the client reads too slowly; `rest` comes back to them.
@@ -335,10 +346,11 @@ impl<P: Protocol> Driver<P> {
     where
         F: Future<Output = P::Response>,
     {
-        while self.is_open() {
+        let mut is_open = self.is_open();
+        while is_open {
             match handlers.poll_next(cx) {
                 Poll::Pending => return,
-                Poll::Ready((id, Some(outcome))) => self.wire.answer(id, outcome),
+                Poll::Ready((id, Some(outcome))) => is_open = self.wire.answer(id, outcome),
                 Poll::Ready((_, None)) => {}
             }
         }

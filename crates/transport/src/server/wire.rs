@@ -8,12 +8,12 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::codec::{EncodeError, encode_into};
-use crate::envelope::{Envelope, ErrorCode, GoodbyeReason, RESPONSE_HEAD_BYTES};
+use crate::envelope::{Envelope, ErrorCode, GoodbyeReason, push_head, response_head};
 use crate::frame::{FRAME_BYTES_MAX, FrameError, append_frame};
 use crate::outbound::Outbound;
 use crate::protocol::Protocol;
 use crate::stream::Stream;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{ShortGuard, ShortMutex};
 
 /// Bytes that wait for a client; from here on none of its requests is read, started or continued until it has taken
 /// some. The most that a connection ever holds is this and one frame.
@@ -26,7 +26,7 @@ pub const WRITE_WAIT_MAX: Duration = Duration::from_secs(5);
 const _: () = assert!(PUSH_BYTES_MAX <= OUT_BYTES_HIGH);
 
 pub(crate) struct Wire<P> {
-    state: Mutex<State>,
+    state: ShortMutex<State>,
     /// Set before a connection is closed at once: read before each handler is started.
     closed: AtomicBool,
     frame_bytes_max: u32,
@@ -54,14 +54,19 @@ pub(crate) enum Manner {
 impl<P: Protocol> Wire<P> {
     pub(crate) fn new(stream: Arc<Stream>, client_frame_bytes_max: u32) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { out: Outbound::new(stream), close: None, said_goodbye: false, ended: false }),
+            state: ShortMutex::new(State {
+                out: Outbound::new(stream),
+                close: None,
+                said_goodbye: false,
+                ended: false,
+            }),
             closed: AtomicBool::new(false),
             frame_bytes_max: FRAME_BYTES_MAX.min(client_frame_bytes_max),
             protocol: std::marker::PhantomData,
         })
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> ShortGuard<'_, State> {
         self.state.lock()
     }
 
@@ -94,25 +99,23 @@ impl<P: Protocol> Wire<P> {
         drop(state.out.end_now()); // it is the driver that ends: nobody is to be woken
     }
 
-    /// Appends an answer; the driver, whose task this is, flushes at the end of its round.
-    pub(crate) fn answer(&self, id: u64, outcome: Result<P::Response, ErrorCode>) {
+    /// Appends an answer; the driver, whose task this is, flushes at the end of its round. Whether the client is still
+    /// to be worked for: asked under this lock and not under one more for each request.
+    pub(crate) fn answer(&self, id: u64, outcome: Result<P::Response, ErrorCode>) -> bool {
         let mut state = self.lock();
         let out = state.out.bytes();
         let code = match outcome {
-            Ok(response) => {
-                let payload = &[];
-                let head = Envelope::Response { id, payload };
-                match append_message(out, self.frame_bytes_max, &head, RESPONSE_HEAD_BYTES, &response) {
-                    Ok(()) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, "a response cannot be sent");
-                        ErrorCode::ResponseUnsendable
-                    }
+            Ok(response) => match append_message(out, self.frame_bytes_max, &response_head(id), &response) {
+                Ok(()) => return state.is_open(),
+                Err(error) => {
+                    tracing::warn!(%error, "a response cannot be sent");
+                    ErrorCode::ResponseUnsendable
                 }
-            }
+            },
             Err(code) => code,
         };
         state.append(&Envelope::Error { id, code });
+        state.is_open()
     }
 
     fn push(&self, message: &P::Push) -> Result<(), PushError> {
@@ -125,8 +128,7 @@ impl<P: Protocol> Wire<P> {
                 return Err(PushError::Full);
             }
             let in_place = state.out.pending() == 0;
-            let payload = &[];
-            append_message(state.out.bytes(), self.frame_bytes_max, &Envelope::Push { payload }, 1, message)?;
+            append_message(state.out.bytes(), self.frame_bytes_max, &push_head(), message)?;
             state.out.send(in_place)
         };
         wake(waker);
@@ -135,6 +137,11 @@ impl<P: Protocol> Wire<P> {
 }
 
 impl State {
+    /// Whether the client has taken enough of its answers to be worked for, and was not taken leave of.
+    pub(crate) fn is_open(&self) -> bool {
+        self.out.pending() < OUT_BYTES_HIGH && !self.said_goodbye
+    }
+
     /// Appends the last frame; a second time it does nothing.
     pub(crate) fn say_goodbye(&mut self, reason: GoodbyeReason, requests_read: u64) {
         if !std::mem::replace(&mut self.said_goodbye, true) {
@@ -152,13 +159,12 @@ impl State {
 fn append_message(
     out: &mut Vec<u8>,
     frame_bytes_max: u32,
-    head: &Envelope<'_>,
-    head_bytes: usize,
+    head: &[u8],
     message: &impl serde::Serialize,
 ) -> Result<(), EncodeError> {
-    let bytes_max = (frame_bytes_max as usize).saturating_sub(head_bytes);
+    let bytes_max = (frame_bytes_max as usize).saturating_sub(head.len());
     append_frame(out, frame_bytes_max, |out| {
-        head.write(out);
+        out.extend_from_slice(head);
         encode_into(message, out, bytes_max)
     })
 }

@@ -1,4 +1,5 @@
 use shellkeep_journal::Seq;
+use shellkeep_protocol::query::Cursor;
 use shellkeep_protocol::session::Attrs;
 
 use super::*;
@@ -114,4 +115,28 @@ fn with_no_marked_commands_the_sessions_are_shown_and_keys_without_a_row_say_so(
     assert_eq!(press(&mut model, "y"), Action::Nothing);
     assert_eq!(model.notice.as_deref(), Some("nothing is selected"));
     assert_eq!(press(&mut model, "\n"), Action::Nothing);
+}
+
+#[test]
+fn what_is_typed_at_the_output_is_looked_for_and_late_answers_are_dropped() {
+    let mut model = filled();
+    assert_eq!(press(&mut model, "se"), Action::Search("e".to_owned()));
+    assert_eq!(press(&mut model, "rr"), Action::Search("err".to_owned()));
+    let session = model.sessions[0].session;
+    let hit = |line: &str| Hit {
+        at: Cursor { time_us: 1, session, line: 0 },
+        seq: Seq::FIRST,
+        name: None,
+        command: Some(row(&model.sessions[0], 3, "make test").info),
+        is_command: false,
+        line: line.to_owned(),
+        before: Vec::new(),
+        behind: Vec::new(),
+    };
+    let (late, right) = (hit("late"), hit("an error"));
+    model.take_hits("e".to_owned(), vec![late]);
+    assert!(model.shown.is_empty());
+    model.take_hits("err".to_owned(), vec![right]);
+    assert_eq!((model.shown.len(), model.target()), (1, Some(Target::Command(session, 3))));
+    assert_eq!(press(&mut model, "\n"), Action::Open(Target::Command(session, 3)));
 }

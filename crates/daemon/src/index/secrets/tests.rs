@@ -213,45 +213,6 @@ fn own_patterns_count_and_bad_ones_are_refused() {
     assert_eq!(as_text(&streamed(&Secrets::none(), &[b"password=x"])), "password=x");
 }
 
-/// Not a promise of the suite, which runs unoptimised: `cargo test -rp shellkeep-daemon speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stdout)] // that is what it is for
-fn speed_of_text_without_secrets() {
-    let mut text = String::new();
-    for number in 0..400_000 {
-        let path = format!("crates/daemon/src/part{number}.rs:{number}: warning: unused variable `x{number}` in fn");
-        text.push_str(&path);
-        text.push_str(if number % 3 == 0 { " 2026-11-21T10:00:00Z INFO key value\n" } else { " ok\n" });
-    }
-    let secrets = shipped();
-    let report = |what: &str, took: std::time::Duration| {
-        let bytes_per_us = text.len() as u128 / took.as_micros().max(1);
-        println!("{what}: {bytes_per_us} MB/s");
-    };
-    let start = std::time::Instant::now();
-    assert!(!secrets.may_be_in(text.as_bytes()));
-    report("one look", start.elapsed());
-    let start = std::time::Instant::now();
-    for block in text.as_bytes().chunks(256 << 10) {
-        assert!(!secrets.may_be_in(block));
-    }
-    report("blocks", start.elapsed());
-    let mut lines = secrets.lines();
-    let start = std::time::Instant::now();
-    assert!(text.lines().all(|line| lines.line(line) == line));
-    report("line by line", start.elapsed());
-    for (what, raw) in
-        [("stream", text.clone()), ("stream, coloured", text.replace("warning", "\x1b[33mwarning\x1b[0m"))]
-    {
-        let mut stream = secrets.stream(80);
-        let start = std::time::Instant::now();
-        raw.as_bytes().chunks(16 << 10).for_each(|piece| stream.feed((), piece, |(), _| ()));
-        stream.finish(|(), _| ());
-        report(what, start.elapsed());
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

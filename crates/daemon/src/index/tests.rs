@@ -1,0 +1,254 @@
+//! Reading, writing and removing, on a real journal and a real file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::types::Value;
+use shellkeep_journal::storage::RealStorage;
+use shellkeep_journal::{Durability, Identity, Journal, Options, Reader, RecordKind, Start};
+use shellkeep_protocol::ids::{MarksNonce, SessionId, StoreId};
+use shellkeep_protocol::query::{Ended, Found, Search};
+use shellkeep_protocol::session::Attrs;
+
+use super::reading::{More, Reading, Saved, Tools};
+use super::search::search;
+use super::store::Store;
+
+const NONCE: MarksNonce = MarksNonce::from_bytes([7; 16]);
+
+fn attrs() -> Attrs {
+    Attrs { cwd: "/start".to_owned(), size: (60, 5), marks: Some(NONCE), ..Attrs::default() }
+}
+
+/// A log of these records, a second apart.
+fn log(directory: &Path, id: SessionId, records: &[(RecordKind, Vec<u8>)]) {
+    let identity = Identity { session: *id.as_bytes(), store: [2; 16], writer: [3; 16], epoch: 1, attrs: Vec::new() };
+    let options = Options { durability: Durability::Unsynced, ..Options::default() };
+    let mut log = Journal::create(Arc::new(RealStorage), directory, &id.to_string(), identity, options).unwrap();
+    for (second, (kind, payload)) in (1u64..).zip(records) {
+        log.append(*kind, second * 1_000_000, payload).unwrap();
+    }
+}
+
+/// A shell's session: commands with output of several kinds, cut anywhere.
+fn session(seed: u64, commands: usize) -> Vec<(RecordKind, Vec<u8>)> {
+    let mut output = Vec::new();
+    for n in 0..commands {
+        let cwd = if n % 2 == 0 { "even" } else { "odd" };
+        let marks = format!(
+            "\x1b]7;file://h/work/{cwd}\x07\x1b]133;A;sk={NONCE}\x07$ \x1b]133;B;sk={NONCE}\x07make part-{n}\r\n\x1b]133;C;sk={NONCE};cmdline_url=make part-{n}\x07"
+        );
+        output.extend_from_slice(marks.as_bytes());
+        for line in 0..200 {
+            let text =
+                format!("\x1b[32mseed {seed} part {n} line {line}\x1b[0m word{}\r\n", (seed * 31 + line * 7) % 100);
+            output.extend_from_slice(text.as_bytes());
+        }
+        output.extend_from_slice(
+            "\r 10%\r 99%\rdone é 字\r\n\x1b[?1049hhidden\x1b[?1049l\x1b[2A\x1b[Kback\r\n\r\n".as_bytes(),
+        );
+        output.extend_from_slice(format!("\x1b]133;D;{};sk={NONCE}\x07", n % 3).as_bytes());
+    }
+    let pieces = output.chunks(usize::try_from(777 + seed).unwrap());
+    let mut records: Vec<_> = pieces.map(|piece| (RecordKind::Output, piece.to_vec())).collect();
+    records.push((RecordKind::Exit, vec![0; 8]));
+    records
+}
+
+/// Reads a log into the index, so many bytes at a time, each time as if for the first time.
+fn index(store: &Store, logs: &Path, id: SessionId, step: usize) {
+    let open = |start: Start| Reader::open(Arc::new(RealStorage), &logs.join(id.to_string()), start);
+    let mut tools = Tools::new().unwrap();
+    loop {
+        let known = store.session(id).unwrap();
+        let mut reading = match known {
+            None => Reading::begin(id, (StoreId::from_bytes([2; 16]), attrs()), open).unwrap(),
+            Some((row, state)) => {
+                Reading::go_on(id, (row, Saved::decode(&state).unwrap()), store, open).unwrap().unwrap()
+            }
+        };
+        let more = reading.read(step).unwrap();
+        store.begin().unwrap();
+        reading.write(store, &mut tools).unwrap();
+        while store.merge().unwrap() {}
+        store.commit().unwrap();
+        if more == More::No {
+            return;
+        }
+    }
+}
+
+/// Everything that the index says, without its own numbers of things.
+fn dump(store: &Store) -> Vec<Vec<Value>> {
+    let all = [
+        "SELECT s.id, s.over, s.state FROM sessions s ORDER BY s.id",
+        "SELECT s.id, c.number, c.line, c.cwd, c.started, c.ended, c.exit, c.first_seq, c.output_from, c.output_to
+         FROM commands c JOIN sessions s ON s.key = c.session ORDER BY s.id, c.number",
+        "SELECT s.id, b.first_line, b.lines, b.first_us, b.last_us, b.last_seq, b.bytes, b.closed, t.places, t.text
+         FROM blocks b JOIN sessions s ON s.key = b.session JOIN texts t ON t.block = b.id ORDER BY s.id, b.first_line",
+    ];
+    let mut rows = Vec::new();
+    for query in all {
+        let mut query = store.db().prepare(query).unwrap();
+        let columns = query.column_count();
+        let found = query.query_map([], |row| (0..columns).map(|column| row.get(column)).collect()).unwrap();
+        rows.extend(found.map(Result::unwrap));
+    }
+    rows
+}
+
+fn found(directory: &Path, text: &str) -> Found {
+    search(directory, &Search { text: text.to_owned(), limit: 1000, ..Search::default() }).unwrap()
+}
+
+fn lines(found: &Found) -> Vec<&str> {
+    found.hits.iter().map(|hit| hit.line.as_str()).collect()
+}
+
+#[test]
+fn the_same_log_gives_the_same_index_however_often_reading_stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let ids = [SessionId::new(), SessionId::new()];
+    for (seed, id) in (1u64..).zip(ids) {
+        log(home.path(), id, &session(seed, 20));
+    }
+    let dumps: Vec<_> = [usize::MAX, 50_000, 5_000]
+        .into_iter()
+        .map(|step| {
+            let directory = home.path().join(format!("index-{step}"));
+            let store = Store::open(&directory).unwrap().0;
+            for id in ids {
+                index(&store, home.path(), id, step);
+            }
+            let found = found(&directory, "part 17 line 3 ");
+            (dump(&store), found.hits.len(), lines(&found)[0].to_owned())
+        })
+        .collect();
+    assert!(dumps[0].0.len() > 42, "{}", dumps[0].0.len());
+    assert_eq!((dumps[0].1, dumps[0].2.as_str()), (2, "seed 2 part 17 line 3 word83"));
+    assert!(dumps[0] == dumps[1], "in steps of 50,000 bytes");
+    assert!(dumps[0] == dumps[2], "in steps of 5,000 bytes");
+}
+
+#[test]
+fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
+    let home = tempfile::tempdir().unwrap();
+    let id = SessionId::new();
+    log(home.path(), id, &session(1, 40));
+    let directory = home.path().join("index");
+    index(&Store::open(&directory).unwrap().0, home.path(), id, 50_000);
+
+    let one = found(&directory, "PART-17"); // an upper-case letter: as it is
+    assert_eq!(lines(&one), [""; 0]);
+    let one = found(&directory, "part-17"); // the prompt that it was typed at is not found besides
+    assert_eq!((lines(&one), one.hits[0].is_command), (vec!["make part-17"], true));
+    let command = one.hits[0].command.clone().unwrap();
+    assert_eq!((command.id, command.cwd.as_str(), command.exit), (18, "/work/odd", Some(2)));
+
+    let all = found(&directory, "word5");
+    assert!(all.hits.len() > 40 && all.next.is_none());
+    assert!(all.hits.is_sorted_by(|one, next| one.at > next.at), "newest first, each once");
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = Search { text: "word5".to_owned(), limit: 7, after, ..Search::default() };
+        let page = search(&directory, &page).unwrap();
+        assert!(page.hits.len() <= 7);
+        pages.extend(page.hits);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(pages == all.hits, "{} {}", pages.len(), all.hits.len());
+
+    let with = |search: Search| {
+        self::search(&directory, &Search { text: "line 9 ".to_owned(), limit: 1000, ..search }).unwrap()
+    };
+    assert_eq!(with(Search::default()).hits.len(), 40);
+    let failed = with(Search { ended: Some(Ended::Failed), ..Search::default() });
+    assert_eq!(
+        (failed.hits.len(), with(Search { ended: Some(Ended::With(0)), ..Search::default() }).hits.len()),
+        (26, 14)
+    );
+    assert_eq!(with(Search { directory: Some("/work/odd".to_owned()), ..Search::default() }).hits.len(), 20);
+    assert_eq!(with(Search { directory: Some("/work/o".to_owned()), ..Search::default() }).hits.len(), 0);
+    assert_eq!(with(Search { session: Some(SessionId::new()), ..Search::default() }).hits.len(), 0);
+    let middle = all.hits[all.hits.len() / 2].at.time_us;
+    let (since, until) = (
+        Search { since_us: Some(middle), ..Search::default() },
+        Search { until_us: Some(middle), ..Search::default() },
+    );
+    assert_eq!(with(since).hits.len() + with(until).hits.len(), 40);
+    let near = with(Search { context: 2, ..Search::default() });
+    assert_eq!((near.hits[0].before.len(), near.hits[0].behind.len()), (2, 2));
+    assert!(near.hits[0].behind[0].contains("line 10 "), "{:?}", near.hits[0]);
+
+    assert_eq!(found(&directory, "hidden").hits.len(), 0, "the alternate screen is left out");
+    assert_eq!(found(&directory, "10%").hits.len(), 0, "what was overwritten is gone");
+    assert_eq!(found(&directory, "back").hits.len(), 40);
+    let word = |text: &str| {
+        search(&directory, &Search { text: text.to_owned(), word: true, limit: 9, ..Search::default() }).unwrap()
+    };
+    assert_eq!((word("word1").hits.len(), word("ord1").hits.len()), (9, 0));
+    assert_eq!(found(&directory, "7 word").next, None);
+    assert!(!found(&directory, "li").hits.is_empty(), "two characters");
+}
+
+#[test]
+fn what_is_removed_is_gone_from_every_table_and_every_byte_of_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    let ids = [SessionId::new(), SessionId::new()];
+    for (seed, id) in (1u64..).zip(ids) {
+        let mut records = session(seed, 60);
+        records.insert(5, (RecordKind::Output, format!("\r\nsecret-of-{seed}-zebra\r\n").into_bytes()));
+        log(home.path(), id, &records);
+    }
+    let directory = home.path().join("index");
+    let store = Store::open(&directory).unwrap().0;
+    for id in ids {
+        index(&store, home.path(), id, 100_000);
+    }
+    let other = found(&directory, "secret-of-2");
+    assert_eq!((found(&directory, "secret-of-1").hits.len(), other.hits.len()), (1, 1));
+    let levels: i64 = store.db().query_row("SELECT count(DISTINCT level) FROM runs", [], |row| row.get(0)).unwrap();
+    assert_eq!(levels, 3, "enough for all levels");
+    store.tidy().unwrap();
+    let before = std::fs::metadata(super::store::file_in(&directory)).unwrap().len();
+    store.begin().unwrap();
+    store.forget(ids[0]).unwrap();
+    store.commit().unwrap();
+    store.tidy().unwrap();
+    assert!(found(&directory, "secret-of-1").hits.is_empty() && found(&directory, "seed 1 ").hits.is_empty());
+    assert_eq!(found(&directory, "secret-of-2"), other);
+    let after = std::fs::metadata(super::store::file_in(&directory)).unwrap().len();
+    assert!(after < before, "{before} {after}");
+    store.begin().unwrap();
+    store.forget(ids[1]).unwrap();
+    store.commit().unwrap();
+    store.tidy().unwrap();
+    for table in ["sessions", "commands", "blocks", "texts", "fresh", "runs", "postings"] {
+        let left: i64 = store.db().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+    let bytes = std::fs::read(super::store::file_in(&directory)).unwrap();
+    for trace in [b"make part-17".as_slice(), b"/work/odd", ids[0].as_bytes(), ids[1].as_bytes()] {
+        assert!(memchr::memmem::find(&bytes, trace).is_none(), "{trace:?}");
+    }
+    assert_eq!(std::fs::metadata(directory.join("index.db-wal")).map_or(0, |wal| wal.len()), 0);
+}
+
+#[test]
+fn a_file_that_is_damaged_or_of_another_version_is_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("index");
+    let count =
+        |store: &Store| store.db().query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap();
+    let store = Store::open(&directory).unwrap().0;
+    store.put_session(SessionId::new(), false, b"x").unwrap();
+    store.db().pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    assert!(Store::read(&directory).unwrap().is_none());
+    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
+    std::fs::write(super::store::file_in(&directory), vec![b'x'; 20_000]).unwrap();
+    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
+}

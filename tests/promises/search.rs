@@ -1,0 +1,195 @@
+//! What was printed is found: soon, wholly, and not once it is removed; and whatever befalls the index, recording goes on.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use torture::screen::Screen;
+
+use crate::world::{World, eventually};
+
+/// What `search --json` says.
+fn found(world: &World, args: &[&str]) -> Result<Vec<Value>> {
+    let output = world.run(&[&["search", "--json", "--limit", "5000"], args].concat())?;
+    let hits: Vec<Value> =
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    ensure!(output.status.code() == Some(i32::from(hits.is_empty())), "{}", output.status);
+    Ok(hits)
+}
+
+fn lines(hits: &[Value]) -> Vec<&str> {
+    hits.iter().filter_map(|hit| hit["line"].as_str()).collect()
+}
+
+/// Without a wait of the caller's: the answer has what was printed before the question.
+#[test]
+fn what_was_just_printed_is_found_as_it_was_last_seen() -> Result<()> {
+    let world = World::new()?;
+    let script =
+        r"printf 'load 10%%\rload 99%%\rload done\n\033[31mRed Alert\033[0m\n\033[?1049hediting\033[?1049l'; sleep 600";
+    let session = world.session(script)?;
+    eventually("it is printed", || Ok(world.output(&session)?.ends_with(b"1049l").then_some(())))?;
+    let hits = found(&world, &["load"])?;
+    ensure!(lines(&hits) == ["load done"], "{hits:?}");
+    ensure!(hits[0]["session"] == session.as_str() && hits[0]["seq"].as_u64() > Some(0), "{hits:?}");
+    ensure!(hits[0]["command_id"].is_null() && hits[0]["command"].is_null(), "{hits:?}");
+    ensure!(lines(&found(&world, &["red alert"])?) == ["Red Alert"]);
+    for nothing in
+        [&["red Alert"][..], &["editing"], &["99%"], &["load", "--session", "01a1fdee-64e3-7214-a4ff-faf6ed7049fd"]]
+    {
+        ensure!(found(&world, nothing)?.is_empty(), "{nothing:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hit_tells_the_command_and_filters_ask_for_it() -> Result<()> {
+    let world = World::new()?;
+    std::fs::create_dir(world.outside().join("sub"))?;
+    let mut screen = Screen::start(&world, &["start", "-n", "work", "--", "/bin/bash"])?;
+    for line in ["echo first-$((40+2)); false", "cd sub", "echo second-$((40+3)); (exit 7)", "echo last-$((40+4))"] {
+        screen.keys(format!("{line}\r").as_bytes())?;
+    }
+    screen.shows("last-44")?;
+    let hits = eventually("the last command has ended", || {
+        let hits = found(&world, &["d-43"])?;
+        Ok((hits.len() == 1 && hits[0]["exit_code"] == 7).then_some(hits))
+    })?;
+    ensure!(hits[0]["line"] == "second-43" && hits[0]["command_id"] == 3, "{hits:?}");
+    ensure!(hits[0]["command"] == "echo second-$((40+3)); (exit 7)" && hits[0]["session_name"] == "work", "{hits:?}");
+    let typed = found(&world, &["second-$((", "--failed"])?;
+    ensure!(typed.len() == 1 && typed[0]["kind"] == "command", "the command, and not the prompt besides: {typed:?}");
+    ensure!(lines(&found(&world, &["d-4", "--exit", "7"])?) == ["second-43"]);
+    let below = world.outside().join("sub");
+    let below = found(&world, &["nd-4", "--dir", below.to_str().context("a path")?, "--since", "1h"])?;
+    ensure!(lines(&below).contains(&"second-43") && !lines(&below).contains(&"first-42"), "{below:?}");
+    ensure!(found(&world, &["t-4", "--until", "1h"])?.is_empty());
+    let shown = world.ok(&["search", "second-43", "-C", "1"])?;
+    ensure!(shown.starts_with("work #3  ") && shown.contains("status 7  $ echo second"), "{shown}");
+    screen.keys(b"exit\r")?;
+    screen.ended()?;
+    Ok(())
+}
+
+/// Source: `spec/reliability.md`, S11.
+#[test]
+fn no_control_character_of_a_record_is_ever_printed() -> Result<()> {
+    let world = World::new()?;
+    let hostile = r"printf 'trap \033]52;c;aGk=\007 \033P$q\033\\ \302\233 31m \177 \342\200\256 \033]8;;http://x\007link \002 end\n'; sleep 600";
+    let session = world.session(hostile)?;
+    eventually("it is printed", || Ok(world.output(&session)?.ends_with(b"end\r\n").then_some(())))?;
+    for args in [&["search", "trap"][..], &["search", "trap", "--json"], &["search", "e", "-C", "5"]] {
+        let shown = world.ok(args)?;
+        ensure!(shown.contains("trap"), "{shown:?}");
+        let bad =
+            shown.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}' && !args.contains(&"--json"));
+        ensure!(bad.is_none(), "{args:?}: {bad:?} in {shown:?}");
+    }
+    Ok(())
+}
+
+/// The index goes on where its last transaction ended, and says everything once.
+#[test]
+fn killed_at_any_time_the_index_has_everything_once() -> Result<()> {
+    let world = World::new()?;
+    let session = world.session("i=0; while [ $i -lt 3000 ]; do echo number-$i-end; i=$((i+1)); done; sleep 600")?;
+    for _ in 0..5 {
+        found(&world, &["number-1-end"])?; // indexes what there is
+        let old = world.kill_daemon()?;
+        world.daemon_other_than(Some(old))?;
+    }
+    eventually("all is printed", || {
+        let output = world.output(&session)?;
+        Ok(memmem(&output, b"number-2999-end").then_some(()))
+    })?;
+    for number in [0, 1, 1500, 2998, 2999] {
+        let hits = found(&world, &[&format!("number-{number}-end")])?;
+        ensure!(hits.len() == 1, "{number}: {hits:?}");
+    }
+    ensure!(found(&world, &["number-"])?.len() == 3000);
+    Ok(())
+}
+
+#[test]
+fn what_is_built_anew_finds_the_same() -> Result<()> {
+    let world = World::new()?;
+    for number in 0..3 {
+        let session = world.session(&format!("seq 1 2000 | sed 's/^/session-{number}-line-/'"))?;
+        world.ended(&session)?;
+    }
+    let running = world.session("echo session-9-line-1; sleep 600")?;
+    eventually("it is printed", || Ok((!world.output(&running)?.is_empty()).then_some(())))?;
+    let before = found(&world, &["line-1"])?;
+    ensure!(before.len() == 3 * 1111 + 1, "{}", before.len());
+    world.ok(&["reindex"])?;
+    ensure!(found(&world, &["line-1"])? == before);
+    let pid = world.kill_daemon()?;
+    world.daemon_other_than(Some(pid))?;
+    world.command(["reindex"]).spawn()?.kill()?; // may or may not have asked
+    ensure!(world.run(&["reindex"])?.status.success());
+    ensure!(found(&world, &["line-1"])? == before);
+    Ok(())
+}
+
+/// Source: `spec/reliability.md`, S16.
+#[test]
+fn a_removed_record_is_found_nowhere_in_the_state() -> Result<()> {
+    let world = World::new()?;
+    let token = "xylophone-quagmire";
+    let session = world.session(&format!("for i in 1 2 3; do echo {token}-$i; done"))?;
+    let kept = world.session("echo kept-lines")?;
+    world.ended(&session)?;
+    world.ended(&kept)?;
+    ensure!(found(&world, &[token])?.len() == 3);
+    world.ok(&["rm", &session])?;
+    ensure!(found(&world, &[token])?.is_empty() && found(&world, &["kept-lines"])?.len() == 1);
+    let mut looked = 0;
+    let mut directories = vec![world.home().join("state")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory)?.flatten() {
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if entry.file_type()?.is_file() {
+                looked += 1;
+                let bytes = std::fs::read(entry.path())?;
+                ensure!(!memmem(&bytes, token.as_bytes()), "{}", entry.path().display());
+            }
+        }
+    }
+    ensure!(looked > 3, "{looked}");
+    Ok(())
+}
+
+#[test]
+fn whatever_befalls_the_index_recording_goes_on_and_search_says_so() -> Result<()> {
+    let world = World::new()?;
+    let index = world.home().join("state/index");
+    let session = world.session("echo before; while sleep 0.2; do echo tick; done")?;
+    eventually("it is found", || Ok((!found(&world, &["before"])?.is_empty()).then_some(())))?;
+    // Something else where the index belongs: as good as a directory that cannot be written, which root can always.
+    std::fs::rename(&index, world.outside().join("away"))?;
+    std::fs::write(&index, "in the way")?;
+    eventually("search says what is wrong", || {
+        let said = world.run(&["search", "before"])?;
+        let said = String::from_utf8(said.stderr)?;
+        Ok((said.contains("index") && said.contains("recording goes on")).then_some(()))
+    })?;
+    let recorded = world.output(&session)?.len();
+    eventually("recording goes on", || Ok((world.output(&session)?.len() > recorded).then_some(())))?;
+    ensure!(world.ok(&["history", &session, "--json"])? == "[]\n");
+    std::fs::remove_file(&index)?;
+    eventually("indexing resumes", || Ok((found(&world, &["before"])?.len() == 1).then_some(())))?;
+    // A damaged file is built anew.
+    let file = index.join("index.db");
+    let pid = world.kill_daemon()?;
+    std::fs::write(&file, vec![b'x'; 50_000])?;
+    world.daemon_other_than(Some(pid))?;
+    eventually("it is found again", || Ok((found(&world, &["before"])?.len() == 1).then_some(())))?;
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
+    ensure!((mode(&file)?, mode(&index)?) == (0o600, 0o700));
+    Ok(())
+}
+
+fn memmem(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
