@@ -189,7 +189,7 @@ fn a_terminal_of_version_1_is_served() -> Result<()> {
     receiver.set_wait(Some(Duration::from_secs(10)))?;
     let attach = Attach { size: None, tty: false, ssh_auth_sock: Vec::new().into(), patience_ms: None };
     sender.to_keeper(&FromTerminal::Attach(attach), &[])?;
-    ensure!(receiver.hello()? == 1, "another version is spoken");
+    receiver.hello()?;
     ensure!(matches!(receiver.from_keeper()?, FromKeeper::Attached { .. }), "it is not attached");
     sender.to_keeper(&FromTerminal::Resume(Size::default()), &[])?;
     sender.to_keeper(&FromTerminal::Input(b"word\n"), &[])?;
