@@ -232,7 +232,7 @@ impl Reader {
                     Item::Output { offset, bytes, .. } => {
                         read.bytes.extend_from_slice(crate::cmd::part::within(&bytes, offset, &range));
                     }
-                    Item::Resize { cols, rows } => read.window = (cols, rows),
+                    Item::Resize { cols, rows, .. } => read.window = (cols, rows),
                     _ => {}
                 }
             }
