@@ -1,5 +1,7 @@
 //! What was printed is found: soon, wholly, and not once it is removed; and whatever befalls the index, recording goes on.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
@@ -184,7 +186,6 @@ fn whatever_befalls_the_index_recording_goes_on_and_search_says_so() -> Result<(
     std::fs::write(&file, vec![b'x'; 50_000])?;
     world.daemon_other_than(Some(pid))?;
     eventually("it is found again", || Ok((found(&world, &["before"])?.len() == 1).then_some(())))?;
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &std::path::Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
     ensure!((mode(&file)?, mode(&index)?) == (0o600, 0o700));
     Ok(())

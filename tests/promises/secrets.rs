@@ -2,6 +2,7 @@
 
 mod programs;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ fn nobody_keeps_what_is_asked_by(all: &[Asks]) -> Result<()> {
     for asks in all {
         let missing: Vec<_> = asks.needs.iter().filter(|program| !crate::day::is_there(program)).collect();
         if !missing.is_empty() || asks.name == "ssh" && server.is_none() {
-            println!("passed over: {}, for want of {missing:?}", asks.name);
+            let _ = writeln!(std::io::stderr(), "passed over: {}, for want of {missing:?}", asks.name);
             continue;
         }
         if let Err(error) = asked_by(&world, asks) {
