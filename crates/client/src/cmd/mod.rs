@@ -51,6 +51,11 @@ pub(crate) fn utc_time(us: u64) -> String {
     ls::utc(us)
 }
 
+/// The same in the user's own time, to the second.
+pub(crate) fn local_time(us: u64) -> String {
+    ls::local(&ls::utc(us))
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     if rustix::process::geteuid() != rustix::process::getuid() {
