@@ -51,6 +51,9 @@ fn parse(line: &str) -> Option<Call> {
     let (pid, rest) = line.split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
     let (name, args) = rest.split_once('(')?;
+    if rest.ends_with(" = ?") {
+        return None; // its process ended before the call did
+    }
     let failed = rest.rsplit_once(" = ").is_some_and(|(_, result)| result.starts_with('-'));
     Some(Call { pid: pid.parse().ok()?, name: name.to_owned(), args: args.to_owned(), failed })
 }

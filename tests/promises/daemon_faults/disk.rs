@@ -121,13 +121,12 @@ fn one_failed_sync_costs_nothing() -> Result<()> {
     let world = World::new()?;
     let mut talker = Talker::start(&world)?;
     let traced = Traced::start(&world, &["fdatasync:error=EIO:when=2"])?;
-    for _ in 0..3 {
+    // How many syncs it takes depends on how many threads they are shared out among.
+    eventually("a sync has failed", || {
         talker.say(50_000)?;
         talker.recorded()?;
-        // Two syncs, at least one of which fails.
-        at_rest(Duration::from_millis(250), || Ok(segments(&talker)))?;
-    }
-    told(&world, "a sync failed")?;
+        Ok(diagnostics(&world).contains("a sync failed").then_some(()))
+    })?;
     ensure!(world.daemon_pid().is_some());
     talker.whole()?;
     traced.heal()?;
