@@ -50,6 +50,7 @@ impl Handler<DaemonProtocol> for Server {
                 )
             }
             Request::Query { version, body } => self.queries.answer(version, &body).await,
+            Request::Registry { .. } => Response::QueryVersion { speaks: 0, program: String::new() },
         }
     }
 

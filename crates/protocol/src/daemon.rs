@@ -1,7 +1,8 @@
-//! What is spoken on the daemon's socket: the session conversation of keepers, and the queries of people's commands.
+//! What is spoken on the daemon's socket: the session conversation of keepers, the queries of people's commands, and
+//! their questions about commands.
 //!
-//! One socket serves both, because a container or a remote host may be given just that one. The session part is what
-//! the connection's version speaks of; queries carry their own version and demand an equal one.
+//! One socket serves all, because a container or a remote host may be given just that one. The session part is what
+//! the connection's version speaks of; queries and questions carry their own versions and demand an equal one.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,14 @@ pub enum Request {
         #[serde(with = "serde_bytes")]
         body: Vec<u8>,
     },
+    /// By a command, about commands.
+    Registry {
+        /// [`crate::registry::REGISTRY_VERSION`] of the asking program.
+        version: u16,
+        /// A [`crate::registry::Ask`] of that version, encoded.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
 }
 
 /// What the daemon answers.
@@ -46,6 +55,12 @@ pub enum Response {
         /// Version of the daemon's program.
         program: String,
     },
+    /// About commands: a [`crate::registry::Told`] of the version that was asked in, encoded.
+    Registry {
+        /// The encoded answer.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
 }
 
 /// What the daemon says unasked.
@@ -53,6 +68,12 @@ pub enum Response {
 pub enum Push {
     /// To a keeper.
     Session(SessionPush),
+    /// To who has subscribed to commands: a [`crate::registry::RegistryPush`], encoded.
+    Registry {
+        /// The encoded push.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
 }
 
 /// The conversation, for the transport.

@@ -8,5 +8,6 @@ pub mod attach;
 pub mod daemon;
 pub mod ids;
 pub mod query;
+pub mod registry;
 pub mod resume;
 pub mod session;

@@ -302,6 +302,7 @@ impl Ship {
                 let outputs = shared.core.pushed(*generation, push, &*spool, Instant::now());
                 shared.act(outputs);
             }
+            Event::Push { message: Push::Registry { .. }, .. } => {} // not subscribed to
             Event::Down { generation, reason } => {
                 tracing::info!(%generation, ?reason, "the daemon is gone; records wait in the spool");
                 shared.core.lost(*generation);

@@ -1,0 +1,25 @@
+//! The commands of each session: a base for all and a layer for each session, in immutable snapshots.
+//!
+//! Promise: sessions in different projects see different commands and never each other's; a reader never waits and sees
+//! wholly the old or wholly the new; what takes its time (files, processes) is on threads of its own. Knows nothing of
+//! keepers' records. Source: `spec`, "Session-scoped command registry"; the words are those of [`entry`].
+//!
+//! Pure, without I/O: [`entry`], [`names`], [`slice`], [`group`], [`view`], [`search`], [`delta`], [`core`].
+
+pub mod core;
+pub mod delta;
+pub mod entry;
+pub mod group;
+pub mod names;
+pub mod search;
+pub mod slice;
+pub mod usage;
+pub mod view;
+
+pub use self::core::CommandRegistry;
+pub use self::entry::{Draft, Entry};
+pub use self::slice::{Slice, SourceId};
+pub use self::view::{Preferences, Resolved, View};
+
+#[cfg(test)]
+mod tests;

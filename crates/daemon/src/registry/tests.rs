@@ -1,0 +1,531 @@
+//! What the registry promises, by the numbers of its specification, and a naive model beside it.
+
+mod model;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::registry::{Diagnostic, EntryState, Kind, RegistryError, Scope, Trust};
+
+use super::delta::Delta;
+use super::entry::Exec;
+use super::slice::SOURCE_ENTRIES_MAX;
+use super::usage::Usage;
+use super::*;
+
+const DAY_US: u64 = 24 * 3600 * 1_000_000;
+
+fn registry() -> CommandRegistry {
+    CommandRegistry::new(7, Preferences::default())
+}
+
+fn mcp(name: &str) -> Draft {
+    Draft::new(name, "server", Kind::McpTool, Scope::Session, Exec::Nothing)
+}
+
+fn task(owner: &str, name: &str, trust: Trust) -> Draft {
+    Draft { trust, ..Draft::new(name, owner, Kind::Task, Scope::Project, Exec::Nothing) }
+}
+
+fn user(name: &str) -> Draft {
+    Draft::new(name, "mine", Kind::UserCommand, Scope::User, Exec::Nothing)
+}
+
+fn names(view: &View) -> Vec<String> {
+    view.entries().map(|entry| entry.name.to_string()).collect()
+}
+
+fn ids(entries: &[Arc<Entry>]) -> Vec<&str> {
+    entries.iter().map(|entry| &*entry.id).collect()
+}
+
+fn set_base(registry: &CommandRegistry, source: &str, drafts: Vec<Draft>) -> bool {
+    let look = registry.look_for_base(source);
+    registry.found(&look, Slice::new(source, drafts, Vec::new()))
+}
+
+/// As a session that has come into a project of these tasks.
+fn in_project(registry: &CommandRegistry, session: SessionId, root: &str, slices: Vec<Slice>) {
+    registry.add_session(session).unwrap();
+    if let Some(look) = registry.set_project(session, Some(Path::new(root))) {
+        assert!(registry.found_project(&look, slices));
+    }
+}
+
+fn resolved(view: &View, name: &str) -> String {
+    match view.resolve(name) {
+        Resolved::Found(entry) => entry.id.to_string(),
+        Resolved::Ambiguous(all) => all.iter().map(|entry| &*entry.qualified_name).collect::<Vec<_>>().join(" | "),
+        Resolved::Unknown => "unknown".to_owned(),
+    }
+}
+
+///
+#[test]
+fn a_new_registry_has_the_builtins_and_an_unknown_session_sees_just_them() {
+    let registry = registry();
+    for view in [registry.get_all(), registry.get_for_session(Some(SessionId::new())), registry.get_for_session(None)] {
+        assert_eq!(names(&view), ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "bash"]);
+        assert!(view.entries().all(|entry| entry.kind != Kind::McpTool));
+        assert!(view.entries().any(|entry| &*entry.name == "bash" && !entry.is_listed));
+    }
+}
+
+///
+#[test]
+fn a_sessions_entries_are_seen_by_it_alone_behind_the_base_until_it_is_removed() {
+    let registry = registry();
+    let (one, other, nobody) = (SessionId::new(), SessionId::new(), SessionId::new());
+    registry.set_session_entries(one, vec![mcp("b-tool"), mcp("a-tool")]).unwrap();
+    registry.set_session_entries(other, vec![mcp("else")]).unwrap();
+    let base = names(&registry.get_all());
+    assert_eq!(names(&registry.get_for_session(Some(one))), [&base[..], &["b-tool".into(), "a-tool".into()]].concat());
+    assert_eq!(names(&registry.get_for_session(Some(other))), [&base[..], &["else".into()]].concat());
+    registry.remove_session(nobody);
+    registry.remove_session(one);
+    registry.remove_session(one);
+    assert_eq!(names(&registry.get_for_session(Some(one))), base);
+    assert_eq!(names(&registry.get_for_session(Some(other))), [&base[..], &["else".into()]].concat());
+}
+
+///
+#[test]
+fn setting_a_sessions_entries_replaces_them_also_by_none() {
+    let registry = registry();
+    let session = SessionId::new();
+    let count = || registry.get_for_session(Some(session)).len() - registry.get_all().len();
+    registry.set_session_entries(session, vec![mcp("a"), mcp("b")]).unwrap();
+    registry.set_session_entries(session, vec![mcp("c")]).unwrap();
+    assert_eq!(count(), 1);
+    registry.set_session_entries(session, Vec::new()).unwrap();
+    assert_eq!(count(), 0);
+    assert!(registry.has_session(session));
+}
+
+///
+#[test]
+fn searching_a_session_finds_both_layers_in_any_case_and_searching_the_base_only_that() {
+    let registry = registry();
+    let session = SessionId::new();
+    registry.set_session_entries(session, vec![mcp("My-Search-Target"), mcp("other")]).unwrap();
+    let found = registry.search_for_session(session, "search-target", 10);
+    assert_eq!(ids(&found), ["session/server/My-Search-Target"]);
+    assert_eq!(ids(&registry.search_for_session(session, "PWD", 10)), ["builtin/shellkeep/pwd"]);
+    assert!(registry.search("search-target", 10).is_empty());
+    assert_eq!(registry.search_for_session(session, "e", 2).len(), 2);
+    assert!(registry.search_for_session(session, "e", 0).is_empty());
+    assert!(names(&registry.get_all()).iter().all(|name| name != "other"));
+    assert!(registry.search("bash", 10).is_empty(), "it is not listed");
+}
+
+///
+#[test]
+fn clearing_a_source_takes_just_its_entries_of_the_base() {
+    let registry = registry();
+    let session = SessionId::new();
+    set_base(&registry, "claude-code", vec![user("review")]);
+    set_base(&registry, "user", vec![user("mine")]);
+    registry.set_session_entries(session, vec![mcp("tool")]).unwrap();
+    registry.clear_source("claude-code");
+    registry.clear_source("nobody");
+    registry.clear_source(super::core::BUILTIN);
+    let expected = ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "bash", "mine"];
+    assert_eq!(names(&registry.get_all()), expected);
+    assert!(names(&registry.get_for_session(Some(session))).contains(&"tool".to_owned()));
+}
+
+/// looking again for the base and the project keeps what others have set.
+#[test]
+fn looking_again_keeps_what_it_does_not_own() {
+    let registry = registry();
+    let session = SessionId::new();
+    in_project(
+        &registry,
+        session,
+        "/p",
+        vec![Slice::new("just", vec![task("just", "old", Trust::Trusted)], Vec::new())],
+    );
+    registry.set_session_entries(session, vec![mcp("tool")]).unwrap();
+    set_base(&registry, "user", vec![user("mine")]);
+    let look = registry.look_at_project(Path::new("/p")).unwrap();
+    assert!(registry.found_project(&look, vec![Slice::new("just", vec![task("just", "new", Trust::Trusted)], vec![])]));
+    set_base(&registry, "user", Vec::new());
+    let seen = names(&registry.get_for_session(Some(session)));
+    assert!(seen.contains(&"tool".to_owned()) && seen.contains(&"new".to_owned()), "{seen:?}");
+    assert!(!seen.contains(&"old".to_owned()) && !seen.contains(&"mine".to_owned()), "{seen:?}");
+}
+
+///
+#[test]
+fn the_end_of_one_session_leaves_the_others_view_as_it_was() {
+    let registry = registry();
+    let (one, other) = (SessionId::new(), SessionId::new());
+    let slices = || vec![Slice::new("just", vec![task("just", "t", Trust::Pending)], Vec::new())];
+    in_project(&registry, one, "/p", slices());
+    in_project(&registry, other, "/p", slices());
+    let before = registry.get_for_session(Some(other));
+    registry.remove_session(one);
+    let after = registry.get_for_session(Some(other));
+    assert_eq!(before.revision(), after.revision());
+    assert!(before.entries().zip(after.entries()).all(|(one, other)| Arc::ptr_eq(one, other)));
+    assert_eq!(before.len(), after.len());
+    assert_eq!(registry.projects(), [Path::new("/p")]);
+    registry.remove_session(other);
+    assert!(registry.projects().is_empty());
+}
+
+///
+#[test]
+fn what_is_found_too_late_is_thrown_away() {
+    let registry = registry();
+    let session = SessionId::new();
+    registry.add_session(session).unwrap();
+    let slice = |name| Slice::new("mcp", vec![mcp(name)], Vec::new());
+    let old = registry.look_for_session(session, "mcp").unwrap();
+    let new = registry.look_for_session(session, "mcp").unwrap();
+    assert!(registry.found(&new, slice("new")));
+    assert!(!registry.found(&old, slice("old")));
+    assert!(names(&registry.get_for_session(Some(session))).contains(&"new".to_owned()));
+    // Of the life before, though the id is the same.
+    registry.remove_session(session);
+    assert!(!registry.found(&new, slice("ghost")));
+    registry.add_session(session).unwrap();
+    assert!(!registry.found(&new, slice("ghost")));
+    assert_eq!(registry.get_for_session(Some(session)).len(), registry.get_all().len());
+    let look = registry.look_for_base("user");
+    registry.clear_source("user");
+    assert!(!registry.found(&look, Slice::new("user", vec![user("ghost")], Vec::new())));
+    // A project that everybody has left.
+    let look = registry.set_project(session, Some(Path::new("/p"))).unwrap();
+    registry.set_project(session, None);
+    assert!(!registry.found_project(&look, vec![slice("ghost")]));
+}
+
+/// R-24, the part of the core: nothing makes a layer for a session that is unknown.
+#[test]
+fn an_unknown_session_gets_no_layer() {
+    let registry = registry();
+    let session = SessionId::new();
+    assert!(registry.look_for_session(session, "mcp").is_none());
+    assert!(registry.set_project(session, Some(Path::new("/p"))).is_none());
+    assert!(!registry.has_session(session) && registry.projects().is_empty());
+}
+
+///
+#[test]
+fn a_view_stays_as_it_was_taken() {
+    let registry = registry();
+    let session = SessionId::new();
+    registry.set_session_entries(session, vec![mcp("a")]).unwrap();
+    let view = registry.get_for_session(Some(session));
+    let before = names(&view);
+    registry.set_session_entries(session, vec![mcp("b")]).unwrap();
+    set_base(&registry, "user", vec![user("mine")]);
+    registry.remove_session(session);
+    assert_eq!(names(&view), before);
+    assert_eq!(resolved(&view, "a"), "session/server/a");
+}
+
+/// a reader beside a busy writer sees all of one state or all of another.
+#[test]
+fn a_reader_sees_wholly_the_old_or_wholly_the_new() {
+    let registry = Arc::new(registry());
+    let session = SessionId::new();
+    let state = |n: usize| (0..50).map(|k| mcp(&format!("s{n}-{k}"))).collect::<Vec<_>>();
+    registry.set_session_entries(session, state(0)).unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (registry, stop) = (Arc::clone(&registry), Arc::clone(&stop));
+        move || {
+            for n in 1..200 {
+                registry.set_session_entries(session, state(n)).unwrap();
+            }
+            stop.store(true, std::sync::atomic::Ordering::Release);
+        }
+    });
+    let mut last = registry.get_for_session(Some(session)).revision();
+    while !stop.load(std::sync::atomic::Ordering::Acquire) {
+        let view = registry.get_for_session(Some(session));
+        let own: Vec<String> = names(&view).split_off(6);
+        let prefix = own[0].split_once('-').unwrap().0.to_owned();
+        assert!(own.len() == 50 && own.iter().all(|name| name.split_once('-').unwrap().0 == prefix), "{own:?}");
+        assert!(view.revision() >= last);
+        last = view.revision();
+    }
+    writer.join().unwrap();
+}
+
+///
+#[test]
+fn every_change_raises_the_revision_and_what_changes_nothing_does_not() {
+    let registry = registry();
+    let (session, other) = (SessionId::new(), SessionId::new());
+    let mut changes = registry.subscribe();
+    let revision = |session| registry.get_for_session(Some(session)).revision();
+    registry.set_session_entries(session, vec![mcp("a")]).unwrap();
+    let first = revision(session);
+    changes.mark_unchanged();
+    registry.set_session_entries(session, vec![mcp("a")]).unwrap();
+    registry.add_session(session).unwrap();
+    registry.clear_source("nobody");
+    assert_eq!(revision(session), first);
+    assert!(!changes.has_changed().unwrap(), "nobody is woken for nothing");
+    registry.set_session_entries(session, vec![Draft { description: "other".into(), ..mcp("a") }]).unwrap();
+    let second = revision(session);
+    assert!(second > first && changes.has_changed().unwrap());
+    registry
+        .set_session_entries(session, vec![Draft { trust: Trust::Pending, description: "other".into(), ..mcp("a") }])
+        .unwrap();
+    let third = revision(session);
+    assert!(third > second);
+    // Another session's change is not this one's.
+    registry.set_session_entries(other, vec![mcp("b")]).unwrap();
+    assert_eq!(revision(session), third);
+    set_base(&registry, "user", vec![user("mine")]);
+    assert!(revision(session) > third);
+    let before = revision(session);
+    registry.remove_session(session);
+    assert!(revision(session) > before, "a list never goes back to an older number");
+}
+
+///
+#[test]
+fn a_source_that_fails_hides_no_other_and_is_told() {
+    let registry = registry();
+    let session = SessionId::new();
+    let told =
+        Diagnostic { source: "mise".into(), file: Some("mise.toml".into()), line: Some(3), message: "bad".into() };
+    let slices = vec![
+        Slice::new("mise", Vec::new(), vec![told.clone()]),
+        Slice::new("just", vec![task("just", "t", Trust::Pending)], Vec::new()),
+    ];
+    in_project(&registry, session, "/p", slices);
+    let view = registry.get_for_session(Some(session));
+    assert_eq!(resolved(&view, "t"), "project/just/t");
+    assert_eq!(view.diagnostics().collect::<Vec<_>>(), [&told]);
+}
+
+///
+#[test]
+fn the_total_is_cut_at_the_limit_the_same_way_each_time_and_it_is_told() {
+    let slices = || {
+        let of = |source: usize| {
+            let drafts = (0..SOURCE_ENTRIES_MAX).map(|n| mcp(&format!("s{source}-{n}"))).collect();
+            Arc::new(Slice::new(&format!("s{source}"), drafts, Vec::new()))
+        };
+        (0..21).map(of).collect::<Vec<_>>()
+    };
+    let (one, other) = (group::Group::new(1, slices()), group::Group::new(1, slices()));
+    assert_eq!(one.entries().len(), group::GROUP_ENTRIES_MAX);
+    assert!(one.entries().iter().zip(other.entries()).all(|(one, other)| one == other));
+    assert_eq!(one.slices()[20].diagnostics().len(), 1);
+}
+
+///
+#[test]
+fn names_that_differ_in_case_are_two_and_are_flagged() {
+    let registry = registry();
+    set_base(&registry, "user", vec![user("Deploy"), user("deploy")]);
+    let view = registry.get_all();
+    assert_eq!(resolved(&view, "Deploy"), "user/mine/Deploy");
+    assert_eq!(resolved(&view, "deploy"), "user/mine/deploy");
+    assert_eq!(view.case_variants(), [["Deploy", "deploy"]]);
+}
+
+/// Corner 1.
+#[test]
+fn a_bare_name_goes_to_the_builtin_then_the_user_then_packages_then_the_trusted_project_then_mcp() {
+    let registry = registry();
+    let session = SessionId::new();
+    let package = Draft { installed: Some(1), ..Draft::new("n", "acme", Kind::Package, Scope::User, Exec::Nothing) };
+    set_base(&registry, "packages", vec![package]);
+    set_base(&registry, "user", vec![user("n"), user("cd")]);
+    let slices =
+        |trust| vec![Slice::new("just", vec![task("just", "n", trust), task("just", "pwd", trust)], Vec::new())];
+    in_project(&registry, session, "/p", slices(Trust::Trusted));
+    registry.set_session_entries(session, vec![mcp("n")]).unwrap();
+    let view = || registry.get_for_session(Some(session));
+    assert_eq!(resolved(&view(), "cd"), "builtin/shellkeep/cd");
+    assert_eq!(resolved(&view(), "pwd"), "builtin/shellkeep/pwd");
+    assert_eq!(resolved(&view(), "just:pwd"), "project/just/pwd");
+    assert_eq!(resolved(&view(), "project:pwd"), "project/just/pwd");
+    assert_eq!(resolved(&view(), "project/just/pwd"), "project/just/pwd");
+    assert_eq!(resolved(&view(), "n"), "user/mine/n");
+    let seen = view();
+    let just = seen.entries().find(|entry| &*entry.id == "project/just/n").unwrap();
+    assert_eq!(seen.shadowing(just).map(|entry| &*entry.id), Some("user/mine/n"));
+    registry.clear_source("user");
+    assert_eq!(resolved(&view(), "n"), "user/acme/n");
+    registry.clear_source("packages");
+    assert_eq!(resolved(&view(), "n"), "project/just/n");
+    let look = registry.look_at_project(Path::new("/p")).unwrap();
+    registry.found_project(&look, slices(Trust::Pending));
+    assert_eq!(resolved(&view(), "n"), "session/server/n", "what is not trusted takes no name from anybody");
+    registry.set_session_entries(session, Vec::new()).unwrap();
+    assert_eq!(resolved(&view(), "n"), "project/just/n");
+}
+
+/// Corner 1: only the user's own setting turns it round.
+#[test]
+fn a_user_may_let_trusted_projects_go_first() {
+    let registry = CommandRegistry::new(7, Preferences { project_first: true, ..Preferences::default() });
+    let session = SessionId::new();
+    set_base(&registry, "user", vec![user("n"), user("p")]);
+    let drafts =
+        vec![task("just", "n", Trust::Trusted), task("just", "p", Trust::Pending), task("just", "cd", Trust::Trusted)];
+    in_project(&registry, session, "/p", vec![Slice::new("just", drafts, Vec::new())]);
+    let view = registry.get_for_session(Some(session));
+    assert_eq!(resolved(&view, "n"), "project/just/n");
+    assert_eq!(resolved(&view, "p"), "user/mine/p");
+    assert_eq!(resolved(&view, "cd"), "builtin/shellkeep/cd");
+}
+
+/// Corner 2.
+#[test]
+fn equals_are_ambiguous_unless_one_is_preferred_or_was_installed_first() {
+    let prefer = [("test".to_owned(), "npm:test".to_owned())].into();
+    let registry = CommandRegistry::new(7, Preferences { prefer, ..Preferences::default() });
+    let session = SessionId::new();
+    let slices = |names: [&str; 2]| -> Vec<Slice> {
+        names
+            .iter()
+            .map(|owner| {
+                let drafts = vec![task(owner, "test", Trust::Pending), task(owner, "lint", Trust::Pending)];
+                Slice::new(owner, drafts, Vec::new())
+            })
+            .collect()
+    };
+    in_project(&registry, session, "/p", slices(["npm", "just"]));
+    let view = registry.get_for_session(Some(session));
+    assert_eq!(resolved(&view, "lint"), "just:lint | npm:lint");
+    assert_eq!(resolved(&view, "npm:lint"), "project/npm/lint");
+    assert_eq!(resolved(&view, "test"), "project/npm/test");
+    assert!(
+        matches!(view.one("lint"), Err(RegistryError::Ambiguous { candidates, .. }) if candidates == ["just:lint", "npm:lint"])
+    );
+    // Nothing depends on the order in which sources were read.
+    let look = registry.look_at_project(Path::new("/p")).unwrap();
+    registry.found_project(&look, slices(["just", "npm"]));
+    let view = registry.get_for_session(Some(session));
+    assert_eq!((&*resolved(&view, "lint"), &*resolved(&view, "test")), ("just:lint | npm:lint", "project/npm/test"));
+    let package = |owner: &str, installed| Draft {
+        installed: Some(installed),
+        ..Draft::new("fmt", owner, Kind::Package, Scope::User, Exec::Nothing)
+    };
+    set_base(&registry, "packages", vec![package("later", 9), package("earlier", 2)]);
+    let view = registry.get_all();
+    assert_eq!(resolved(&view, "fmt"), "user/earlier/fmt");
+    let later = view.entries().find(|entry| &*entry.owner == "later").unwrap();
+    assert_eq!(view.shadowing(later).map(|entry| &*entry.id), Some("user/earlier/fmt"));
+}
+
+/// Errors of 4.1: near misses where they help.
+#[test]
+fn an_unknown_name_is_told_with_those_that_are_near() {
+    let registry = registry();
+    set_base(&registry, "user", vec![user("deploy"), user("deploy-all"), user("zzz")]);
+    let error = registry.get_all().one("deplyo").unwrap_err();
+    assert!(matches!(&error, RegistryError::UnknownCommand { near, .. } if near[0] == "deploy"), "{error:?}");
+    assert!(
+        matches!(registry.get_all().one("qqqq"), Err(RegistryError::UnknownCommand { near, .. }) if near.is_empty())
+    );
+}
+
+///
+#[test]
+fn search_ranks_names_first_then_uses_then_the_list_and_starves_nobody() {
+    let registry = registry();
+    let session = SessionId::new();
+    let mut drafts: Vec<Draft> = (0..200).map(|n| user(&format!("build-{n:03}"))).collect();
+    drafts.push(Draft { description: "Makes a release build for all".into(), ..user("ship") });
+    drafts.push(user("build"));
+    set_base(&registry, "user", drafts);
+    registry.set_session_entries(session, (0..10).map(|n| mcp(&format!("my-long-build-{n}"))).collect()).unwrap();
+    let view = registry.get_for_session(Some(session));
+    let search = |text: &str, limit| view.search(text, limit, &Usage::default(), 0);
+    let found = search("build", 8);
+    assert_eq!(&*found[0].name, "build");
+    let own = found.iter().filter(|entry| entry.scope == Scope::Session).count();
+    assert_eq!((found.len(), own), (8, 2), "{:?}", ids(&found));
+    assert_eq!(ids(&found), ids(&search("build", 8)), "the same each time");
+    assert_eq!(&*found[1].name, "build-000", "equals stay in order");
+    // Words of descriptions fill up, in any order and case.
+    assert_eq!(ids(&search("Release ALL", 5)), ["user/mine/ship"]);
+    let all = search("build", 1000);
+    assert_eq!(all.len(), 212);
+    assert_eq!(&*all.last().unwrap().name, "ship");
+    // What is used goes first among equals, and less so later.
+    let mut usage = Usage::default();
+    usage.note("user/mine/build-150", DAY_US);
+    usage.note("user/mine/build-150", DAY_US);
+    let found = view.search("buil", 3, &usage, 2 * DAY_US);
+    assert_eq!(&*found[0].name, "build-150", "{:?}", ids(&found));
+    let found = view.search("buil", 3, &usage, 400 * DAY_US);
+    assert_ne!(&*found[0].name, "build-150", "{:?}", ids(&found));
+}
+
+#[test]
+fn a_text_with_marks_and_one_that_is_no_pattern_is_found_as_it_is() {
+    let registry = registry();
+    set_base(&registry, "user", vec![user("déployer"), user("a+b"), user("^x!")]);
+    for (text, id) in
+        [("deploy", "user/mine/déployer"), ("a+", "user/mine/a+b"), ("^x", "user/mine/^x!"), ("!", "user/mine/^x!")]
+    {
+        assert_eq!(ids(&registry.search(text, 5)), [id], "{text}");
+    }
+    assert!(registry.search(&"z".repeat(10_000), 5).is_empty());
+}
+
+/// what the delta says makes the new list of the old, for shadowing too.
+#[test]
+fn a_delta_tells_what_was_added_what_is_another_and_what_is_gone() {
+    let registry = registry();
+    let session = SessionId::new();
+    let just = |names: &[&str]| {
+        vec![Slice::new("just", names.iter().map(|name| task("just", name, Trust::Trusted)).collect(), Vec::new())]
+    };
+    in_project(&registry, session, "/p", just(&["a", "b"]));
+    let old = registry.get_for_session(Some(session));
+    let look = registry.look_at_project(Path::new("/p")).unwrap();
+    registry.found_project(&look, just(&["b", "c"]));
+    let new = registry.get_for_session(Some(session));
+    let delta = Delta::between(&old, &new);
+    assert_eq!(ids(&delta.added), ["project/just/c"]);
+    assert_eq!((delta.updated.len(), &*delta.removed), (0, &["project/just/a".into()][..]));
+    // Now the user has a "b": the project's gives way.
+    set_base(&registry, "user", vec![user("b")]);
+    let newer = registry.get_for_session(Some(session));
+    let delta = Delta::between(&new, &newer);
+    assert_eq!((ids(&delta.added), ids(&delta.updated)), (vec!["user/mine/b"], vec!["project/just/b"]));
+    assert!(Delta::between(&newer, &newer.clone()).is_empty());
+}
+
+#[test]
+fn a_session_that_moves_sees_the_project_it_is_in_and_knows_whether_that_is_all() {
+    let registry = registry();
+    let session = SessionId::new();
+    registry.add_session(session).unwrap();
+    assert!(!registry.get_for_session(Some(session)).is_complete());
+    let look = registry.set_project(session, Some(Path::new("/a"))).unwrap();
+    assert!(registry.set_project(session, Some(Path::new("/a"))).is_none(), "somebody looks already");
+    assert!(!registry.get_for_session(Some(session)).is_complete());
+    registry.found_project(&look, vec![Slice::new("just", vec![task("just", "t", Trust::Pending)], Vec::new())]);
+    let view = registry.get_for_session(Some(session));
+    assert!(view.is_complete() && matches!(view.resolve("t"), Resolved::Found(_)));
+    registry.set_project(session, None);
+    let view = registry.get_for_session(Some(session));
+    assert!(view.is_complete() && matches!(view.resolve("t"), Resolved::Unknown));
+}
+
+#[test]
+fn unavailable_is_another_state_and_is_told() {
+    let registry = registry();
+    let session = SessionId::new();
+    registry.set_session_entries(session, vec![mcp("t")]).unwrap();
+    let old = registry.get_for_session(Some(session));
+    let state = EntryState::Unavailable("its server is gone".into());
+    registry.set_session_entries(session, vec![Draft { state, ..mcp("t") }]).unwrap();
+    let delta = Delta::between(&old, &registry.get_for_session(Some(session)));
+    assert_eq!(ids(&delta.updated), ["session/server/t"]);
+}
