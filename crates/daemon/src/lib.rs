@@ -9,6 +9,7 @@ pub mod index;
 pub mod lock;
 mod memory;
 mod queries;
+pub mod registry;
 mod retention;
 pub mod screen;
 mod server;

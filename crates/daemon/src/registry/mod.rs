@@ -1,0 +1,3 @@
+//! The commands that a session can see.
+
+pub mod sources;
