@@ -2,7 +2,7 @@
 //!
 //! Promise: sessions in different projects see different commands and never each other's; a reader never waits and sees
 //! wholly the old or wholly the new; what takes its time (files, processes) is on threads of its own. Knows nothing of
-//! keepers' records. Source: `spec`, "Session-scoped command registry"; the words are those of [`entry`].
+//! keepers' records. What it promises in numbers (R-1 … R-34) stands at the tests that hold it.
 //!
 //! Pure, without I/O: [`entry`], [`names`], [`slice`], [`group`], [`view`], [`search`], [`delta`], [`core`].
 
@@ -13,6 +13,7 @@ pub mod group;
 pub mod names;
 pub mod search;
 pub mod slice;
+pub mod sources;
 pub mod usage;
 pub mod view;
 

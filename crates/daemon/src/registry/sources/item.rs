@@ -1,0 +1,385 @@
+//! What a source has found: a command as plain data, with everything that decides what would run.
+//!
+//! Promise: two items with equal [`Item::trust_input`] run the same thing, as far as files of the project say what
+//! runs. Knows no registry, no trust record and no process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::template::{Line, Prompt};
+
+/// Whose file a command comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The user's own, from the home or the configuration directory.
+    User,
+    /// The project's: hostile until the user has agreed.
+    Project,
+}
+
+/// What a command is. The registry has more kinds; these are those that files can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The user's own, from the configuration directory.
+    UserCommand,
+    /// A project's own, from `.shellkeep/commands`.
+    ProjectCommand,
+    /// A task of a task runner.
+    Task,
+    /// Text for an agent.
+    Prompt,
+    /// Text for an agent, which the agent may also take up by itself.
+    Skill,
+    /// A server of tools. The tools are items only once it runs.
+    McpServer,
+    /// An agent's description: listed, never run.
+    Agent,
+    /// What an agent would run by itself at some event: listed, never run.
+    Hook,
+}
+
+/// One argument of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Argument {
+    /// As its author calls it.
+    pub name: String,
+    /// One line, cleaned; empty if there is none.
+    pub description: String,
+    /// What is taken if it is not given; as text of the source, never evaluated.
+    pub default: Option<String>,
+    /// It must be given.
+    pub required: bool,
+    /// It takes all that is left.
+    pub rest: bool,
+}
+
+/// What a command takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// One line for people, cleaned: `[issue] <branch>`.
+    pub hint: Option<String>,
+    /// In order; empty if nothing is known of them.
+    pub names: Vec<Argument>,
+}
+
+/// How what the user adds reaches a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// Behind its other arguments.
+    Behind,
+    /// Behind its other arguments and a `--`.
+    BehindDashes,
+    /// Only `NAME=VALUE`: anything else would be another target.
+    Assignments,
+    /// Not at all.
+    Refused,
+}
+
+/// A program in a directory, without a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The program and its arguments, ready to run.
+    pub argv: Vec<String>,
+    /// Where it runs.
+    pub dir: PathBuf,
+    /// Set on top of the child's environment.
+    pub env: Vec<(String, String)>,
+    /// How more arguments are added.
+    pub passing: Passing,
+}
+
+/// Arguments that a program cannot be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    /// It takes none.
+    #[error("takes no arguments, but was given \"{0}\"")]
+    Refused(String),
+    /// It takes only `NAME=VALUE`.
+    #[error("takes arguments of the form NAME=VALUE, but was given \"{0}\"")]
+    NoAssignment(String),
+}
+
+impl Program {
+    /// The whole argument vector with what the user adds.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] if the program cannot take them.
+    pub fn with(&self, added: &[String]) -> Result<Vec<String>, ArgumentError> {
+        let mut argv = self.argv.clone();
+        match self.passing {
+            Passing::Behind => {}
+            Passing::BehindDashes if added.is_empty() => {}
+            Passing::BehindDashes => argv.push("--".to_owned()),
+            Passing::Assignments => {
+                if let Some(other) = added.iter().find(|argument| !is_assignment(argument)) {
+                    return Err(ArgumentError::NoAssignment(other.clone()));
+                }
+            }
+            Passing::Refused => {
+                if let Some(first) = added.first() {
+                    return Err(ArgumentError::Refused(first.clone()));
+                }
+            }
+        }
+        argv.extend(added.iter().cloned());
+        Ok(argv)
+    }
+}
+
+fn is_assignment(argument: &str) -> bool {
+    argument.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty()
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    })
+}
+
+/// How a server of tools is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// A process that speaks on its standard streams.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Set on top of the child's environment.
+        env: Vec<(String, String)>,
+    },
+    /// An address that answers with streamed HTTP.
+    Http {
+        /// Where.
+        url: String,
+        /// Sent with each request.
+        headers: Vec<(String, String)>,
+    },
+    /// The older form over HTTP, with server-sent events.
+    Sse {
+        /// Where.
+        url: String,
+        /// Sent with each request.
+        headers: Vec<(String, String)>,
+    },
+}
+
+/// A server of tools as its file describes it: nothing is expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct McpServer {
+    /// Its name in the file, which becomes the group of its tools.
+    pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Where a process of it runs.
+    pub dir: PathBuf,
+    /// Names in `${NAME}` and `${NAME:-default}`, sorted: only those that the user has agreed to may be expanded.
+    pub variables: Vec<String>,
+}
+
+/// How an item is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exec {
+    /// A program, without a shell.
+    Program(Program),
+    /// A line for a shell.
+    Line(Line),
+    /// Text for an agent.
+    Prompt(Prompt),
+    /// A server to be started or reached; lists tools then.
+    McpServer(McpServer),
+    /// It is only listed.
+    Nothing,
+}
+
+/// What else decides what would run, with its bytes, so that a change can be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// A path as the source has it, relative to its base, or a name for a part of a file (`package.json scripts`).
+    pub what: String,
+    /// What was there when the source was read.
+    pub content: Content,
+}
+
+/// The bytes behind an [`Evidence`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// All of them.
+    Bytes(Arc<[u8]>),
+    /// More than a scan may hold: agreement to such an item must not be remembered.
+    TooLarge {
+        /// So many.
+        bytes: u64,
+    },
+}
+
+/// One command that a source has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What a user types; unique only within its source.
+    pub name: String,
+    /// `just:test`: the owner, a colon, the name. Unique within its slice.
+    pub qualified_name: String,
+    /// Which tool or package it belongs to: `just`, `npm`, a plugin's name, a server's name.
+    pub owner: String,
+    /// For people, if its author gave one. Cleaned.
+    pub display_name: Option<String>,
+    /// Belongs together in a list: a workspace's package, a plugin, a folder.
+    pub group: Option<String>,
+    /// Other names for [`name`](Item::name).
+    pub aliases: Vec<String>,
+    /// What it is.
+    pub kind: Kind,
+    /// Whose it is.
+    pub scope: Scope,
+    /// One line, without anything that a terminal acts on. Empty if there is none.
+    pub description: String,
+    /// What it takes.
+    pub arguments: Arguments,
+    /// How it is executed.
+    pub exec: Exec,
+    /// The file that describes it.
+    pub file: PathBuf,
+    /// Where in the file, from 1.
+    pub line: Option<u32>,
+    /// Its author wants people to see it; hidden ones can still be run by name.
+    pub listed: bool,
+    /// Its author lets an agent take it up without being asked.
+    pub agents_may: bool,
+    /// What else decides what would run.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Item {
+    /// An item with a name and an owner; everything else as if nothing was said of it.
+    pub(super) fn new(owner: &str, name: impl Into<String>, kind: Kind, exec: Exec, file: PathBuf) -> Self {
+        let name = name.into();
+        Self {
+            qualified_name: format!("{owner}:{name}"),
+            name,
+            owner: owner.to_owned(),
+            display_name: None,
+            group: None,
+            aliases: Vec::new(),
+            kind,
+            scope: Scope::Project,
+            description: String::new(),
+            arguments: Arguments::default(),
+            exec,
+            file,
+            line: None,
+            listed: true,
+            agents_may: true,
+            evidence: Vec::new(),
+        }
+    }
+
+    /// Everything that decides what would run, in a form of its own (length before each part), to be hashed for trust.
+    ///
+    /// Descriptions and groups are not in it: they change nothing that runs.
+    pub fn trust_input(&self) -> Vec<u8> {
+        let mut parts = Parts(Vec::new());
+        parts.text("shellkeep item 1");
+        parts.text(&format!("{:?} {:?}", self.scope, self.kind));
+        parts.text(&self.qualified_name);
+        parts.bytes(self.file.as_os_str().as_encoded_bytes());
+        exec_parts(&self.exec, &mut parts);
+        for argument in &self.arguments.names {
+            parts.text(&argument.name);
+            parts.text(argument.default.as_deref().unwrap_or_default());
+            parts.text(if argument.default.is_some() { "default" } else { "" });
+        }
+        for evidence in &self.evidence {
+            parts.text(&evidence.what);
+            match &evidence.content {
+                Content::Bytes(bytes) => parts.bytes(bytes),
+                Content::TooLarge { bytes } => parts.text(&format!("too large: {bytes}")),
+            }
+        }
+        parts.0
+    }
+
+    /// Whether agreement may be remembered: all that decides was small enough to be looked at.
+    pub fn can_be_remembered(&self) -> bool {
+        self.evidence.iter().all(|evidence| matches!(evidence.content, Content::Bytes(_)))
+    }
+}
+
+/// Parts with their lengths, so that no two lists of parts give the same bytes.
+struct Parts(Vec<u8>);
+
+impl Parts {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn list<T>(&mut self, list: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.bytes(&(list.len() as u64).to_le_bytes());
+        for one in list {
+            each(self, one);
+        }
+    }
+
+    fn pairs(&mut self, pairs: &[(String, String)]) {
+        self.list(pairs, |parts, (name, value)| {
+            parts.text(name);
+            parts.text(value);
+        });
+    }
+
+    fn texts(&mut self, texts: &[String]) {
+        self.list(texts, |parts, text| parts.text(text));
+    }
+}
+
+fn exec_parts(exec: &Exec, parts: &mut Parts) {
+    match exec {
+        Exec::Program(Program { argv, dir, env, passing }) => {
+            parts.text("program");
+            parts.texts(argv);
+            parts.bytes(dir.as_os_str().as_encoded_bytes());
+            parts.pairs(env);
+            parts.text(&format!("{passing:?}"));
+        }
+        Exec::Line(line) => {
+            parts.text("line");
+            parts.text(&line.text);
+            parts.text(&format!("{:?} {:?}", line.places, line.shell));
+            parts.bytes(line.dir.as_os_str().as_encoded_bytes());
+            parts.pairs(&line.env);
+        }
+        Exec::Prompt(prompt) => {
+            parts.text("prompt");
+            parts.text(&prompt.text);
+            parts.text(&format!("{:?}", prompt.dialect));
+            parts.texts(&prompt.names);
+        }
+        Exec::McpServer(server) => {
+            parts.text("server");
+            parts.text(&server.name);
+            parts.bytes(server.dir.as_os_str().as_encoded_bytes());
+            match &server.transport {
+                Transport::Stdio { command, args, env } => {
+                    parts.text("stdio");
+                    parts.text(command);
+                    parts.texts(args);
+                    parts.pairs(env);
+                }
+                Transport::Http { url, headers } => {
+                    parts.text("http");
+                    parts.text(url);
+                    parts.pairs(headers);
+                }
+                Transport::Sse { url, headers } => {
+                    parts.text("sse");
+                    parts.text(url);
+                    parts.pairs(headers);
+                }
+            }
+        }
+        Exec::Nothing => parts.text("nothing"),
+    }
+}
