@@ -9,6 +9,7 @@ mod home;
 mod machine;
 mod process;
 mod pty;
+mod registry;
 mod report;
 mod scratch;
 mod search;
@@ -34,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   cargo run -rp shellkeep-benches -- many
   cargo build --release && cargo run -rp shellkeep-benches -- sessions
   cargo run -rp shellkeep-benches -- search --gib 1
+  cargo run -rp shellkeep-benches -- registry
   cargo build --release && cargo run -rp shellkeep-benches -- attach";
 
 #[derive(Subcommand)]
@@ -63,6 +65,8 @@ enum Command {
     ServeSessionsFloor(sessions::floor::Args),
     /// Recorded output: indexing it, and finding words in it.
     Search(search::Args),
+    /// The registry of commands: reading, resolving, searching, replacing a layer.
+    Registry(registry::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeFleet(fleet::server::Args),
@@ -100,6 +104,7 @@ fn main() -> anyhow::Result<()> {
         Command::ServeFleet(args) => fleet::server::run(&args),
         Command::FleetClients(args) => fleet::clients::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Registry(args) => registry::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

@@ -13,10 +13,12 @@ use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
 
 mod export;
+mod registry;
 mod replay;
 mod search;
 
 pub use export::{Export, Format};
+pub use registry::{Commands, Reload, Run, Trust, Which};
 pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
@@ -105,6 +107,21 @@ pub enum Command {
     /// Delete the record of an ended session
     #[command(after_help = "Examples:\n  shellkeep rm build-7\n  shellkeep rm 0197c0de")]
     Rm(Rm),
+    /// List the commands of the session around you: tasks of its project, prompts, skills, your own
+    #[command(after_help = registry::COMMANDS_HELP)]
+    Commands(Commands),
+    /// Run one of them, with its output here
+    #[command(after_help = registry::RUN_HELP)]
+    Run(Run),
+    /// Say what a name means: which command it is, whose, and what would run; status 1 if nothing
+    #[command(after_help = "Examples:\n  shellkeep which test\n  shellkeep which just:test --json | jq -r .runs")]
+    Which(Which),
+    /// Look for commands anew
+    #[command(after_help = "Examples:\n  shellkeep reload\n  shellkeep reload --session build-7")]
+    Reload(Reload),
+    /// Agree that a command of a project may run as it is now, or take that back
+    #[command(after_help = registry::TRUST_HELP)]
+    Trust(Trust),
     /// Run and manage the daemon
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),

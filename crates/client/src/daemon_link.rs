@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use shellkeep_daemon::lock::Lock;
 use shellkeep_protocol::daemon::{DaemonProtocol, Request, Response};
 use shellkeep_protocol::query::{QUERY_VERSION, Query, Reply};
+use shellkeep_protocol::registry::{Ask, REGISTRY_VERSION, RegistryError, Told};
 use shellkeep_transport::{ConnectOptions, ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy};
 
 use crate::launch;
@@ -27,6 +28,9 @@ const QUERY_WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// Longest encoded query.
 const QUERY_BYTES_MAX: usize = 64 << 10;
+
+/// Longest encoded question about commands: one with a standard input.
+const ASK_BYTES_MAX: usize = 2 << 20;
 
 /// Asks the daemon. Blocking.
 pub struct DaemonLink {
@@ -165,14 +169,58 @@ impl DaemonLink {
                 Ok(reply) => Ok(reply),
                 Err(error) => Err(Failure::bug(&error)),
             },
-            Response::QueryVersion { program, .. } => Err(no_daemon(format!(
-                "the daemon is of another version ({program}, this is {})",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .with_hint("\"shellkeep daemon restart\"; sessions go on meanwhile")),
-            Response::Session(_) => Err(Failure::bug(&"the daemon answered another question")),
+            Response::QueryVersion { program, .. } => Err(other_version(&program)),
+            Response::Session(_) | Response::Registry { .. } => {
+                Err(Failure::bug(&"the daemon answered another question"))
+            }
         }
     }
+
+    /// Asks one thing about commands. What the daemon refuses is for the caller to judge.
+    ///
+    /// # Errors
+    /// Status 3 if there is no answer.
+    pub fn ask_commands(&self, ask: &Ask) -> Result<Result<Told, RegistryError>, Failure> {
+        let never = std::future::pending::<()>();
+        self.ask_commands_unless(ask, never)?.ok_or_else(|| Failure::bug(&"what never happens has happened"))
+    }
+
+    /// The same; `None` if `other` happens before there is an answer, which nobody waits for then.
+    ///
+    /// # Errors
+    /// As [`Self::ask_commands`].
+    pub fn ask_commands_unless(
+        &self,
+        ask: &Ask,
+        other: impl Future<Output = ()>,
+    ) -> Result<Option<Result<Told, RegistryError>>, Failure> {
+        let mut body = Vec::new();
+        shellkeep_transport::encode_into(ask, &mut body, ASK_BYTES_MAX).map_err(|error| Failure::bug(&error))?;
+        let request = Request::Registry { version: REGISTRY_VERSION, body };
+        let answered = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = other => None,
+                answer = self.client.call_with_deadline(request, QUERY_WAIT_MAX) => Some(answer),
+            }
+        });
+        let Some(answer) = answered else { return Ok(None) };
+        match answer.map_err(|error| no_daemon(format!("the daemon gave no answer: {error}")))?.response {
+            Response::Registry { body } => match shellkeep_transport::decode::<Told>(&body) {
+                Ok(Told::Failed(error)) => Ok(Some(Err(error))),
+                Ok(told) => Ok(Some(Ok(told))),
+                Err(error) => Err(Failure::bug(&error)),
+            },
+            Response::QueryVersion { program, .. } => Err(other_version(&program)),
+            Response::Session(_) | Response::Reply { .. } => Err(Failure::bug(&"the daemon answered another question")),
+        }
+    }
+}
+
+fn other_version(program: &str) -> Failure {
+    let own = env!("CARGO_PKG_VERSION");
+    no_daemon(format!("the daemon is of another version ({program}, this is {own})"))
+        .with_hint("\"shellkeep daemon restart\"; sessions go on meanwhile")
 }
 
 /// What lies where the daemon's socket belongs and is none: nobody of ours ever removes it.

@@ -21,6 +21,12 @@ pub struct Places {
     pub spools: PathBuf,
     /// What is found by searching; a cache of the logs.
     pub index: PathBuf,
+    /// What the user has agreed to run, and how often what was run.
+    pub registry: PathBuf,
+    /// The user's configuration, with commands of their own.
+    pub config: PathBuf,
+    /// The user's home, in which agents have theirs.
+    pub home: Option<PathBuf>,
 }
 
 /// How much is kept. What goes over a limit is pruned, oldest first; that is no gap.

@@ -27,6 +27,7 @@ use shellkeep_transport::{CancellationToken, RpcServer, ServerOptions, SocketWat
 use tracing::{info, warn};
 
 use crate::queries::Queries;
+use crate::registry::Registry;
 use crate::retention::Pruner;
 use crate::screen::follow::Screens;
 use crate::server::Server;
@@ -87,13 +88,22 @@ pub async fn run(
     let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
         .map_err(system("start pruning"))?;
     let screens = Screens::start(logs.clone()).map_err(system("start following"))?;
-    let followers = screens.clone();
-    store
-        .with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
     let follower = watchers.follower().clone();
+    let registry = Registry::start(&config, &store, &logs, &follower).map_err(system("start the registry"))?;
+    let (followers, commands) = (screens.clone(), registry.clone());
+    let on_change = move |session, change| {
+        followers.changed(session, change);
+        commands.changed(session, change);
+    };
+    store.with(move |manager| manager.when_changed(Box::new(on_change)));
     follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
-    let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
+    let server = Server {
+        store: store.clone(),
+        queries: Arc::new(queries),
+        adopter: adopter.clone(),
+        registry: registry.clone(),
+    };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };
     let server = RpcServer::new(server, options, stop.clone());
     let listen = |socket: BoundSocket| server.listen(socket).map_err(system("listen"));
@@ -110,6 +120,7 @@ pub async fn run(
         }
     }
     info!("stopping");
+    registry.stop();
     let left = server.stopped().await;
     if left > 0 {
         warn!(left, "handlers were still at work");

@@ -7,16 +7,18 @@ use shellkeep_protocol::session::{Busy, BusyReason, SessionPush, SessionResponse
 use shellkeep_transport::{Context, GoodbyeReason, Handler};
 
 use crate::queries::Queries;
+use crate::registry::Registry;
 use crate::sessions::adoption::Adopter;
 use crate::sessions::core::ConnectionId;
 use crate::sessions::manager::Peer;
 use crate::sessions::store::Store;
 
-/// Turns requests into work of the store and of the queries.
+/// Turns requests into work of the store, of the queries and of the registry.
 pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) queries: Arc<Queries>,
     pub(crate) adopter: Adopter,
+    pub(crate) registry: Registry,
 }
 
 /// A keeper's connection, as the store sees it.
@@ -50,12 +52,13 @@ impl Handler<DaemonProtocol> for Server {
                 )
             }
             Request::Query { version, body } => self.queries.answer(version, &body).await,
-            Request::Registry { .. } => Response::QueryVersion { speaks: 0, program: String::new() },
+            Request::Registry { version, body } => self.registry.answer(context, version, &body).await,
         }
     }
 
     fn on_disconnect(&self, context: &Context<DaemonProtocol>, (): ()) {
         self.store.disconnected(ConnectionId(context.connection()));
+        self.registry.disconnected(context.connection());
         self.adopter.look(); // it may have been the keeper's death
     }
 }

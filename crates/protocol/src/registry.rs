@@ -20,6 +20,9 @@ pub const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest that [`Ask::Follow`] may wait for something to tell, in milliseconds.
 pub const FOLLOW_WAIT_MS_MAX: u32 = 60_000;
 
+/// Longest that [`Ask::Settle`] may wait, in milliseconds.
+pub const SETTLE_WAIT_MS_MAX: u32 = 10_000;
+
 /// Bytes of output in one [`Told::Events`].
 pub const EVENTS_BYTES_MAX: usize = 256 << 10;
 
@@ -30,6 +33,32 @@ pub const STDIN_BYTES_MAX: usize = 1 << 20;
 pub const ARGS_MAX: usize = 4_096;
 /// See [`ARGS_MAX`].
 pub const ARGS_BYTES_MAX: usize = 128 << 10;
+
+/// Variables of the asking program that commands get, beside those that begin with `LC_`. Nothing else reaches a project's program, so
+/// that no secret of the user's shell does.
+pub const ENVIRONMENT_PASSED: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TMPDIR",
+    "TERM",
+    "NO_COLOR",
+    // So that shellkeep inside finds the same daemon and session, and knows how deep it is.
+    "SHELLKEEP_HOME",
+    "SHELLKEEP_SOCKET",
+    "SHELLKEEP_SESSION",
+    "XDG_RUNTIME_DIR",
+    RUN_DEPTH,
+];
+
+/// The variable that counts runs inside runs.
+pub const RUN_DEPTH: &str = "SHELLKEEP_RUN_DEPTH";
+
+/// Whether a variable is passed on to commands.
+pub fn is_passed(name: &str) -> bool {
+    ENVIRONMENT_PASSED.contains(&name) || name.starts_with("LC_")
+}
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +121,14 @@ pub enum Ask {
         root: Option<String>,
         /// The command's id or qualified name; all of the root if `None`.
         entry: Option<String>,
+    },
+    /// Waits until what is known of the session's directory was looked at. No other question waits for that. Answered by
+    /// [`Told::Done`], at the latest when the wait is over.
+    Settle {
+        /// Whose.
+        session: Option<SessionId>,
+        /// Longest wait, in milliseconds. At most [`SETTLE_WAIT_MS_MAX`].
+        wait_ms: u32,
     },
     /// What is wrong with commands and their sources. Answered by [`Told::Diagnostics`].
     Diagnostics {
@@ -648,8 +685,9 @@ pub struct RegistryChanged {
     pub revision: Revision,
     /// All sources of the session were looked at.
     pub complete: bool,
-    /// What became of it.
-    pub change: Change,
+    /// What became of it: a [`Change`], encoded once for all who see the same.
+    #[serde(with = "serde_bytes")]
+    pub change: Vec<u8>,
 }
 
 /// A difference between two lists.

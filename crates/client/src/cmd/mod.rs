@@ -12,6 +12,7 @@ use crate::report::{self, Exit, Failure, Outcome};
 
 pub(crate) mod attach;
 mod browse;
+mod commands;
 mod completions;
 mod config;
 pub(crate) mod daemon;
@@ -29,11 +30,15 @@ pub(crate) mod part;
 mod pause;
 pub(crate) mod recorded;
 mod reindex;
+mod reload;
 pub(crate) mod replay;
 mod rm;
+mod run;
 mod search;
 mod start;
+mod trust;
 mod verify;
+mod which;
 
 /// How alike two words must be for the one to be taken for the other, mistyped: from 0 to 1.
 pub(crate) const NEAR: f64 = 0.7;
@@ -105,6 +110,11 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Export(args) => export::run(places, &args),
         Command::Verify(args) => verify::run(places, args.session.as_ref()),
         Command::Rm(args) => rm::run(places, args.session.as_ref()),
+        Command::Commands(args) => commands::run(places, &args),
+        Command::Run(args) => run::run(places, &args),
+        Command::Which(args) => which::run(places, &args),
+        Command::Reload(args) => reload::run(places, &args),
+        Command::Trust(args) => trust::run(places, &args),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

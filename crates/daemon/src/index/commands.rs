@@ -112,6 +112,11 @@ impl Course {
         std::mem::take(&mut self.finished)
     }
 
+    /// Where the shell is, as it said at its last prompt.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
+
     /// Offset behind the last byte of output that was taken.
     pub fn output_end(&self) -> u64 {
         self.end

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -64,6 +64,8 @@ struct Shared {
     inbox: Mutex<Inbox>,
     wake: Condvar,
     state: Mutex<IndexState>,
+    /// Called with the directory of a session's shell when it is another one.
+    on_move: OnceLock<Box<dyn Fn(SessionId, &str) + Send + Sync>>,
 }
 
 /// Tells the follower what happens. Cheap to clone.
@@ -91,6 +93,12 @@ impl Follower {
         };
         std::thread::Builder::new().name("index".into()).spawn(move || work.run())?;
         Ok(())
+    }
+
+    /// From now on calls `call` with the directory of a session's shell, when it is read, and whenever it is another one. It must
+    /// not block. Only the first of these counts.
+    pub(crate) fn when_moved(&self, call: Box<dyn Fn(SessionId, &str) + Send + Sync>) {
+        let _only_the_first = self.shared.on_move.set(call);
     }
 
     /// Something was written to a session's log. Never waits for more than a moment's lock.
@@ -428,6 +436,9 @@ impl Work {
             match reading.read(TURN_BYTES) {
                 Ok(more) => {
                     self.transaction(|store, tools| reading.write(store, tools))?;
+                    if let Some((call, directory)) = self.shared.on_move.get().zip(reading.moved()) {
+                        call(session, directory);
+                    }
                     self.count(session, reading.output_end);
                     if !reading.is_over() && self.readings.len() < READINGS_MAX {
                         self.readings.insert(session, reading);

@@ -104,6 +104,13 @@ fn indexed(directory: &Path, id: SessionId, after: u64) -> Result<Option<(Vec<Co
     Ok(Some((page, saved)))
 }
 
+/// Where the shell of a session was, as far as the index has read.
+pub(crate) fn directory(directory: &Path, id: SessionId) -> Option<String> {
+    let db = Store::read(directory).ok()??;
+    let session = session_row(&db, id).ok()??;
+    saved_row(&db, session).ok()?.map(|saved| saved.course.directory().to_owned())
+}
+
 /// Where the index has come to in a session.
 pub(super) fn saved_row(db: &Connection, session: i64) -> Result<Option<Saved>, StoreError> {
     let mut query = db.prepare_cached("SELECT state FROM sessions WHERE key = ?")?;

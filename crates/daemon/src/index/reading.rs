@@ -97,6 +97,8 @@ pub(super) struct Reading {
     block: Block,
     full: Vec<(u64, Block)>,
     commands: Vec<CommandInfo>,
+    /// Directory of the shell as [`Self::moved`] gave it last.
+    told_directory: Option<String>,
     /// Bytes of output up to here, from the session's start.
     pub(super) output_end: u64,
 }
@@ -126,6 +128,7 @@ impl Reading {
             block: Block::default(),
             full: Vec::new(),
             commands: Vec::new(),
+            told_directory: None,
             output_end: 0,
         })
     }
@@ -162,6 +165,7 @@ impl Reading {
             block,
             full: Vec::new(),
             commands: Vec::new(),
+            told_directory: None,
         }))
     }
 
@@ -205,6 +209,15 @@ impl Reading {
             (self.next, self.chain, self.output_end) = (after.next_seq, Some(after.chain), after.output_offset);
         }
         Ok(More::Yes)
+    }
+
+    /// Where the shell is, unless that was given before.
+    pub(super) fn moved(&mut self) -> Option<&str> {
+        if self.is_over || self.told_directory.as_deref() == Some(self.course.directory()) {
+            return None;
+        }
+        self.told_directory = Some(self.course.directory().to_owned());
+        self.told_directory.as_deref()
     }
 
     /// Whether the session has ended.

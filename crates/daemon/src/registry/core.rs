@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::registry::{RegistryError, Revision};
+use shellkeep_protocol::registry::{RegistryError, Revision, Trust};
 use tokio::sync::watch;
 
 use super::entry::{self, Draft, Entry};
@@ -33,6 +33,8 @@ pub const BUILTIN: &str = "builtin";
 #[derive(Debug)]
 struct Snapshot {
     base: Arc<Group>,
+    /// The user's own sources were looked at.
+    is_base_complete: bool,
     layers: HashMap<SessionId, Layer>,
     /// When the last layer went: then a session without one may see another list than before.
     gone_rev: u64,
@@ -45,7 +47,8 @@ struct Layer {
     /// Number of the change that made it.
     rev: u64,
     project: Option<Arc<Group>>,
-    own: Arc<Group>,
+    /// `None` as long as there is nothing, so that sessions of one project see the same.
+    own: Option<Arc<Group>>,
     is_complete: bool,
 }
 
@@ -110,6 +113,7 @@ impl CommandRegistry {
         let builtin = Arc::new(Slice::new(BUILTIN, entry::builtins(), Vec::new()));
         let snapshot = Snapshot {
             base: Arc::new(Group::new(1, vec![builtin])),
+            is_base_complete: false,
             layers: HashMap::new(),
             gone_rev: 0,
             preferences: Arc::new(preferences),
@@ -140,10 +144,10 @@ impl CommandRegistry {
         View {
             base: Arc::clone(&snapshot.base),
             project: layer.and_then(|layer| layer.project.clone()),
-            own: layer.map(|layer| Arc::clone(&layer.own)),
+            own: layer.and_then(|layer| layer.own.clone()),
             preferences: Arc::clone(&snapshot.preferences),
             revision: Revision { boot: self.boot, n: rev },
-            is_complete: layer.is_some_and(|layer| layer.is_complete),
+            is_complete: snapshot.is_base_complete && layer.is_none_or(|layer| layer.is_complete),
         }
     }
 
@@ -182,9 +186,8 @@ impl CommandRegistry {
         writer.incarnations += 1;
         let known = Known { incarnation: writer.incarnations, root: None, looks: HashMap::new() };
         writer.sessions.insert(session, known);
-        let own = Arc::new(Group::new(0, Vec::new()));
         self.change(writer, |snapshot, rev| {
-            snapshot.layers.insert(session, Layer { rev, project: None, own, is_complete: false });
+            snapshot.layers.insert(session, Layer { rev, project: None, own: None, is_complete: false });
         });
         Ok(())
     }
@@ -268,9 +271,9 @@ impl CommandRegistry {
                 if known.and_then(|known| known.looks.get(&look.source)) != Some(&look.number) {
                     return false;
                 }
-                let with = self.snapshot.load().layers.get(session).and_then(|layer| layer.own.with(rev, &slice));
-                if let Some(own) = with {
-                    let own = Arc::new(own);
+                let before = self.snapshot.load().layers.get(session).and_then(|layer| layer.own.clone());
+                if let Some(own) = before.unwrap_or_default().with(rev, &slice) {
+                    let own = Some(Arc::new(own)).filter(|own| !own.slices().is_empty());
                     self.change(writer, |snapshot, rev| {
                         snapshot.layers.entry(*session).and_modify(|layer| (layer.own, layer.rev) = (own, rev));
                     });
@@ -281,20 +284,61 @@ impl CommandRegistry {
         true
     }
 
+    /// What a look for all that is the user's own has found: sources whose names begin with `prefix`. False if it came too
+    /// late.
+    pub fn found_all(&self, look: &Look, prefix: &str, slices: Vec<Slice>) -> bool {
+        let writer = &mut *self.writer.lock();
+        if look.whose != Whose::Base || writer.looks.get(&look.source) != Some(&look.number) {
+            return false;
+        }
+        let (base, was_complete) = {
+            let snapshot = self.snapshot.load();
+            (Arc::clone(&snapshot.base), snapshot.is_base_complete)
+        };
+        let mut all: Vec<Arc<Slice>> =
+            base.slices().iter().filter(|slice| !slice.source().starts_with(prefix)).cloned().collect();
+        all.extend(kept(Some(&base), slices.into_iter().map(Arc::new).collect()));
+        if base.says_the_same(&all) && was_complete {
+            return true;
+        }
+        let group = Arc::new(Group::new(writer.n + 1, all));
+        self.change(writer, |snapshot, _| (snapshot.base, snapshot.is_base_complete) = (group, true));
+        true
+    }
+
+    /// The user has agreed to something of a project, or taken that back: `trust` says how it is now, in one change.
+    pub fn retrust(&self, root: &Path, trust: impl Fn(&Entry) -> Trust) {
+        let writer = &mut *self.writer.lock();
+        let Some(group) = writer.projects.get(root).and_then(|project| project.group.clone()) else { return };
+        let slices = group.slices().iter().map(|slice| Arc::new(slice.with_trust(&trust))).collect();
+        let slices = kept(Some(&group), slices);
+        if group.says_the_same(&slices) {
+            return;
+        }
+        self.show_project(writer, root, slices);
+    }
+
     /// What a look at a project has found, for all sessions that are in it by now. False if it came too late.
     pub fn found_project(&self, look: &Look, slices: Vec<Slice>) -> bool {
         let Whose::Project(root) = &look.whose else { return false };
         let slices: Vec<Arc<Slice>> = slices.into_iter().map(Arc::new).collect();
         let writer = &mut *self.writer.lock();
-        let rev = writer.n + 1;
-        let Some(project) = writer.projects.get_mut(root).filter(|project| project.look == look.number) else {
+        let Some(project) = writer.projects.get(root).filter(|project| project.look == look.number) else {
             return false;
         };
-        let is_same = project.group.as_ref().is_some_and(|group| group.says_the_same(&slices));
-        if is_same {
+        if project.group.as_ref().is_some_and(|group| group.says_the_same(&slices)) {
             return true;
         }
-        let group = Arc::new(Group::new(rev, kept(project.group.as_deref(), slices)));
+        let slices = kept(project.group.as_deref(), slices);
+        self.show_project(writer, root, slices);
+        true
+    }
+
+    /// All sessions in a project see this of it from now on.
+    fn show_project(&self, writer: &mut Writer, root: &Path, slices: Vec<Arc<Slice>>) {
+        let rev = writer.n + 1;
+        let Some(project) = writer.projects.get_mut(root) else { return };
+        let group = Arc::new(Group::new(rev, slices));
         project.group = Some(Arc::clone(&group));
         let sessions = project.sessions.clone();
         self.change(writer, |snapshot, rev| {
@@ -304,15 +348,13 @@ impl CommandRegistry {
                 });
             }
         });
-        true
     }
 
     /// A session is in this project from now on, or in none. The look that is needed if nobody has looked at it yet.
     pub fn set_project(&self, session: SessionId, root: Option<&Path>) -> Option<Look> {
         let writer = &mut *self.writer.lock();
         let known = writer.sessions.get_mut(&session)?;
-        let is_first = known.root.is_none();
-        if known.root.as_deref() == root && !(root.is_none() && is_first) {
+        if known.root.as_deref() == root && root.is_some() {
             return None;
         }
         let before = std::mem::replace(&mut known.root, root.map(Path::to_owned));
@@ -359,6 +401,7 @@ impl CommandRegistry {
         let old = self.snapshot.load();
         let mut next = Snapshot {
             base: Arc::clone(&old.base),
+            is_base_complete: old.is_base_complete,
             layers: old.layers.clone(),
             gone_rev: old.gone_rev,
             preferences: Arc::clone(&old.preferences),

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use shellkeep_protocol::registry::{Digest, EntryInfo, EntryState, Kind, Scope, Trust};
 
 use super::names;
+use super::sources::{self, Item};
 
 /// What the asking program does itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Exec {
     Client(Effect),
     /// By the daemon.
     Service(Service),
+    /// As a file says: a program, a line, a text for an agent.
+    Found(Arc<Item>),
     /// By what somebody has to start first, or never.
     Nothing,
 }
@@ -107,7 +110,7 @@ impl Draft {
 }
 
 /// One command.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// `scope/owner/name`.
     pub id: Arc<str>,
@@ -143,7 +146,9 @@ pub struct Entry {
     pub installed: Option<u64>,
     /// Shown in lists.
     pub is_listed: bool,
-    /// Over all that it is but for trust and state.
+    /// Over all that decides what it does: what is agreed to.
+    pub decides: Digest,
+    /// Over all that it is but for trust and state: what is seen.
     pub digest: Digest,
 }
 
@@ -171,14 +176,15 @@ impl Entry {
             state: draft.state,
             installed: draft.installed,
             is_listed: draft.is_listed,
+            decides: Digest(Sha256::digest(&draft.decides).into()),
             digest: Digest::default(),
         };
-        entry.digest = entry.digest_with(&draft.decides);
+        entry.digest = entry.digest_of_all();
         entry
     }
 
     /// Every part with its length before it, so that no two entries give the same bytes.
-    fn digest_with(&self, decides: &[u8]) -> Digest {
+    fn digest_of_all(&self) -> Digest {
         let mut hash = Sha256::new();
         let mut part = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
@@ -197,7 +203,7 @@ impl Entry {
         self.aliases.iter().for_each(|alias| part(alias.as_bytes()));
         part(&self.installed.unwrap_or(0).to_le_bytes());
         part(&[u8::from(self.is_listed)]);
-        part(decides);
+        part(&self.decides.0);
         Digest(hash.finalize().into())
     }
 
@@ -230,9 +236,34 @@ impl Entry {
             Exec::Client(_) => "done by your shell".to_owned(),
             Exec::Service(Service::Shell) => "sh -c".to_owned(),
             Exec::Service(_) => "done by shellkeep".to_owned(),
+            Exec::Found(item) => names::shown(&match &item.exec {
+                sources::Exec::Program(program) => words(&program.argv),
+                sources::Exec::Line(line) => line.text.clone(),
+                sources::Exec::Prompt(prompt) => prompt.text.lines().next().unwrap_or_default().to_owned(),
+                sources::Exec::McpServer(server) => match &server.transport {
+                    sources::Transport::Stdio { command, args, .. } => {
+                        words(&[std::slice::from_ref(command), args].concat())
+                    }
+                    sources::Transport::Http { url, .. } | sources::Transport::Sse { url, .. } => url.clone(),
+                },
+                sources::Exec::Nothing => String::new(),
+            }),
             Exec::Nothing => String::new(),
         }
     }
+}
+
+/// Arguments as they would be typed.
+pub(super) fn words(argv: &[String]) -> String {
+    let word = |word: &String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    argv.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// What shellkeep itself brings. `bash` can be run and is not listed.

@@ -6,14 +6,23 @@
 //!
 //! Pure, without I/O: [`entry`], [`names`], [`slice`], [`group`], [`view`], [`search`], [`delta`], [`core`].
 
+mod agreement;
+pub(crate) mod conversation;
+mod convert;
 pub mod core;
 pub mod delta;
+pub(crate) mod discovery;
 pub mod entry;
+pub(crate) mod execution;
 pub mod group;
 pub mod names;
+mod roots;
+pub mod run;
 pub mod search;
 pub mod slice;
 pub mod sources;
+pub mod subscriptions;
+pub mod trust;
 pub mod usage;
 pub mod view;
 
@@ -21,6 +30,9 @@ pub use self::core::CommandRegistry;
 pub use self::entry::{Draft, Entry};
 pub use self::slice::{Slice, SourceId};
 pub use self::view::{Preferences, Resolved, View};
+
+mod service;
+pub(crate) use self::service::Registry;
 
 #[cfg(test)]
 mod tests;

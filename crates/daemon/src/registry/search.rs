@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::entry::Entry;
@@ -145,7 +145,7 @@ struct Looked<'q> {
     text: &'q str,
     folded: String,
     letters: u64,
-    pattern: Pattern,
+    words: Pattern,
     usage: &'q Usage,
     now_us: u64,
 }
@@ -153,10 +153,9 @@ struct Looked<'q> {
 impl<'q> Looked<'q> {
     fn new(text: &'q str, usage: &'q Usage, now_us: u64) -> Self {
         // No syntax: "^", "!" and the like are letters here.
-        let pattern =
-            Pattern::new(text, CaseMatching::Ignore, Normalization::Smart, nucleo_matcher::pattern::AtomKind::Fuzzy);
+        let words = Pattern::new(text, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
         let letters = text.split_whitespace().fold(0, |all, word| all | letters(word));
-        Self { text, folded: text.to_lowercase(), letters, pattern, usage, now_us }
+        Self { text, folded: text.to_lowercase(), letters, words, usage, now_us }
     }
 
     fn names<'a>(&self, group: &'a Group, matcher: &mut Matcher, order: &mut u32, best: &mut Best<'a>) {
@@ -178,12 +177,12 @@ impl<'q> Looked<'q> {
     /// The best score of name, qualified name and aliases.
     fn score(&self, entry: &Entry, matcher: &mut Matcher, buffer: &mut Vec<char>) -> Option<u32> {
         let mut of = |name: &str| -> Option<u32> {
-            let score = self.pattern.score(Utf32Str::new(name, buffer), matcher)?;
+            let score = self.words.score(Utf32Str::new(name, buffer), matcher)?;
             let begins = name.get(..self.text.len()).is_some_and(|start| start.eq_ignore_ascii_case(self.text));
             Some(match begins {
                 true if name.len() == self.text.len() => score + WHOLE,
                 true => score + BEGINNING,
-                false if name.to_lowercase() == self.folded && !name.is_ascii() => score + WHOLE,
+                false if !name.is_ascii() && name.to_lowercase() == self.folded => score + WHOLE,
                 false => score,
             })
         };

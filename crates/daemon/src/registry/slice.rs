@@ -92,6 +92,15 @@ impl Slice {
         Self::of(Arc::clone(&self.source), self.entries[..count].to_vec(), diagnostics)
     }
 
+    /// The same with trust as `trust` says.
+    pub(super) fn with_trust(&self, trust: impl Fn(&Entry) -> Trust) -> Self {
+        let entry = |entry: &Arc<Entry>| match trust(entry) {
+            same if same == entry.trust => Arc::clone(entry),
+            trust => Arc::new(Entry { trust, ..Entry::clone(entry) }),
+        };
+        Self::of(Arc::clone(&self.source), self.entries.iter().map(entry).collect(), self.diagnostics.to_vec())
+    }
+
     /// Whose it is.
     pub fn source(&self) -> &SourceId {
         &self.source

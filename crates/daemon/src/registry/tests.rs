@@ -507,6 +507,9 @@ fn a_session_that_moves_sees_the_project_it_is_in_and_knows_whether_that_is_all(
     let session = SessionId::new();
     registry.add_session(session).unwrap();
     assert!(!registry.get_for_session(Some(session)).is_complete());
+    let look = registry.look_for_base("user");
+    assert!(registry.found_all(&look, "user:", vec![Slice::new("user:claude", vec![user("u")], Vec::new())]));
+    assert!(registry.get_all().is_complete() && !registry.get_for_session(Some(session)).is_complete());
     let look = registry.set_project(session, Some(Path::new("/a"))).unwrap();
     assert!(registry.set_project(session, Some(Path::new("/a"))).is_none(), "somebody looks already");
     assert!(!registry.get_for_session(Some(session)).is_complete());
@@ -516,6 +519,31 @@ fn a_session_that_moves_sees_the_project_it_is_in_and_knows_whether_that_is_all(
     registry.set_project(session, None);
     let view = registry.get_for_session(Some(session));
     assert!(view.is_complete() && matches!(view.resolve("t"), Resolved::Unknown));
+}
+
+/// Corner 9, the part of the core: all of it in one revision, for all sessions in the project.
+#[test]
+fn trust_is_given_and_withdrawn_in_one_revision() {
+    let registry = registry();
+    let (one, other) = (SessionId::new(), SessionId::new());
+    let slices =
+        || vec![Slice::new("just", vec![task("just", "a", Trust::Pending), task("just", "b", Trust::Pending)], vec![])];
+    in_project(&registry, one, "/p", slices());
+    in_project(&registry, other, "/p", slices());
+    let trusts = |session| -> Vec<Trust> {
+        registry.get_for_session(Some(session)).entries().skip(6).map(|entry| entry.trust).collect()
+    };
+    let before = registry.get_for_session(Some(one));
+    registry.retrust(Path::new("/p"), |_| Trust::Trusted);
+    assert_eq!((trusts(one), trusts(other)), (vec![Trust::Trusted; 2], vec![Trust::Trusted; 2]));
+    let granted = registry.get_for_session(Some(one));
+    assert_eq!(granted.revision().n, before.revision().n + 1);
+    assert_eq!(Delta::between(&before, &granted).updated.len(), 2);
+    registry.retrust(Path::new("/p"), |_| Trust::Pending);
+    assert_eq!(trusts(other), [Trust::Pending; 2]);
+    assert_eq!(registry.get_for_session(Some(one)).revision().n, granted.revision().n + 1);
+    registry.retrust(Path::new("/p"), |_| Trust::Pending);
+    assert_eq!(registry.get_for_session(Some(one)).revision().n, granted.revision().n + 1);
 }
 
 #[test]

@@ -57,6 +57,15 @@ impl View {
         [Some(&self.base), self.project.as_ref(), self.own.as_ref()].into_iter().flatten()
     }
 
+    /// Made of the same parts.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let part = |one: &Option<Arc<Group>>, other: &Option<Arc<Group>>| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        Arc::ptr_eq(&self.base, &other.base) && part(&self.project, &other.project) && part(&self.own, &other.own)
+    }
+
     /// Which list this is.
     pub fn revision(&self) -> Revision {
         self.revision

@@ -112,6 +112,7 @@ impl Screens {
             LogChange::Grew(bytes) => bytes,
             LogChange::Replaced => return self.forget(session),
             LogChange::Opened => return self.warm(session),
+            LogChange::Left | LogChange::Ended => return,
         };
         let mut written = self.shared.written.lock();
         let total = written.entry(session).or_default();

@@ -42,6 +42,10 @@ pub(crate) enum LogChange {
     Grew(u64),
     /// What was read of it may not be in it any more.
     Replaced,
+    /// Its keeper's connection has ended.
+    Left,
+    /// Its command has ended.
+    Ended,
 }
 
 /// All sessions of this daemon.
@@ -184,8 +188,11 @@ impl SessionManager {
             return SessionResponse::Refused(Refused::Unknown);
         };
         let response = session.end(end);
-        if matches!(response, SessionResponse::Written { .. }) && session.sync_due().is_some() {
-            self.begin_sync(end.session);
+        if matches!(response, SessionResponse::Written { .. }) {
+            if session.sync_due().is_some() {
+                self.begin_sync(end.session);
+            }
+            self.on_change.iter().for_each(|call| call(end.session, LogChange::Ended));
         }
         response
     }
@@ -197,6 +204,7 @@ impl SessionManager {
             if let Some(open) = self.open.get_mut(&session) {
                 open.disconnected(id);
             }
+            self.on_change.iter().for_each(|call| call(session, LogChange::Left));
             self.watchers.changed(session);
         }
     }

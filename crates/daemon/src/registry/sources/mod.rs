@@ -14,7 +14,7 @@ pub use item::{
     Argument, ArgumentError, Arguments, Content, Evidence, Exec, Item, Kind, McpServer, Passing, Program, Scope,
     Transport,
 };
-pub use template::{Dialect, Line, Places as LinePlaces, Prompt};
+pub use template::{Dialect, Line, LineError, Places as LinePlaces, Prompt};
 
 /// Where is looked.
 #[derive(Debug, Clone)]

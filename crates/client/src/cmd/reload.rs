@@ -1,0 +1,31 @@
+//! `shellkeep reload`: looks for commands anew.
+
+use std::process::ExitCode;
+
+use shellkeep_protocol::registry::{Ask, Told};
+
+use super::commands::{ask, session, unexpected};
+use crate::cli;
+use crate::daemon_link::DaemonLink;
+use crate::places::Places;
+use crate::report::{self, Outcome};
+
+pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = session(places, &link, args.session.as_ref())?;
+    let Told::Reloaded(reloaded) = ask(&link, &Ask::Reload { session })? else { return Err(unexpected()) };
+    let root = reloaded.root.map(|root| format!(" in {}", report::printable(&root))).unwrap_or_default();
+    report::result(&format!(
+        "{} commands everywhere, {} here{root}, {} of plugins among them\n",
+        reloaded.base, reloaded.session, reloaded.plugins
+    ))?;
+    for diagnostic in &reloaded.diagnostics {
+        let place = match (&diagnostic.file, diagnostic.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            (Some(file), None) => file.clone(),
+            (None, _) => diagnostic.source.clone(),
+        };
+        report::notice(format_args!("{place}: {}", diagnostic.message));
+    }
+    Ok(ExitCode::SUCCESS)
+}

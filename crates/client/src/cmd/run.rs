@@ -1,0 +1,202 @@
+//! `shellkeep run`: runs a command of the session, with its output here.
+//!
+//! Promise: what the user agreed to is what runs; its output comes as it prints it, its status is ours, Ctrl-C ends it; a daemon that goes
+//! away meanwhile is told, never waited for in vain.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::registry::{
+    Ask, ClientEffect, ExecuteCommand, ExecutionEvent, InvocationId, RegistryError, STDIN_BYTES_MAX, Told, is_passed,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::commands::{refused, session, unexpected};
+use super::trust;
+use crate::cli::{self, DaemonVerb};
+use crate::daemon_link::DaemonLink;
+use crate::places::Places;
+use crate::report::{self, Exit, Failure, Outcome};
+
+/// How long one question for what it has done waits.
+const FOLLOW_WAIT_MS: u32 = 30_000;
+
+/// Times that a lost connection to the daemon is made again.
+const RECONNECTS_MAX: u32 = 3;
+
+/// Status of a command whose time is over, as `timeout` of coreutils has it.
+const TIME_OVER: u8 = 124;
+
+/// Status of a command that a signal has ended: this and the signal's number.
+const SIGNALLED: i32 = 128;
+
+/// Runs it to its end.
+///
+/// # Errors
+/// If it does not run, and why.
+pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
+    let link = DaemonLink::reach(places)?;
+    let session = session(places, &link, args.session.as_ref())?;
+    let execute = execute(session, args)?;
+    let (signals, interrupts) = signals()?;
+    let begun = begin(&link, execute);
+    let followed = begun.and_then(|invocation| Following { places, link, invocation, from: 0, interrupts }.follow());
+    signals.close();
+    followed
+}
+
+fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand, Failure> {
+    let mut stdin = Vec::new();
+    if args.stdin {
+        let limit = STDIN_BYTES_MAX as u64 + 1;
+        let read = std::io::stdin().lock().take(limit).read_to_end(&mut stdin);
+        read.map_err(|error| Failure::refused(format_args!("cannot read standard input: {error}")))?;
+        if stdin.len() > STDIN_BYTES_MAX {
+            return Err(Failure::refused("standard input has more than 1 MiB"));
+        }
+    }
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let cwd = std::env::current_dir().ok().and_then(|cwd| cwd.into_os_string().into_string().ok());
+    Ok(ExecuteCommand {
+        session,
+        command: args.name.clone(),
+        args: args.args.clone(),
+        digest: None,
+        stdin,
+        env: env.filter(|(name, _)| is_passed(name)).collect(),
+        cwd,
+        time_max_ms: args.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+    })
+}
+
+/// Begins; asks the user first if that is needed, and then runs just what was shown.
+fn begin(link: &DaemonLink, mut execute: ExecuteCommand) -> Result<InvocationId, Failure> {
+    let question = match link.ask_commands(&Ask::Execute(execute.clone()))? {
+        Ok(Told::Accepted { invocation, .. }) => return Ok(invocation),
+        Ok(_) => return Err(unexpected()),
+        Err(RegistryError::NotTrusted(question)) => question,
+        Err(error) => return Err(refused(&error)),
+    };
+    if !trust::agreed(link, execute.session, &question)? {
+        return Err(Failure::refused(format_args!("{} is not trusted", question.entry.qualified_name)));
+    }
+    execute.command.clone_from(&question.entry.id);
+    execute.digest = Some(question.entry.digest);
+    match link.ask_commands(&Ask::Execute(execute))? {
+        Ok(Told::Accepted { invocation, .. }) => Ok(invocation),
+        Ok(_) => Err(unexpected()),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// Signals that end the command, as they come.
+fn signals() -> Result<(signal_hook::iterator::Handle, UnboundedReceiver<i32>), Failure> {
+    let failed = |error: std::io::Error| Failure::refused(format_args!("cannot handle signals: {error}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let handle = signals.handle();
+    let (tell, told) = unbounded_channel(); // a signal each, typed by a person
+    let forward = move || signals.forever().for_each(|signal| _ = tell.send(signal)); // nobody listens any more at the end
+    std::thread::Builder::new().name("signals".into()).spawn(forward).map_err(failed)?;
+    Ok((handle, told))
+}
+
+/// A command whose output is shown.
+struct Following<'a> {
+    places: &'a Places,
+    link: DaemonLink,
+    invocation: InvocationId,
+    /// Events that were shown.
+    from: u64,
+    interrupts: UnboundedReceiver<i32>,
+}
+
+impl Following<'_> {
+    fn follow(mut self) -> Outcome {
+        let (mut ended_by, mut reconnects) = (None, 0);
+        loop {
+            let ask = Ask::Follow { invocation: self.invocation, from: self.from, wait_ms: FOLLOW_WAIT_MS };
+            let mut signal = None;
+            let interrupts = &mut self.interrupts;
+            let answer = self.link.ask_commands_unless(&ask, async { signal = interrupts.recv().await });
+            let told = match answer {
+                Ok(None) => {
+                    let Some(signal) = signal else { return Err(Failure::bug(&"no signal can come any more")) };
+                    if ended_by.replace(signal).is_some() {
+                        return Ok(status(SIGNALLED + signal)); // asked for twice: not waited for any longer
+                    }
+                    drop(self.link.ask_commands(&Ask::Cancel { invocation: self.invocation })?);
+                    continue;
+                }
+                Ok(Some(told)) => told.map_err(|error| refused(&error))?,
+                Err(failure) => {
+                    // The daemon may live: what it ran goes on for a while, to be followed again.
+                    reconnects += 1;
+                    let link = DaemonLink::running(self.places)?.filter(|_| reconnects <= RECONNECTS_MAX);
+                    self.link = link.ok_or(failure)?;
+                    continue;
+                }
+            };
+            let Told::Events { events, next, is_last } = told else { return Err(unexpected()) };
+            self.from = next;
+            for event in events {
+                if let Some(outcome) = self.show(event, ended_by)? {
+                    return Ok(outcome);
+                }
+            }
+            if is_last {
+                return Err(Failure::bug(&"a command ended without an end"));
+            }
+        }
+    }
+
+    /// Shows one event; the status if it was the last.
+    fn show(&self, event: ExecutionEvent, ended_by: Option<i32>) -> Result<Option<ExitCode>, Failure> {
+        match event {
+            ExecutionEvent::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes)?,
+            ExecutionEvent::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes)?,
+            ExecutionEvent::Prompt { text } => {
+                let end = if text.ends_with('\n') { "" } else { "\n" };
+                report::result(&format!("{text}{end}"))?;
+            }
+            ExecutionEvent::Progress { .. } => {}
+            ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
+            ExecutionEvent::Exit { code } => return Ok(Some(status(code))),
+            ExecutionEvent::Error(RegistryError::Cancelled) if ended_by.is_some() => {
+                return Ok(Some(status(SIGNALLED + ended_by.unwrap_or(SIGINT))));
+            }
+            ExecutionEvent::Error(error @ RegistryError::Timeout { .. }) => {
+                report::failure(&Failure::refused(&error).with_hint("\"--time-limit\" gives it more"));
+                return Ok(Some(ExitCode::from(TIME_OVER)));
+            }
+            ExecutionEvent::Error(error) => return Err(refused(&error)),
+        }
+        Ok(None)
+    }
+
+    fn take_effect(&self, effect: &ClientEffect) -> Outcome {
+        let own =
+            |what: &str| Failure::refused(format_args!("only your shell can do that: type \"{what}\" at its prompt"));
+        match effect {
+            ClientEffect::ChangeDirectory(directory) => Err(own(&format!("cd {directory}"))),
+            ClientEffect::Exit => Err(own("exit")),
+            ClientEffect::StopDaemon => super::daemon::steer(self.places, &DaemonVerb::Stop),
+        }
+    }
+}
+
+/// What a command prints goes on as it is: it is as if it ran here.
+fn write(to: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
+    match to.write_all(bytes).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::refused(format_args!("cannot write its output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn status(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(Exit::Refused as u8))
+}

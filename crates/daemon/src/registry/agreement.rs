@@ -1,0 +1,134 @@
+//! Asking the user, and taking the answer: what of the conversation is about trust.
+//!
+//! Promise: agreement is to what was shown; taking it back ends what runs because of it.
+
+use std::path::Path;
+
+use shellkeep_protocol::ids::SessionId;
+use shellkeep_protocol::registry::{Digest, RegistryError, Scope, Told, Trust, TrustQuestion, TrustRecord};
+
+use super::conversation::{Conversation, blocking, info};
+use super::entry::{Entry, Exec};
+use super::run::Stop;
+use super::trust;
+use super::view::{Resolved, View};
+
+impl Conversation {
+    /// What the user is asked about a project's command.
+    pub(super) fn question(
+        &self,
+        view: &View,
+        session: Option<SessionId>,
+        entry: &Entry,
+    ) -> Result<TrustQuestion, RegistryError> {
+        let root = session.and_then(|session| self.registry.project_of(session)).unwrap_or_default();
+        let before = self.trust.lock().before(&root, &entry.id).map(|record| record.runs.clone());
+        Ok(TrustQuestion {
+            entry: info(view, entry),
+            root: root.to_string_lossy().into_owned(),
+            runs: trust::runs(entry),
+            before,
+        })
+    }
+
+    /// Whether an entry may run, by what is on the disk and was agreed to.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotTrusted`] with what to ask.
+    pub(super) fn check_trust(
+        &self,
+        view: &View,
+        session: Option<SessionId>,
+        entry: &Entry,
+    ) -> Result<(), RegistryError> {
+        let root = session.and_then(|session| self.registry.project_of(session));
+        let trust = match (entry.scope, &root) {
+            (Scope::Builtin | Scope::User, _) => Trust::Trusted,
+            (Scope::Project, Some(root)) => self.trust.lock().of(root, entry),
+            (Scope::Project, None) => Trust::Pending,
+            (Scope::Session, _) => entry.trust,
+        };
+        if trust == Trust::Trusted {
+            return Ok(());
+        }
+        self.question(view, session, entry).and_then(|question| Err(RegistryError::NotTrusted(Box::new(question))))
+    }
+
+    pub(super) async fn agree(
+        &self,
+        session: Option<SessionId>,
+        id: &str,
+        digest: Digest,
+    ) -> Result<Told, RegistryError> {
+        let (own, id) = (self.clone(), id.to_owned());
+        blocking(move || own.agree_now(session, &id, digest)).await?
+    }
+
+    fn agree_now(&self, session: Option<SessionId>, id: &str, digest: Digest) -> Result<Told, RegistryError> {
+        let root =
+            session.and_then(|session| self.registry.project_of(session)).ok_or(RegistryError::UnknownSession)?;
+        let view = self.registry.get_for_session(session);
+        let Resolved::Found(entry) = view.resolve(id) else {
+            return Err(RegistryError::UnknownCommand { name: id.to_owned(), near: Vec::new(), is_service: false });
+        };
+        if entry.digest != digest {
+            return Err(RegistryError::StaleEntry { entry: id.to_owned() });
+        }
+        if matches!(&entry.exec, Exec::Found(item) if !item.can_be_remembered()) {
+            return Err(RegistryError::TooLarge { what: format!("what decides what {id} does") });
+        }
+        let mut trust = self.trust.lock();
+        trust.agree(&root, entry, crate::now_us()).map_err(|error| unwritable(&error))?;
+        self.registry.retrust(&root, |entry| trust.of(&root, entry));
+        Ok(Told::Done)
+    }
+
+    pub(super) async fn revoke(&self, root: Option<String>, entry: Option<String>) -> Result<Told, RegistryError> {
+        let own = self.clone();
+        blocking(move || own.revoke_now(root.as_deref(), entry.as_deref())).await?
+    }
+
+    fn revoke_now(&self, root: Option<&str>, entry: Option<&str>) -> Result<Told, RegistryError> {
+        let is_meant = |record: &TrustRecord| {
+            root.is_none_or(|root| record.root == root) && entry.is_none_or(|entry| is_called(&record.entry, entry))
+        };
+        let mut trust = self.trust.lock();
+        let before: Vec<TrustRecord> = trust.all().filter(|record| is_meant(record)).cloned().collect();
+        let revoked = trust.revoke(is_meant);
+        let roots: std::collections::BTreeSet<&str> = before.iter().map(|record| record.root.as_str()).collect();
+        for root in roots.into_iter().map(Path::new) {
+            self.registry.retrust(root, |entry| trust.of(root, entry));
+        }
+        drop(trust);
+        self.invocations.stop_where(&Stop::TrustWithdrawn, |invocation| {
+            let root = invocation.root().map(|root| root.to_string_lossy());
+            before.iter().any(|record| Some(&*record.root) == root.as_deref() && record.entry == *invocation.entry().id)
+        });
+        revoked.map_err(|error| unwritable(&error))?;
+        Ok(Told::Revoked { count: before.len() as u64 })
+    }
+}
+
+/// By its id, or `owner:name`.
+fn is_called(id: &str, name: &str) -> bool {
+    let qualified = name.split_once(':').map(|(owner, name)| format!("/{owner}/{name}"));
+    id == name || qualified.is_some_and(|qualified| id.ends_with(&qualified))
+}
+
+fn unwritable(error: &std::io::Error) -> RegistryError {
+    RegistryError::System { what: "cannot remember what was agreed to".to_owned(), why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_called_by_its_id_or_by_owner_and_name() {
+        assert!(is_called("project/just/test", "project/just/test"));
+        assert!(is_called("project/just/test", "just:test"));
+        for other in ["test", "npm:test", "ust:test", "just:tes"] {
+            assert!(!is_called("project/just/test", other), "{other}");
+        }
+    }
+}

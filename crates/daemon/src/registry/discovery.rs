@@ -1,0 +1,334 @@
+//! Who looks for commands, and when: a session comes, moves, goes; somebody asks for all of it anew; a file changes.
+//!
+//! Promise: nobody who tells of these ever waits; the disk is read on threads of its own; the latest word of a session counts; nothing is
+//! looked for before the first session or the first question. Knows files only through `sources`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use shellkeep_protocol::ids::SessionId;
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+
+use super::core::{CommandRegistry, Look};
+use super::entry::Entry;
+use super::run::Invocations;
+use super::sources::{self, Limits};
+use super::trust::TrustStore;
+use super::{convert, roots};
+
+/// Threads that read the disk. A slow project holds up one of them for two seconds at the most (`Limits::time`).
+const LOOKERS: usize = 2;
+
+/// How often it is looked whether the keeper of a session without a connection still lives, while there is such a session.
+const LEFT_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The user's home.
+    pub(crate) home: PathBuf,
+    /// The user's configuration.
+    pub(crate) config: PathBuf,
+}
+
+/// What the daemon knows of sessions. Called on threads where waiting is allowed.
+pub(crate) trait Sessions: Send + Sync {
+    /// Where a session is, as far as is known.
+    fn directory(&self, session: SessionId) -> Option<String>;
+    /// Whether it runs on this machine, so that its directory is one of this disk.
+    fn is_here(&self, session: SessionId) -> bool;
+    /// Whether its keeper lives.
+    fn is_alive(&self, session: SessionId) -> bool;
+}
+
+/// The latest word of a session.
+#[derive(Debug, Default)]
+struct Word {
+    came: bool,
+    directory: Option<String>,
+    left: bool,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    words: BTreeMap<SessionId, Word>,
+    /// Projects to look at again.
+    again: BTreeSet<PathBuf>,
+    /// The user's own sources are to be looked at; answered when they were.
+    own: bool,
+    /// Bounded by the questions that wait.
+    synced: VecDeque<oneshot::Sender<()>>,
+    stop: bool,
+}
+
+struct Shared {
+    registry: Arc<CommandRegistry>,
+    trust: Arc<Mutex<TrustStore>>,
+    invocations: Invocations,
+    places: Places,
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    was_asked: Mutex<bool>,
+    /// Where sessions with a layer are.
+    directories: Mutex<BTreeMap<SessionId, String>>,
+}
+
+/// What a thread that reads the disk does.
+enum Task {
+    Own(Look),
+    Project(Look, PathBuf),
+}
+
+/// Tells what happens, and asks for looks. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Discovery {
+    shared: Arc<Shared>,
+}
+
+impl Discovery {
+    pub(crate) fn new(
+        registry: Arc<CommandRegistry>,
+        trust: Arc<Mutex<TrustStore>>,
+        invocations: Invocations,
+        places: Places,
+    ) -> Self {
+        let shared = Shared {
+            registry,
+            trust,
+            invocations,
+            places,
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            was_asked: Mutex::new(false),
+            directories: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system gives none.
+    pub(crate) fn start(&self, sessions: impl Sessions + 'static) -> std::io::Result<()> {
+        let (tasks, inbox) = channel();
+        let inbox = Arc::new(Mutex::new(inbox));
+        for _ in 0..LOOKERS {
+            let (shared, inbox) = (Arc::clone(&self.shared), Arc::clone(&inbox));
+            std::thread::Builder::new().name("sources".into()).spawn(move || shared.look(&inbox))?;
+        }
+        let shared = Arc::clone(&self.shared);
+        std::thread::Builder::new().name("commands".into()).spawn(move || shared.run(&sessions, &tasks))?;
+        Ok(())
+    }
+
+    fn tell(&self, session: SessionId, word: impl FnOnce(&mut Word)) {
+        word(self.shared.inbox.lock().words.entry(session).or_default());
+        self.shared.wake.notify_one();
+    }
+
+    /// A session's keeper has come, or come back.
+    pub(crate) fn came(&self, session: SessionId) {
+        self.tell(session, |word| *word = Word { came: true, directory: word.directory.take(), ..Word::default() });
+    }
+
+    /// A session's shell is in another directory.
+    pub(crate) fn moved(&self, session: SessionId, directory: &str) {
+        self.tell(session, |word| word.directory = Some(directory.to_owned()));
+    }
+
+    /// A session's keeper has lost its connection, or is dead.
+    pub(crate) fn left(&self, session: SessionId) {
+        self.tell(session, |word| word.left = true);
+    }
+
+    /// A session has ended.
+    pub(crate) fn ended(&self, session: SessionId) {
+        self.tell(session, |word| *word = Word { ended: true, ..Word::default() });
+    }
+
+    /// Something in this project has changed.
+    pub(crate) fn changed(&self, root: &Path) {
+        self.shared.inbox.lock().again.insert(root.to_owned());
+        self.shared.wake.notify_one();
+    }
+
+    /// Resolves when all that was told until now has been taken note of. Looks may still be under way. The first call begins to look for
+    /// what is the user's own.
+    pub(crate) async fn noted(&self) {
+        let (done, is_done) = oneshot::channel();
+        {
+            let mut inbox = self.shared.inbox.lock();
+            inbox.own |= !std::mem::replace(&mut *self.shared.was_asked.lock(), true);
+            inbox.synced.push_back(done);
+        }
+        self.shared.wake.notify_one();
+        let _ended = is_done.await;
+    }
+
+    /// Looks at the user's own sources, and at this project, here and now. Blocking.
+    pub(crate) fn look_again(&self, root: Option<&Path>) {
+        self.shared.look_at_own(&self.shared.registry.look_for_base(OWN));
+        if let Some(root) = root {
+            self.look_at(root);
+        }
+    }
+
+    /// Looks at a project that a session is in, here and now. Blocking.
+    pub(crate) fn look_at(&self, root: &Path) {
+        if let Some(look) = self.shared.registry.look_at_project(root) {
+            self.shared.look_at_project(&look, root);
+        }
+    }
+
+    /// Where a session is, if it has a layer.
+    pub(crate) fn directory(&self, session: SessionId) -> Option<String> {
+        self.shared.directories.lock().get(&session).cloned()
+    }
+
+    /// The user's home.
+    pub(crate) fn home(&self) -> &Path {
+        &self.shared.places.home
+    }
+
+    /// Ends the threads soon.
+    pub(crate) fn stop(&self) {
+        self.shared.inbox.lock().stop = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+/// The look for all that is the user's own, and the beginning of its sources' names.
+const OWN: &str = "user";
+const OWN_PREFIX: &str = "user:";
+
+impl Shared {
+    fn run(&self, sessions: &impl Sessions, tasks: &Sender<Task>) {
+        let mut left: BTreeSet<SessionId> = BTreeSet::new();
+        while let Some(inbox) = self.wait(!left.is_empty()) {
+            for (session, word) in inbox.words {
+                self.take(session, word, sessions, tasks, &mut left);
+            }
+            left.retain(|session| {
+                let stays = sessions.is_alive(*session);
+                if !stays {
+                    self.gone(*session);
+                }
+                stays
+            });
+            if inbox.own {
+                let _stopped = tasks.send(Task::Own(self.registry.look_for_base(OWN)));
+            }
+            for root in inbox.again {
+                if let Some(look) = self.registry.look_at_project(&root) {
+                    let _stopped = tasks.send(Task::Project(look, root));
+                }
+            }
+            for done in inbox.synced {
+                let _nobody_waits = done.send(());
+            }
+        }
+    }
+
+    /// Everything that was told since the last call; `None` when the thread must end.
+    fn wait(&self, looks_at_left: bool) -> Option<Inbox> {
+        let mut inbox = self.inbox.lock();
+        let due = Instant::now() + LEFT_LOOK_EVERY;
+        while !inbox.stop && inbox.words.is_empty() && inbox.again.is_empty() && inbox.synced.is_empty() && !inbox.own {
+            if !looks_at_left {
+                self.wake.wait(&mut inbox);
+            } else if self.wake.wait_until(&mut inbox, due).timed_out() {
+                break;
+            }
+        }
+        (!inbox.stop).then(|| std::mem::take(&mut *inbox))
+    }
+
+    fn take(
+        &self,
+        session: SessionId,
+        word: Word,
+        sessions: &impl Sessions,
+        tasks: &Sender<Task>,
+        left: &mut BTreeSet<SessionId>,
+    ) {
+        if word.ended {
+            left.remove(&session);
+            return self.gone(session);
+        }
+        if word.came {
+            left.remove(&session);
+            if self.registry.add_session(session).is_err() {
+                return debug!(%session, "too many sessions have commands of their own; this one sees the base");
+            }
+            if !std::mem::replace(&mut *self.was_asked.lock(), true) {
+                let _stopped = tasks.send(Task::Own(self.registry.look_for_base(OWN)));
+            }
+        }
+        let directory = word.directory.or_else(|| word.came.then(|| sessions.directory(session)).flatten());
+        if let Some(directory) = directory.filter(|_| self.registry.has_session(session)) {
+            let is_here = sessions.is_here(session);
+            let root = roots::of(Path::new(&directory), &self.places.home).filter(|_| is_here);
+            self.directories.lock().insert(session, directory);
+            if let Some(look) = self.registry.set_project(session, root.as_deref())
+                && let Some(root) = root
+            {
+                let _stopped = tasks.send(Task::Project(look, root));
+            }
+        }
+        if word.left && self.registry.has_session(session) {
+            left.insert(session);
+        }
+    }
+
+    /// First what runs for it, then what it sees.
+    fn gone(&self, session: SessionId) {
+        self.invocations.session_ended(session);
+        self.directories.lock().remove(&session);
+        self.registry.remove_session(session);
+    }
+
+    /// A thread that reads the disk.
+    fn look(&self, inbox: &Mutex<Receiver<Task>>) {
+        loop {
+            let Ok(task) = inbox.lock().recv() else { return };
+            match task {
+                Task::Own(look) => self.look_at_own(&look),
+                Task::Project(look, root) => self.look_at_project(&look, &root),
+            }
+        }
+    }
+
+    fn find(&self, root: Option<&Path>) -> Vec<sources::Slice> {
+        let places = sources::Places {
+            root: root.map(Path::to_owned),
+            home: self.places.home.clone(),
+            config: self.places.config.clone(),
+        };
+        sources::discover(&places, &Limits::default())
+    }
+
+    fn look_at_own(&self, look: &Look) {
+        let slices = convert::slices(self.find(None), sources::Scope::User);
+        self.registry.found_all(look, OWN_PREFIX, slices);
+    }
+
+    fn look_at_project(&self, look: &Look, root: &Path) {
+        let began = Instant::now();
+        let mut slices = convert::slices(self.find(Some(root)), sources::Scope::Project);
+        // Held until the list is shown: agreement that is given or taken back meanwhile comes behind it, not before.
+        let trust = self.trust.lock();
+        for slice in &mut slices {
+            *slice = slice.with_trust(|entry: &Entry| trust.of(root, entry));
+        }
+        let entries: usize = slices.iter().map(|slice| slice.entries().len()).sum();
+        let was_used = self.registry.found_project(look, slices);
+        drop(trust);
+        info!(entries, was_used, took_ms = began.elapsed().as_millis(), "looked for a project's commands");
+    }
+}
