@@ -19,6 +19,7 @@ use super::entry::Entry;
 use super::run::Invocations;
 use super::sources::{self, Limits};
 use super::trust::TrustStore;
+use super::watcher::{Watched, Watcher};
 use super::{convert, roots};
 
 /// Threads that read the disk. A slow project holds up one of them for two seconds at the most (`Limits::time`).
@@ -26,6 +27,9 @@ const LOOKERS: usize = 2;
 
 /// How often it is looked whether the keeper of a session without a connection still lives, while there is such a session.
 const LEFT_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long changes of files are collected before they are looked at: whoever saves one file mostly saves another.
+const CHANGES_WAIT: Duration = Duration::from_millis(200);
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -58,9 +62,9 @@ struct Word {
 #[derive(Default)]
 struct Inbox {
     words: BTreeMap<SessionId, Word>,
-    /// Projects to look at again.
-    again: BTreeSet<PathBuf>,
-    /// The user's own sources are to be looked at; answered when they were.
+    /// What is to be looked at again, and when.
+    again: BTreeMap<Watched, Instant>,
+    /// The user's own sources are to be looked at.
     own: bool,
     /// Bounded by the questions that wait.
     synced: VecDeque<oneshot::Sender<()>>,
@@ -77,6 +81,8 @@ struct Shared {
     was_asked: Mutex<bool>,
     /// Where sessions with a layer are.
     directories: Mutex<BTreeMap<SessionId, String>>,
+    /// `None` if the system gives no inotify.
+    watcher: Option<Watcher>,
 }
 
 /// What a thread that reads the disk does.
@@ -107,6 +113,7 @@ impl Discovery {
             wake: Condvar::new(),
             was_asked: Mutex::new(false),
             directories: Mutex::default(),
+            watcher: Watcher::new().inspect_err(|error| debug!(%error, "files cannot be watched")).ok(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -121,6 +128,10 @@ impl Discovery {
         for _ in 0..LOOKERS {
             let (shared, inbox) = (Arc::clone(&self.shared), Arc::clone(&inbox));
             std::thread::Builder::new().name("sources".into()).spawn(move || shared.look(&inbox))?;
+        }
+        if let Some(watcher) = &self.shared.watcher {
+            let shared = Arc::clone(&self.shared);
+            watcher.start(Box::new(move |watched| shared.changed(watched)))?;
         }
         let shared = Arc::clone(&self.shared);
         std::thread::Builder::new().name("commands".into()).spawn(move || shared.run(&sessions, &tasks))?;
@@ -150,12 +161,6 @@ impl Discovery {
     /// A session has ended.
     pub(crate) fn ended(&self, session: SessionId) {
         self.tell(session, |word| *word = Word { ended: true, ..Word::default() });
-    }
-
-    /// Something in this project has changed.
-    pub(crate) fn changed(&self, root: &Path) {
-        self.shared.inbox.lock().again.insert(root.to_owned());
-        self.shared.wake.notify_one();
     }
 
     /// Resolves when all that was told until now has been taken note of. Looks may still be under way. The first call begins to look for
@@ -200,6 +205,7 @@ impl Discovery {
     pub(crate) fn stop(&self) {
         self.shared.inbox.lock().stop = true;
         self.shared.wake.notify_one();
+        self.shared.watcher.iter().for_each(Watcher::stop);
     }
 }
 
@@ -224,10 +230,16 @@ impl Shared {
             if inbox.own {
                 let _stopped = tasks.send(Task::Own(self.registry.look_for_base(OWN)));
             }
-            for root in inbox.again {
-                if let Some(look) = self.registry.look_at_project(&root) {
-                    let _stopped = tasks.send(Task::Project(look, root));
-                }
+            for watched in inbox.again.into_keys() {
+                let task = match watched {
+                    None => Some(Task::Own(self.registry.look_for_base(OWN))),
+                    Some(root) => self.registry.look_at_project(&root).map(|look| Task::Project(look, root)),
+                };
+                let _stopped = task.map(|task| tasks.send(task));
+            }
+            if let Some(watcher) = &self.watcher {
+                let projects = self.registry.projects();
+                watcher.keep_only(|watched| watched.as_ref().is_none_or(|root| projects.contains(root)));
             }
             for done in inbox.synced {
                 let _nobody_waits = done.send(());
@@ -238,15 +250,19 @@ impl Shared {
     /// Everything that was told since the last call; `None` when the thread must end.
     fn wait(&self, looks_at_left: bool) -> Option<Inbox> {
         let mut inbox = self.inbox.lock();
-        let due = Instant::now() + LEFT_LOOK_EVERY;
-        while !inbox.stop && inbox.words.is_empty() && inbox.again.is_empty() && inbox.synced.is_empty() && !inbox.own {
-            if !looks_at_left {
-                self.wake.wait(&mut inbox);
-            } else if self.wake.wait_until(&mut inbox, due).timed_out() {
-                break;
+        let left_due = looks_at_left.then(|| Instant::now() + LEFT_LOOK_EVERY);
+        while !inbox.stop && inbox.words.is_empty() && inbox.synced.is_empty() && !inbox.own {
+            match inbox.again.values().copied().chain(left_due).min() {
+                None => self.wake.wait(&mut inbox),
+                Some(due) if due <= Instant::now() => break,
+                Some(due) => _ = self.wake.wait_until(&mut inbox, due),
             }
         }
-        (!inbox.stop).then(|| std::mem::take(&mut *inbox))
+        let now = Instant::now();
+        let later = inbox.again.extract_if(.., |_, due| *due > now).collect();
+        let taken = std::mem::take(&mut *inbox);
+        inbox.again = later;
+        (!taken.stop).then_some(taken)
     }
 
     fn take(
@@ -313,14 +329,40 @@ impl Shared {
         sources::discover(&places, &Limits::default())
     }
 
+    /// What is watched only now may have changed since it was read: then it is looked at once more.
+    fn watch(&self, watched: &Watched, found: &[sources::Slice], scope: sources::Scope) {
+        let Some(watcher) = &self.watcher else { return };
+        let own = found.iter().filter(|slice| slice.scope == scope);
+        let watching = watcher.watch(watched, own.flat_map(|slice| slice.depends_on.iter().cloned()));
+        if watching.is_new {
+            self.changed(watched);
+        }
+        if !watching.is_all {
+            debug!("not all that commands depend on can be watched; it is looked at when one is run");
+        }
+    }
+
+    /// A file has changed. Looked at soon, together with what else changes until then.
+    fn changed(&self, watched: &Watched) {
+        let mut inbox = self.inbox.lock();
+        if !inbox.again.contains_key(watched) {
+            inbox.again.insert(watched.clone(), Instant::now() + CHANGES_WAIT);
+            self.wake.notify_one();
+        }
+    }
+
     fn look_at_own(&self, look: &Look) {
-        let slices = convert::slices(self.find(None), sources::Scope::User);
+        let found = self.find(None);
+        self.watch(&None, &found, sources::Scope::User);
+        let slices = convert::slices(found, sources::Scope::User);
         self.registry.found_all(look, OWN_PREFIX, slices);
     }
 
     fn look_at_project(&self, look: &Look, root: &Path) {
         let began = Instant::now();
-        let mut slices = convert::slices(self.find(Some(root)), sources::Scope::Project);
+        let found = self.find(Some(root));
+        self.watch(&Some(root.to_owned()), &found, sources::Scope::Project);
+        let mut slices = convert::slices(found, sources::Scope::Project);
         // Held until the list is shown: agreement that is given or taken back meanwhile comes behind it, not before.
         let trust = self.trust.lock();
         for slice in &mut slices {

@@ -25,6 +25,7 @@ pub mod subscriptions;
 pub mod trust;
 pub mod usage;
 pub mod view;
+mod watcher;
 
 pub use self::core::CommandRegistry;
 pub use self::entry::{Draft, Entry};

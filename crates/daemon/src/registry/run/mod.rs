@@ -368,3 +368,6 @@ impl Invocation {
 fn failed(what: &str, error: &std::io::Error) -> RegistryError {
     RegistryError::System { what: what.to_owned(), why: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! The daemon's commands over its socket, with keepers that are only played: what sessions see, and when they are told.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shellkeep_daemon::index::secrets::Secrets;
+use shellkeep_daemon::{Config, Listener, Places, Retention};
+use shellkeep_journal::{Chain, Seq};
+use shellkeep_protocol::daemon::{DaemonProtocol, Push, Request, Response};
+use shellkeep_protocol::ids::{SessionId, WriterId};
+use shellkeep_protocol::registry::*;
+use shellkeep_protocol::session::{Attrs, End, ExitStatus, SessionRequest, SessionResponse, SessionStart};
+use shellkeep_transport::{CancellationToken, ConnectOptions, Event, RpcClient, connect_unix};
+
+/// Far above what anything here takes.
+const SOON: Duration = Duration::from_secs(20);
+
+type Client = RpcClient<DaemonProtocol>;
+
+/// A daemon in a home of its own, in this process.
+struct Daemon {
+    home: tempfile::TempDir,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(home: tempfile::TempDir) -> Self {
+        let at = |name: &str| home.path().join(name);
+        for name in ["run", "log", "spool"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+            std::fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        }
+        let config = Config {
+            places: Places {
+                socket: at("run/daemon.sock"),
+                socket_fallback: None,
+                lock: at("lock"),
+                logs: at("log"),
+                spools: at("spool"),
+                index: at("index"),
+                registry: at("registry"),
+                config: at("config"),
+                home: Some(at("home")),
+            },
+            retention: Retention { session_bytes_max: 1 << 20, total_bytes_max: 1 << 30, age_max: SOON * 1000 },
+            secrets: Secrets::none(),
+            version: "test".into(),
+        };
+        let (stop, (serving, is_serving)) = (CancellationToken::new(), tokio::sync::oneshot::channel());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let on_serving = || drop(serving.send(()));
+            shellkeep_daemon::run(config, Listener::Own, stopped, on_serving).await.unwrap();
+        });
+        is_serving.await.unwrap();
+        Self { home, stop, task }
+    }
+
+    async fn client(&self) -> Client {
+        connect_unix(&self.home.path().join("run/daemon.sock"), ConnectOptions::default()).await.unwrap()
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.home
+    }
+
+    /// A project with a command of these names each, which print them.
+    fn project(&self, name: &str, commands: &[&str]) -> PathBuf {
+        let root = self.home.path().canonicalize().unwrap().join("home").join(name);
+        std::fs::create_dir_all(root.join(".shellkeep/commands")).unwrap();
+        commands.iter().for_each(|command| write_command(&root, command, &format!("echo {command}")));
+        root
+    }
+}
+
+fn write_command(root: &Path, name: &str, line: &str) {
+    let text = format!("description = \"Says {name}\"\ncommand = \"{line}\"\n");
+    std::fs::write(root.join(format!(".shellkeep/commands/{name}.toml")), text).unwrap();
+}
+
+async fn ask(client: &Client, ask: Ask) -> Told {
+    let mut body = Vec::new();
+    shellkeep_transport::encode_into(&ask, &mut body, 1 << 20).unwrap();
+    match client.call(Request::Registry { version: REGISTRY_VERSION, body }).await.unwrap().response {
+        Response::Registry { body } => shellkeep_transport::decode(&body).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn session_request(client: &Client, request: SessionRequest) -> SessionResponse {
+    match client.call(Request::Session(request)).await.unwrap().response {
+        Response::Session(response) => response,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A keeper that has nothing to tell but where it is.
+async fn keeper(client: &Client, session: SessionId, directory: &Path) {
+    let attrs = Attrs {
+        cwd: directory.display().to_string(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        ..Attrs::default()
+    };
+    let start = SessionStart {
+        session,
+        writer: WriterId::from_bytes([7; 16]),
+        epoch_known: 0,
+        first_retained: Seq::FIRST,
+        chain_before_first: Chain::START,
+        next_seq: Seq::FIRST,
+        chain_at_end: Chain::START,
+        attrs,
+    };
+    let response = session_request(client, SessionRequest::Start(Box::new(start))).await;
+    assert!(matches!(response, SessionResponse::Welcome(_)), "{response:?}");
+}
+
+async fn settled(client: &Client, session: SessionId) {
+    assert_eq!(ask(client, Ask::Settle { session: Some(session), wait_ms: 10_000 }).await, Told::Done);
+}
+
+async fn page(client: &Client, session: Option<SessionId>) -> Page {
+    match ask(client, Ask::Get(GetCommandRegistry { session, limit: 1000, ..GetCommandRegistry::default() })).await {
+        Told::Page(page) => page,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn names(client: &Client, session: SessionId) -> Vec<String> {
+    let page = page(client, Some(session)).await;
+    let project = page.entries.into_iter().filter(|entry| entry.scope == Scope::Project);
+    project.map(|entry| entry.name).collect()
+}
+
+fn execute(session: SessionId, command: &str) -> ExecuteCommand {
+    let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    ExecuteCommand { session: Some(session), command: command.to_owned(), env, ..ExecuteCommand::default() }
+}
+
+async fn output(client: &Client, invocation: InvocationId) -> (String, ExecutionEvent) {
+    let (mut text, mut from) = (Vec::new(), 0);
+    loop {
+        let told = ask(client, Ask::Follow { invocation, from, wait_ms: 20_000 }).await;
+        let Told::Events { events, next, .. } = told else { panic!("{told:?}") };
+        from = next;
+        for event in events {
+            match event {
+                ExecutionEvent::Stdout(bytes) => text.extend(bytes),
+                ExecutionEvent::Exit { .. } | ExecutionEvent::Error(_) => {
+                    return (String::from_utf8(text).unwrap(), event);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+///
+#[tokio::test]
+async fn each_session_sees_its_own_directorys_commands_as_long_as_it_lives() {
+    let daemon = Daemon::start().await;
+    let (a, b) = (daemon.project("a", &["one", "both"]), daemon.project("b", &["two", "both"]));
+    let client = daemon.client().await;
+    let (one, other, nobody) = (SessionId::new(), SessionId::new(), SessionId::new());
+    keeper(&client, one, &a.join(".shellkeep")).await;
+    keeper(&client, other, &b).await;
+    settled(&client, one).await;
+    settled(&client, other).await;
+    assert_eq!(names(&client, one).await, ["both", "one"]);
+    assert_eq!(names(&client, other).await, ["both", "two"]);
+    assert!(names(&client, nobody).await.is_empty());
+    let base = page(&client, None).await.entries;
+    assert_eq!(page(&client, Some(nobody)).await.entries, base);
+    assert!(!base.iter().any(|entry| entry.name == "bash") && base.iter().any(|entry| entry.name == "cd"));
+    // A command of a session that is unknown, and one of the base.
+    let told = ask(&client, Ask::Execute(execute(nobody, "one"))).await;
+    assert_eq!(told, Told::Failed(RegistryError::UnknownSession));
+    assert!(matches!(ask(&client, Ask::Execute(execute(nobody, "pwd"))).await, Told::Accepted { .. }));
+    let told = ask(&client, Ask::Reload { session: Some(nobody) }).await;
+    assert!(matches!(&told, Told::Reloaded(reloaded) if reloaded.session == 0 && reloaded.root.is_none()), "{told:?}");
+    assert!(names(&client, nobody).await.is_empty());
+    // One ends: its layer goes at once, the other's list stays the same to the byte.
+    let before = page(&client, Some(other)).await;
+    let exit = ExitStatus::Code(0);
+    let end = End { session: one, epoch: 1, next_seq: Seq::FIRST, chain: Chain::START, exit };
+    session_request(&client, SessionRequest::End(end)).await;
+    settled(&client, other).await;
+    assert!(names(&client, one).await.is_empty());
+    assert_eq!(page(&client, Some(other)).await, before);
+    daemon.stop().await;
+}
+
+/// the watcher, and `if_revision`.
+#[tokio::test]
+async fn who_has_subscribed_is_told_of_changes_in_order_and_of_nothing_else() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &["one", "two"]);
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let mut events = client.events();
+    let Told::Subscribed { revision } = ask(&client, Ask::Subscribe { session: Some(session) }).await else { panic!() };
+    let same =
+        GetCommandRegistry { session: Some(session), if_revision: Some(revision), ..GetCommandRegistry::default() };
+    assert_eq!(ask(&client, Ask::Get(same)).await, Told::NotModified);
+    write_command(&root, "three", "echo 3");
+    std::fs::remove_file(root.join(".shellkeep/commands/one.toml")).unwrap();
+    let (mut last, mut added, mut removed) = (revision, Vec::new(), Vec::new());
+    while added.is_empty() || removed.is_empty() {
+        let event = tokio::time::timeout(SOON, events.next()).await.unwrap().unwrap();
+        let Event::Push { message: Push::Registry { body }, .. } = event else { continue };
+        let RegistryPush::Changed(changed) = shellkeep_transport::decode(&body).unwrap();
+        assert!(changed.revision > last && changed.revision.boot == revision.boot && changed.session == Some(session));
+        last = changed.revision;
+        let Change::Delta { added: new, removed: gone, .. } = shellkeep_transport::decode(&changed.change).unwrap()
+        else {
+            panic!("it is little");
+        };
+        added.extend(new.into_iter().map(|entry| entry.name));
+        removed.extend(gone);
+    }
+    assert_eq!((added, removed), (vec!["three".to_owned()], vec!["project/project/one".to_owned()]));
+    assert_eq!(names(&client, session).await, ["three", "two"]);
+    daemon.stop().await;
+}
+
+/// Trust: content-bound, checked against the disk as it is, withdrawn with what runs (corner 9), never silent. R-12.
+#[tokio::test]
+async fn nothing_of_a_project_runs_unless_it_is_what_was_agreed_to() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &["one"]);
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let run = || ask(&client, Ask::Execute(execute(session, "one")));
+    let Told::Failed(RegistryError::NotTrusted(question)) = run().await else { panic!() };
+    assert!(question.before.is_none() && question.runs.iter().any(|line| line.contains("echo one")), "{question:?}");
+    let agree = |question: &TrustQuestion| {
+        let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
+        ask(&client, Ask::Trust { session: Some(session), entry, digest })
+    };
+    assert_eq!(agree(&question).await, Told::Done);
+    let Told::Accepted { invocation, .. } = run().await else { panic!() };
+    assert_eq!(output(&client, invocation).await, ("one\n".to_owned(), ExecutionEvent::Exit { code: 0 }));
+    // Changed behind our back: what is on the disk now counts, not what was seen last.
+    write_command(&root, "one", "echo evil");
+    let Told::Failed(RegistryError::NotTrusted(changed)) = run().await else { panic!() };
+    assert!(changed.before.as_ref().is_some_and(|before| before.iter().any(|line| line.contains("echo one"))));
+    let stale = agree(&question).await;
+    assert!(matches!(stale, Told::Failed(RegistryError::StaleEntry { .. })), "{stale:?}");
+    let seen = ExecuteCommand { digest: Some(question.entry.digest), ..execute(session, "one") };
+    let stale = ask(&client, Ask::Execute(seen)).await;
+    assert!(matches!(stale, Told::Failed(RegistryError::StaleEntry { .. })), "{stale:?}");
+    // Taken back while it runs.
+    write_command(&root, "one", "echo begun; sleep 600");
+    let Told::Failed(RegistryError::NotTrusted(question)) = run().await else { panic!() };
+    assert_eq!(agree(&question).await, Told::Done);
+    let Told::Accepted { invocation, .. } = run().await else { panic!() };
+    let begun = ask(&client, Ask::Follow { invocation, from: 0, wait_ms: 20_000 }).await;
+    assert!(matches!(&begun, Told::Events { events, .. } if events[0] == ExecutionEvent::Stdout(b"begun\n".to_vec())));
+    let told = ask(&client, Ask::TrustRevoke { root: None, entry: Some("project:one".into()) }).await;
+    assert_eq!(told, Told::Revoked { count: 1 });
+    assert_eq!(output(&client, invocation).await.1, ExecutionEvent::Error(RegistryError::Cancelled));
+    assert!(matches!(run().await, Told::Failed(RegistryError::NotTrusted(_))));
+    // The founding protocol's services know nothing of projects.
+    let told = ask(&client, Ask::ExecuteService(execute(session, "one"))).await;
+    let Told::Failed(error) = told else { panic!("{told:?}") };
+    assert_eq!(error.to_string(), "Unknown service command: one");
+    let Told::Accepted { invocation, .. } = ask(&client, Ask::ExecuteService(execute(session, "pwd"))).await else {
+        panic!()
+    };
+    assert_eq!(output(&client, invocation).await.0, format!("{}\n", root.display()));
+    daemon.stop().await;
+}
+
+/// Corner 7, and agreement that outlives the daemon. Corner 5: what runs keeps what it was started with.
+#[tokio::test]
+async fn a_new_daemon_knows_what_was_agreed_to_and_nothing_of_what_ran() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &["one"]);
+    write_command(&root, "one", "sleep 0.3; echo old");
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let Told::Failed(RegistryError::NotTrusted(question)) = ask(&client, Ask::Execute(execute(session, "one"))).await
+    else {
+        panic!()
+    };
+    let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
+    assert_eq!(ask(&client, Ask::Trust { session: Some(session), entry, digest }).await, Told::Done);
+    let Told::Accepted { invocation, .. } = ask(&client, Ask::Execute(execute(session, "one"))).await else { panic!() };
+    std::fs::remove_file(root.join(".shellkeep/commands/one.toml")).unwrap();
+    ask(&client, Ask::Reload { session: Some(session) }).await;
+    assert!(names(&client, session).await.is_empty());
+    assert_eq!(output(&client, invocation).await.0, "old\n");
+    write_command(&root, "one", "sleep 0.3; echo old");
+    client.close().await;
+    let daemon = Daemon::start_in(daemon.stop().await).await;
+    let client = daemon.client().await;
+    assert!(names(&client, session).await.is_empty(), "its keeper has not come yet");
+    let told = ask(&client, Ask::Follow { invocation, from: 0, wait_ms: 1 }).await;
+    assert_eq!(told, Told::Failed(RegistryError::Interrupted));
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    assert_eq!(names(&client, session).await, ["one"]);
+    assert!(matches!(ask(&client, Ask::Execute(execute(session, "one"))).await, Told::Accepted { .. }));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_of_another_version_is_answered_with_ours() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let answer = client.call(Request::Registry { version: 0, body: Vec::new() }).await.unwrap().response;
+    assert!(matches!(answer, Response::QueryVersion { speaks: REGISTRY_VERSION, .. }), "{answer:?}");
+    let answer =
+        client.call(Request::Registry { version: REGISTRY_VERSION, body: vec![255; 9] }).await.unwrap().response;
+    let Response::Registry { body } = answer else { panic!() };
+    let told: Told = shellkeep_transport::decode(&body).unwrap();
+    assert!(matches!(told, Told::Failed(RegistryError::Invalid { .. })), "{told:?}");
+    daemon.stop().await;
+}
