@@ -1,3 +1,4 @@
 //! The commands that a session can see.
 
+pub mod names;
 pub mod sources;
