@@ -69,6 +69,8 @@ pub enum Passing {
     Behind,
     /// Behind its other arguments and a `--`.
     BehindDashes,
+    /// `NAME=VALUE` at its front as it is, the rest behind a `--`.
+    AssignmentsThenDashes,
     /// Only `NAME=VALUE`: anything else would be another target.
     Assignments,
     /// Not at all.
@@ -114,6 +116,15 @@ impl Program {
                 if let Some(other) = added.iter().find(|argument| !is_assignment(argument)) {
                     return Err(ArgumentError::NoAssignment(other.clone()));
                 }
+            }
+            Passing::AssignmentsThenDashes => {
+                let count = added.iter().take_while(|argument| is_assignment(argument)).count();
+                argv.extend(added[..count].iter().cloned());
+                if count < added.len() {
+                    argv.push("--".to_owned());
+                    argv.extend(added[count..].iter().cloned());
+                }
+                return Ok(argv);
             }
             Passing::Refused => {
                 if let Some(first) = added.first() {
@@ -248,6 +259,13 @@ pub struct Item {
     pub evidence: Vec<Evidence>,
 }
 
+impl Program {
+    /// A program of the search path in a directory.
+    pub(super) fn new(argv: &[&str], dir: PathBuf, passing: Passing) -> Self {
+        Self { argv: argv.iter().map(|&argument| argument.to_owned()).collect(), dir, env: Vec::new(), passing }
+    }
+}
+
 impl Item {
     /// An item with a name and an owner; everything else as if nothing was said of it.
     pub(super) fn new(owner: &str, name: impl Into<String>, kind: Kind, exec: Exec, file: PathBuf) -> Self {
@@ -356,6 +374,7 @@ fn exec_parts(exec: &Exec, parts: &mut Parts) {
             parts.text(&prompt.text);
             parts.text(&format!("{:?}", prompt.dialect));
             parts.texts(&prompt.names);
+            parts.pairs(&prompt.constants);
         }
         Exec::McpServer(server) => {
             parts.text("server");

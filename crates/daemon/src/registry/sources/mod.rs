@@ -4,17 +4,42 @@
 //! a source that fails hides no other; what is left out for a limit is said in a [`Diagnostic`]. Blocking: for a thread
 //! of its own. Knows neither sessions nor trust. Formats: docs/commands.md.
 
+mod agent_skills;
+mod cargo;
+mod claude;
+mod front_matter;
+mod gemini;
 mod item;
+mod just;
+mod make;
+mod markdown;
+mod mcp;
+mod mise;
+mod navi;
+mod npm;
+mod own;
+mod plugins;
+mod scan;
+mod taskfile;
 mod template;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod vscode;
+mod warp;
+mod workspace;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use item::{
     Argument, ArgumentError, Arguments, Content, Evidence, Exec, Item, Kind, McpServer, Passing, Program, Scope,
     Transport,
 };
 pub use template::{Dialect, Line, LineError, Places as LinePlaces, Prompt};
+
+use scan::{Budget, Scan};
 
 /// Where is looked.
 #[derive(Debug, Clone)]
@@ -91,8 +116,83 @@ pub struct Slice {
     pub depends_on: Vec<PathBuf>,
 }
 
-/// Reads all sources.
+/// How a source reads its base.
+type Read = fn(&mut Scan<'_>);
+
+/// Sources of a project, single files first: a large tree must not cost them their share.
+const PROJECT: [(&str, Read); 15] = [
+    ("mcp", mcp::project),
+    ("shellkeep", own::project),
+    ("cargo", cargo::read),
+    ("just", just::read),
+    ("make", make::read),
+    ("task", taskfile::read),
+    ("mise", mise::project),
+    ("vscode", vscode::read),
+    ("gemini", gemini::read),
+    ("claude", claude::read),
+    ("agents", agent_skills::project),
+    ("npm", npm::read),
+    ("warp", warp::project),
+    ("navi", navi::project),
+    ("claude-hooks", claude::hooks),
+];
+
+/// Sources of the home.
+const HOME: [(&str, Read); 8] = [
+    ("cargo", cargo::read),
+    ("mise", mise::user),
+    ("gemini", gemini::read),
+    ("claude", claude::read),
+    ("agents", agent_skills::user),
+    ("warp", warp::user),
+    ("navi", navi::user),
+    ("claude-hooks", claude::hooks),
+];
+
+/// Reads all sources. Returns a slice for each, also when it has nothing.
 pub fn discover(places: &Places, limits: &Limits) -> Vec<Slice> {
-    let _ = (places, limits);
-    Vec::new()
+    let deadline = Instant::now() + limits.time;
+    let root = places.root.as_deref().and_then(canonical);
+    let mut slices = Vec::new();
+    let mut enabled = Vec::new();
+    if let Some(root) = &root {
+        let mut budget = Budget::new(limits, deadline);
+        let scope = Scope::Project;
+        for (source, read) in PROJECT {
+            slices.push(run(Scan::new(source, scope, root, limits, &mut budget), read));
+        }
+        let settings = Scan::new("claude-settings", scope, root, limits, &mut budget);
+        slices.push(run(settings, |scan| enabled = plugins::enabled_in(scan)));
+    }
+    if let Some(home) = canonical(&places.home) {
+        let mut budget = Budget::new(limits, deadline);
+        let scope = Scope::User;
+        for (source, read) in HOME {
+            slices.push(run(Scan::new(source, scope, &home, limits, &mut budget), read));
+        }
+        let root = root.as_deref();
+        let servers = Scan::new("mcp", scope, &home, limits, &mut budget);
+        slices.push(run(servers, |scan| mcp::user(scan, root)));
+        let plugins = Scan::new("claude-plugins", scope, &home, limits, &mut budget);
+        slices.push(run(plugins, |scan| plugins::read(scan, root, &enabled)));
+    }
+    if let Some(config) = canonical(&places.config) {
+        let mut budget = Budget::new(limits, deadline);
+        slices.push(run(Scan::new("shellkeep", Scope::User, &config, limits, &mut budget), own::user));
+    }
+    slices
+}
+
+/// The place that a path means, without links; nothing if it is not there.
+fn canonical(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().filter(|path| path.is_dir())
+}
+
+/// One source, which takes no other down: parsers of others' formats are not all ours.
+fn run(mut scan: Scan<'_>, read: impl FnOnce(&mut Scan<'_>)) -> Slice {
+    if catch_unwind(AssertUnwindSafe(|| read(&mut scan))).is_err() {
+        scan.failed();
+    }
+    scan.finish()
 }

@@ -1,0 +1,29 @@
+//! Aliases of cargo: `[alias]` in `.cargo/config.toml`, or in the older `.cargo/config`.
+
+use std::path::Path;
+
+use super::item::{Exec, Item, Kind, Passing, Program};
+use super::scan::Scan;
+use super::tree::Tree;
+
+/// The base's own configuration.
+pub(super) fn read(scan: &mut Scan<'_>) {
+    // Where both are, cargo takes the one without an ending.
+    let Some(file) = scan.first_file(Path::new(".cargo"), &["config", "config.toml"]) else { return };
+    let Some(tree) = scan.tree(&file, Tree::toml) else { return };
+    for (name, line) in tree.get("alias").map(Tree::map).unwrap_or_default() {
+        let words = match line {
+            Tree::Text(line) => line.split_whitespace().map(str::to_owned).collect(),
+            other => other.texts(),
+        };
+        if words.is_empty() {
+            scan.note(&file.relative, None, format!("the alias \"{name}\" is left out: it is neither text nor a list"));
+            continue;
+        }
+        let program = Program::new(&["cargo", name], scan.base().to_owned(), Passing::Behind);
+        let mut item = Item::new("cargo", name.clone(), Kind::Task, Exec::Program(program), file.path.clone());
+        item.description = format!("cargo {}", words.join(" "));
+        item.evidence = vec![scan.evidence(&file)];
+        scan.push(item);
+    }
+}

@@ -1,0 +1,161 @@
+//! Recipes of a justfile, with those it imports and those of its modules (`module::recipe`).
+
+mod parse;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::item::{Argument, Evidence, Exec, Item, Kind, Passing, Program};
+use super::scan::{Scan, SourceFile, tidy};
+use parse::{Justfile, Module, Recipe};
+
+/// Imports and modules inside each other.
+const NESTING_MAX: usize = 8;
+
+/// Files that one project's justfile may be made of.
+const FILES_MAX: usize = 100;
+
+/// The base's justfile.
+pub(super) fn read(scan: &mut Scan<'_>) {
+    let Some(path) = find(scan, Path::new(""), &["justfile", ".justfile"]) else { return };
+    let Some(file) = scan.file(&path) else { return };
+    let mut reader = Reader { seen: HashSet::new(), found: Vec::new(), evidence: Vec::new() };
+    reader.module(scan, &file, "", 0);
+    let Reader { found, evidence, .. } = reader;
+    for (mut item, body, dir) in found {
+        // Variables, settings and recipes of any file may be used in any other.
+        item.evidence.clone_from(&evidence);
+        item.evidence.extend(scan.programs_of(&body, &dir));
+        scan.push(item);
+    }
+}
+
+/// A file of one of the names, in any case, as just finds it.
+fn find(scan: &mut Scan<'_>, dir: &Path, names: &[&str]) -> Option<PathBuf> {
+    let is_wanted = |name: &str| names.contains(&name.to_ascii_lowercase().as_str());
+    scan.entries(dir).into_iter().find(|entry| !entry.is_dir && is_wanted(&entry.name)).map(|entry| entry.path)
+}
+
+struct Reader {
+    seen: HashSet<PathBuf>,
+    /// With the text that runs, and where.
+    found: Vec<(Item, String, PathBuf)>,
+    evidence: Vec<Evidence>,
+}
+
+impl Reader {
+    /// A module: its file, and all that it imports.
+    fn module(&mut self, scan: &mut Scan<'_>, file: &SourceFile, prefix: &str, depth: usize) {
+        let mut files = Vec::new();
+        self.imported(scan, file, depth, &mut files);
+        let mut names = HashSet::new();
+        let mut modules = Vec::new();
+        let aliases: Vec<_> = files.iter().flat_map(|(_, parsed)| parsed.aliases.clone()).collect();
+        for (file, parsed) in &files {
+            // In one file the last of a name counts (where that is allowed at all); before what is imported.
+            let recipes: Vec<&Recipe> = parsed.recipes.iter().rev().filter(|one| names.insert(one.name.clone())).collect();
+            for recipe in recipes.into_iter().rev() {
+                self.recipe(scan, file, recipe, prefix, &aliases);
+            }
+            modules.extend(parsed.modules.iter().map(|module| (file.relative.clone(), module.clone())));
+        }
+        for (file, module) in modules {
+            self.submodule(scan, &file, &module, prefix, depth);
+        }
+    }
+
+    /// A file and what it imports, itself first.
+    fn imported(&mut self, scan: &mut Scan<'_>, file: &SourceFile, depth: usize, files: &mut Vec<(SourceFile, Justfile)>) {
+        if !self.seen.insert(file.relative.clone()) {
+            return;
+        }
+        if depth >= NESTING_MAX || self.seen.len() > FILES_MAX {
+            return scan.cut(&file.relative, "is not read: too many files import each other");
+        }
+        self.evidence.push(scan.evidence(file));
+        let parsed = parse::parse(&file.text);
+        for (line, message) in &parsed.odd {
+            scan.note(&file.relative, Some(*line), message);
+        }
+        let imports = parsed.imports.clone();
+        files.push((file.clone(), parsed));
+        let dir = file.relative.parent().unwrap_or(Path::new("")).to_owned();
+        for (path, is_optional) in imports {
+            let path = tidy(&dir.join(path));
+            match scan.file(&path) {
+                Some(next) => self.imported(scan, &next, depth + 1, files),
+                None if is_optional => {}
+                None => scan.note(&file.relative, None, format!("imports {}, which cannot be read", path.display())),
+            }
+        }
+    }
+
+    fn submodule(&mut self, scan: &mut Scan<'_>, parent: &Path, module: &Module, prefix: &str, depth: usize) {
+        let dir = parent.parent().unwrap_or(Path::new(""));
+        let own = ["mod.just", "justfile", ".justfile"];
+        let path = match &module.path {
+            Some(path) => {
+                let path = tidy(&dir.join(path));
+                find(scan, &path, &own).or(Some(path))
+            }
+            None => {
+                let beside = dir.join(format!("{}.just", module.name));
+                if scan.exists(&beside) { Some(beside) } else { find(scan, &dir.join(&module.name), &own) }
+            }
+        };
+        match path.and_then(|path| scan.file(path)) {
+            Some(file) => self.module(scan, &file, &format!("{prefix}{}::", module.name), depth + 1),
+            None if module.is_optional => {}
+            None => scan.note(parent, Some(module.line), format!("the module {} cannot be read", module.name)),
+        }
+    }
+
+    fn recipe(
+        &mut self,
+        scan: &Scan<'_>,
+        file: &SourceFile,
+        recipe: &Recipe,
+        prefix: &str,
+        aliases: &[(String, String, bool)],
+    ) {
+        let name = format!("{prefix}{}", recipe.name);
+        let program = Program::new(&["just", &name], scan.base().to_owned(), Passing::Behind);
+        let mut item = Item::new("just", name, Kind::Task, Exec::Program(program), file.path.clone());
+        item.line = Some(recipe.line);
+        item.description.clone_from(&recipe.doc);
+        let module = prefix.trim_end_matches("::");
+        item.group = recipe.group.clone().or_else(|| (!module.is_empty()).then(|| module.to_owned()));
+        item.listed = !recipe.is_private;
+        let to_it = aliases.iter().filter(|(_, target, is_private)| *target == recipe.name && !is_private);
+        item.aliases = to_it.map(|(alias, ..)| format!("{prefix}{alias}")).collect();
+        let argument = |parameter: &parse::Parameter| Argument {
+            name: parameter.name.clone(),
+            description: String::new(),
+            default: parameter.default.clone(),
+            required: parameter.is_required,
+            rest: parameter.is_rest,
+        };
+        item.arguments.names = recipe.parameters.iter().map(argument).collect();
+        item.arguments.hint = hint(&item.arguments.names);
+        // A module's recipes run where its file lies, the root's at the root.
+        let dir = if module.is_empty() { Path::new("") } else { file.relative.parent().unwrap_or(Path::new("")) };
+        self.found.push((item, recipe.body.clone(), dir.to_owned()));
+    }
+}
+
+/// `TARGET [mode=x] [REST...]`.
+pub(super) fn hint(arguments: &[Argument]) -> Option<String> {
+    let words: Vec<String> = arguments
+        .iter()
+        .map(|argument| {
+            let name = &argument.name;
+            let rest = if argument.rest { "..." } else { "" };
+            match &argument.default {
+                Some(default) => format!("[{name}={default}{rest}]"),
+                None if argument.required => format!("<{name}{rest}>"),
+                None => format!("[{name}{rest}]"),
+            }
+        })
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}

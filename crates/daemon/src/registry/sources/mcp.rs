@@ -1,0 +1,128 @@
+//! Servers of tools in `.mcp.json` and in the user's `~/.claude.json`. The tools come from the running server.
+//!
+//! Nothing is expanded here: which variables a server asks for is told, and the user's agreement says which it gets.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::claude::Plugin;
+use super::item::{Exec, Item, Kind, McpServer, Transport};
+use super::scan::{Scan, SourceFile};
+use super::tree::Tree;
+
+/// `.mcp.json` of a project.
+pub(super) fn project(scan: &mut Scan<'_>) {
+    let Some(file) = scan.file(".mcp.json") else { return };
+    let Some(tree) = scan.tree(&file, Tree::json) else { return };
+    if tree.get("mcpServers").is_none() {
+        scan.note(&file.relative, None, "has no mcpServers");
+    }
+    servers(scan, &file, tree.get("mcpServers"), None, "mcp");
+}
+
+/// The user's own servers, for this project first.
+pub(super) fn user(scan: &mut Scan<'_>, root: Option<&Path>) {
+    let Some(file) = scan.file(".claude.json") else { return };
+    let Some(tree) = scan.tree(&file, Tree::json) else { return };
+    let local = root.and_then(|root| tree.get("projects")?.get(&root.to_string_lossy())?.get("mcpServers"));
+    servers(scan, &file, local, None, "mcp");
+    let names: Vec<&String> = local.map(Tree::map).unwrap_or_default().iter().map(|(name, _)| name).collect();
+    let others = tree.get("mcpServers").map(Tree::map).unwrap_or_default();
+    // What the user has said for this project stands before what they said for all.
+    let others = others.iter().filter(|(name, _)| !names.contains(&name)).cloned().collect();
+    servers(scan, &file, Some(&Tree::Map(others)), None, "mcp");
+}
+
+/// Servers of a plugin: its `.mcp.json`, or what its manifest has or names.
+pub(super) fn plugin(scan: &mut Scan<'_>, dir: &Path, plugin: Plugin<'_>, manifest: Option<&Tree>) {
+    if let Some(Tree::Map(_)) = manifest {
+        if let Some(file) = scan.file(dir.join(".claude-plugin/plugin.json")) {
+            servers(scan, &file, manifest, Some(plugin), plugin.0);
+        }
+    }
+    let path = manifest.and_then(Tree::text).unwrap_or(".mcp.json");
+    let Some(file) = scan.file(dir.join(path)) else { return };
+    let Some(tree) = scan.tree(&file, Tree::json) else { return };
+    // Here the outer key may be left out.
+    servers(scan, &file, Some(tree.get("mcpServers").unwrap_or(&tree)), Some(plugin), plugin.0);
+}
+
+fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugin: Option<Plugin<'_>>, owner: &str) {
+    for (name, described) in servers.map(Tree::map).unwrap_or_default() {
+        let transport = match transport(described, plugin) {
+            Ok(transport) => transport,
+            Err(why) => {
+                scan.note(&file.relative, None, format!("the server \"{name}\" is left out: {why}"));
+                continue;
+            }
+        };
+        let mut variables = BTreeSet::new();
+        let mut look = |text: &str| variables.extend(variables_in(text));
+        let (line, pairs) = match &transport {
+            Transport::Stdio { command, args, env } => (format!("{command} {}", args.join(" ")), env),
+            Transport::Http { url, headers } | Transport::Sse { url, headers } => (url.clone(), headers),
+        };
+        look(&line);
+        pairs.iter().for_each(|(_, value)| look(value));
+        // A plugin's server is found by its plugin, everybody else's runs in the project.
+        let dir = plugin.map_or_else(|| scan.base().to_owned(), |(_, root)| root.into());
+        let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
+        if let Transport::Stdio { .. } = &transport {
+            let relative = dir.strip_prefix(scan.base()).unwrap_or(&dir).to_owned();
+            evidence.extend(scan.programs_of(&line, &relative));
+        }
+        let description = line.trim().to_owned();
+        let server = McpServer { name: name.clone(), transport, dir, variables: variables.into_iter().collect() };
+        let mut item = Item::new(owner, name.clone(), Kind::McpServer, Exec::McpServer(server), file.path.clone());
+        item.description = described.text_of("description").map_or(description, str::to_owned);
+        item.group = Some(name.clone());
+        item.listed = !described.truth_of("disabled").unwrap_or(false);
+        item.evidence = evidence;
+        if let Some((plugin, _)) = plugin {
+            item.name = format!("{plugin}:{name}");
+            // A command of the plugin may have the server's name.
+            item.qualified_name = format!("plugin:{plugin}:{name}");
+        }
+        scan.push(item);
+    }
+}
+
+fn transport(described: &Tree, plugin: Option<Plugin<'_>>) -> Result<Transport, &'static str> {
+    let expand = |text: &str| match plugin {
+        Some((_, root)) => text.replace("${CLAUDE_PLUGIN_ROOT}", root),
+        None => text.to_owned(),
+    };
+    let pairs = |key: &str| -> Vec<(String, String)> {
+        let pairs = described.get(key).map(Tree::pairs).unwrap_or_default();
+        pairs.into_iter().map(|(name, value)| (name, expand(&value))).collect()
+    };
+    let url = || described.text_of("url").filter(|url| !url.is_empty()).map(expand).ok_or("it has no url");
+    let kind = described.text_of("type").unwrap_or(if described.get("url").is_some() { "http" } else { "stdio" });
+    match kind {
+        "stdio" => {
+            let command = described.text_of("command").filter(|command| !command.trim().is_empty());
+            let args = match described.get("args") {
+                None | Some(Tree::Null) => Vec::new(),
+                Some(Tree::List(list)) => list.iter().filter_map(Tree::scalar).map(|arg| expand(&arg)).collect(),
+                Some(_) => return Err("its args are no list"),
+            };
+            Ok(Transport::Stdio { command: expand(command.ok_or("it has no command")?), args, env: pairs("env") })
+        }
+        "http" | "streamable-http" | "streamableHttp" => Ok(Transport::Http { url: url()?, headers: pairs("headers") }),
+        "sse" => Ok(Transport::Sse { url: url()?, headers: pairs("headers") }),
+        _ => Err("its type is none of stdio, http and sse"),
+    }
+}
+
+/// Names in `${NAME}` and `${NAME:-default}`.
+fn variables_in(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("${") {
+        let rest = &text[at + 2..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        if end > 0 && (rest[end..].starts_with('}') || rest[end..].starts_with(":-")) {
+            found.push(rest[..end].to_owned());
+        }
+    }
+    found
+}

@@ -1,0 +1,563 @@
+//! Reading for one source: only inside its base, only so much, and what was left out is said.
+//!
+//! Promise: nothing outside the base is opened for reading, also not through links that change while we look; special
+//! files are never opened; listing is sorted, so that limits cut at the same place each time. Runs nothing.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::item::{Content, Evidence, Item, Scope};
+use super::tree::{Tree, TreeError};
+use super::{Diagnostic, Limits, Slice};
+use crate::registry::names;
+
+/// Entries of one directory. A larger directory is left out as a whole: no part of it would be the same each time.
+const DIRECTORY_ENTRIES_MAX: usize = 20_000;
+
+/// Diagnostics of one source; the rest is counted.
+const DIAGNOSTICS_MAX: usize = 100;
+
+/// Programs of a project that one line is looked through for.
+const PROGRAMS_MAX: usize = 16;
+
+/// A name made of a sentence; the rest is cut off.
+const SLUG_BYTES_MAX: usize = 64;
+
+/// Directories that hold other people's files.
+const NEVER_WALKED: [&str; 2] = [".git", "node_modules"];
+
+/// What is left for the sources of one base.
+pub(super) struct Budget {
+    files: usize,
+    evidence_bytes: usize,
+    deadline: Instant,
+}
+
+impl Budget {
+    pub(super) fn new(limits: &Limits, deadline: Instant) -> Self {
+        Self { files: limits.files, evidence_bytes: limits.evidence_bytes, deadline }
+    }
+}
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub(super) struct SourceFile {
+    /// Where it is, as it was asked for.
+    pub path: PathBuf,
+    /// The same from the base.
+    pub relative: PathBuf,
+    /// Its text: without a byte order mark, lines end with a line feed, foreign bytes replaced.
+    pub text: Arc<str>,
+    /// As it lies there.
+    pub bytes: Arc<[u8]>,
+    /// Somebody may run it.
+    pub executable: bool,
+}
+
+/// What is in a directory.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub name: String,
+    pub path: PathBuf,
+    pub is_dir: bool,
+}
+
+/// Why a path is not read.
+enum Refusal {
+    /// It is not there, or a link to what is not there.
+    Absent,
+    /// It leads out of the base.
+    Outside,
+    /// It is no file or directory, or cannot be had.
+    Other(String),
+}
+
+/// One source's reading, and what it has found.
+pub(super) struct Scan<'a> {
+    /// Canonical.
+    base: &'a Path,
+    pub(super) limits: &'a Limits,
+    budget: &'a mut Budget,
+    files: usize,
+    deadline: Instant,
+    slice: Slice,
+    names: HashSet<String>,
+    held: HashSet<PathBuf>,
+    is_out_of_files: bool,
+    is_out_of_time: bool,
+    left_out: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// A source gets at most half of what is left, so that no source can starve those behind it.
+    pub(super) fn new(
+        source: &'static str,
+        scope: Scope,
+        base: &'a Path,
+        limits: &'a Limits,
+        budget: &'a mut Budget,
+    ) -> Self {
+        let now = Instant::now();
+        let slice = Slice {
+            source,
+            scope,
+            items: Vec::new(),
+            diagnostics: Vec::new(),
+            complete: true,
+            depends_on: Vec::new(),
+        };
+        Self {
+            base,
+            limits,
+            files: budget.files.div_ceil(2),
+            deadline: now + budget.deadline.saturating_duration_since(now) / 2,
+            budget,
+            slice,
+            names: HashSet::new(),
+            held: HashSet::new(),
+            is_out_of_files: false,
+            is_out_of_time: false,
+            left_out: 0,
+        }
+    }
+
+    /// The base that this source may read.
+    pub(super) fn base(&self) -> &'a Path {
+        self.base
+    }
+
+    /// What was found.
+    pub(super) fn finish(mut self) -> Slice {
+        if self.left_out > 0 {
+            self.slice.complete = false;
+            let message = format!("{} more items are left out: a source may have {}", self.left_out, self.limits.items);
+            self.note(Path::new(""), None, message);
+        }
+        self.slice.depends_on.sort();
+        self.slice.depends_on.dedup();
+        self.slice
+    }
+
+    /// A parser came to its end in a way that it should not.
+    pub(super) fn failed(&mut self) {
+        self.slice.complete = false;
+        self.note(Path::new(""), None, "this source could not be read to its end: its reader failed");
+    }
+
+    /// A limit of a source's own has left something out.
+    pub(super) fn cut(&mut self, file: &Path, message: &str) {
+        self.slice.complete = false;
+        self.note(file, None, message);
+    }
+
+    /// A file as a tree; what is wrong with it is said.
+    pub(super) fn tree(&mut self, file: &SourceFile, parse: fn(&str) -> Result<Tree, TreeError>) -> Option<Tree> {
+        match parse(&file.text) {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                self.note(&file.relative, error.line, error.message);
+                None
+            }
+        }
+    }
+
+    /// Says something of a file, by its path from the base or absolute.
+    pub(super) fn note(&mut self, file: &Path, line: Option<u32>, message: impl AsRef<str>) {
+        if self.slice.diagnostics.len() > DIAGNOSTICS_MAX {
+            return;
+        }
+        let is_last = self.slice.diagnostics.len() == DIAGNOSTICS_MAX;
+        let message = if is_last { "more is wrong with this source; it is not told" } else { message.as_ref() };
+        let message = names::shown(message);
+        self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message });
+    }
+
+    /// The text of a file; nothing if it is not there or may not be read, which is said.
+    pub(super) fn file(&mut self, relative: impl AsRef<Path>) -> Option<SourceFile> {
+        let relative = tidy(relative.as_ref());
+        self.slice.depends_on.push(self.base.join(&relative));
+        match self.read(&relative) {
+            Ok(file) => {
+                if std::str::from_utf8(&file.bytes).is_err() {
+                    self.note(&relative, None, "is not UTF-8; what is not is replaced");
+                }
+                Some(file)
+            }
+            Err(refusal) => {
+                self.refused(&relative, &refusal);
+                None
+            }
+        }
+    }
+
+    /// The first of some files that is there.
+    pub(super) fn first_file(&mut self, dir: &Path, names: &[&str]) -> Option<SourceFile> {
+        names.iter().find_map(|name| self.file(dir.join(name)))
+    }
+
+    /// Whether a path is there and inside, without reading it.
+    pub(super) fn exists(&mut self, relative: impl AsRef<Path>) -> bool {
+        let relative = tidy(relative.as_ref());
+        self.slice.depends_on.push(self.base.join(&relative));
+        self.open(&relative).is_ok()
+    }
+
+    /// What a directory holds, sorted by name. Empty if it is not there.
+    pub(super) fn entries(&mut self, relative: &Path) -> Vec<Entry> {
+        let relative = tidy(relative);
+        self.slice.depends_on.push(self.base.join(&relative));
+        let names = match self.names_in(&relative) {
+            Ok(names) => names,
+            Err(refusal) => {
+                self.refused(&relative, &refusal);
+                return Vec::new();
+            }
+        };
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, kind) in names {
+            let path = relative.join(&name);
+            let is_dir = match kind {
+                FileType::RegularFile => false,
+                FileType::Directory => true,
+                _ => match self.open(&path) {
+                    Ok((_, FileType::RegularFile)) => false,
+                    Ok((_, FileType::Directory)) => true,
+                    Ok(_) | Err(Refusal::Absent) => continue,
+                    Err(refusal) => {
+                        self.refused(&path, &refusal);
+                        continue;
+                    }
+                },
+            };
+            entries.push(Entry { name, path, is_dir });
+        }
+        entries
+    }
+
+    /// All files below a directory that are wanted by name, sorted by path.
+    pub(super) fn walk(&mut self, relative: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut seen = 0;
+        self.walk_into(relative, 0, &wanted, &mut found, &mut seen);
+        found
+    }
+
+    fn walk_into(
+        &mut self,
+        dir: &Path,
+        depth: usize,
+        wanted: &dyn Fn(&str) -> bool,
+        found: &mut Vec<PathBuf>,
+        seen: &mut usize,
+    ) {
+        // Directories cost as much as files, and a ring of links would be walked for ever without a count of them.
+        *seen += 1;
+        if *seen > self.limits.files || found.len() > self.limits.files || self.is_late(dir) {
+            self.slice.complete = false;
+            return;
+        }
+        for entry in self.entries(dir) {
+            if !entry.is_dir {
+                if wanted(&entry.name) {
+                    found.push(entry.path);
+                }
+            } else if NEVER_WALKED.contains(&entry.name.as_str()) {
+            } else if depth + 1 >= self.limits.depth {
+                self.slice.complete = false;
+                let message = format!("is not read: it is deeper than {} directories", self.limits.depth);
+                self.note(&entry.path, None, message);
+            } else {
+                self.walk_into(&entry.path, depth + 1, wanted, found, seen);
+            }
+        }
+    }
+
+    /// Adds an item, or says why not.
+    pub(super) fn push(&mut self, mut item: Item) {
+        item.scope = self.slice.scope;
+        item.description = names::shown(&item.description);
+        item.display_name = item.display_name.map(|name| names::shown(&name)).filter(|name| !name.is_empty());
+        item.group = item.group.map(|group| names::shown(&group)).filter(|group| !group.is_empty());
+        item.arguments.hint = item.arguments.hint.map(|hint| names::shown(&hint)).filter(|hint| !hint.is_empty());
+        for argument in &mut item.arguments.names {
+            argument.name = names::shown(&argument.name);
+            argument.description = names::shown(&argument.description);
+        }
+        let (file, line) = (item.file.clone(), item.line);
+        for name in [&item.name, &item.qualified_name] {
+            if let Err(why) = refusal_of_name(name) {
+                let message = format!("\"{}\" is left out: {why}", shortened(name));
+                return self.note(&file, line, message);
+            }
+        }
+        item.aliases.retain(|alias| refusal_of_name(alias).is_ok() && *alias != item.name);
+        item.aliases.sort();
+        item.aliases.dedup();
+        let bytes = size(&item);
+        if bytes > self.limits.item_bytes {
+            let message =
+                format!("\"{}\" is left out: {bytes} bytes, an item may have {}", item.name, self.limits.item_bytes);
+            return self.note(&file, line, message);
+        }
+        if self.slice.items.len() >= self.limits.items {
+            self.left_out += 1;
+            return;
+        }
+        if !self.names.insert(item.qualified_name.clone()) {
+            let message = format!("\"{}\" is left out: the name is taken", item.qualified_name);
+            return self.note(&file, line, message);
+        }
+        self.slice.items.push(item);
+    }
+
+    /// A file's bytes as evidence of an item.
+    pub(super) fn evidence(&mut self, file: &SourceFile) -> Evidence {
+        self.evidence_of(&file.relative.to_string_lossy(), &file.bytes, Some(&file.relative))
+    }
+
+    /// A part of a file, by a name of its own.
+    pub(super) fn part(&mut self, what: &str, bytes: &[u8]) -> Evidence {
+        self.evidence_of(what, &Arc::from(bytes), None)
+    }
+
+    fn evidence_of(&mut self, what: &str, bytes: &Arc<[u8]>, held_as: Option<&Path>) -> Evidence {
+        let is_held = held_as.is_some_and(|path| self.held.contains(path));
+        if !is_held {
+            if bytes.len() > self.budget.evidence_bytes {
+                return Evidence { what: what.to_owned(), content: Content::TooLarge { bytes: bytes.len() as u64 } };
+            }
+            self.budget.evidence_bytes -= bytes.len();
+            self.held.extend(held_as.map(Path::to_owned));
+        }
+        Evidence { what: what.to_owned(), content: Content::Bytes(bytes.clone()) }
+    }
+
+    /// Files of the project that a command line names, as evidence: what they hold decides what runs.
+    pub(super) fn programs_of(&mut self, line: &str, dir: &Path) -> Vec<Evidence> {
+        let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
+        let mut words: Vec<&str> = line
+            .split(is_separator)
+            .filter(|word| word.contains(['/', '.']) && !word.starts_with(['-', '/']) && word.len() < 1_024)
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        let mut found = Vec::new();
+        for word in words {
+            if found.len() == PROGRAMS_MAX {
+                break;
+            }
+            let path = tidy(&dir.join(word));
+            match self.open(&path) {
+                Ok((_, FileType::RegularFile)) => {}
+                _ => continue,
+            }
+            self.slice.depends_on.push(self.base.join(&path));
+            found.push(match self.read(&path) {
+                Ok(file) => self.evidence(&file),
+                Err(_) => {
+                    let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
+                    Evidence { what: path.to_string_lossy().into_owned(), content: Content::TooLarge { bytes } }
+                }
+            });
+        }
+        found
+    }
+
+    fn refused(&mut self, relative: &Path, refusal: &Refusal) {
+        match refusal {
+            Refusal::Absent => {}
+            Refusal::Outside => self.note(relative, None, "is not read: it leads out of its place"),
+            Refusal::Other(why) => self.note(relative, None, format!("is not read: {why}")),
+        }
+    }
+
+    fn is_late(&mut self, at: &Path) -> bool {
+        if Instant::now() < self.deadline {
+            return false;
+        }
+        self.slice.complete = false;
+        if !self.is_out_of_time {
+            self.is_out_of_time = true;
+            self.note(at, None, format!("is not read, nor what follows: {:?} are over", self.limits.time));
+        }
+        true
+    }
+
+    fn read(&mut self, relative: &Path) -> Result<SourceFile, Refusal> {
+        let (fd, kind) = self.open(relative)?;
+        if kind != FileType::RegularFile {
+            return Err(if kind == FileType::Directory {
+                Refusal::Absent
+            } else {
+                Refusal::Other("it is no file".to_owned())
+            });
+        }
+        if self.is_late(relative) {
+            return Err(Refusal::Absent);
+        }
+        if self.files == 0 {
+            self.slice.complete = false;
+            if !self.is_out_of_files {
+                self.is_out_of_files = true;
+                self.note(relative, None, "is not read, nor what follows: too many files");
+            }
+            return Err(Refusal::Absent);
+        }
+        self.files -= 1;
+        self.budget.files = self.budget.files.saturating_sub(1);
+        let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Other(error.to_string()))?;
+        let bytes = self.content(&fd)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = if text.contains('\r') { text.replace("\r\n", "\n").into() } else { text.into() };
+        Ok(SourceFile {
+            path: self.base.join(relative),
+            relative: relative.to_owned(),
+            text,
+            bytes: bytes.into(),
+            executable: stat.st_mode & 0o111 != 0,
+        })
+    }
+
+    fn content(&self, fd: &OwnedFd) -> Result<Vec<u8>, Refusal> {
+        let other = |error: io::Error| Refusal::Other(error.to_string());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
+        let mut bytes = Vec::new();
+        let limit = self.limits.file_bytes as u64;
+        fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
+        if bytes.len() as u64 > limit {
+            return Err(Refusal::Other(format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn names_in(&mut self, relative: &Path) -> Result<Vec<(String, FileType)>, Refusal> {
+        let (fd, kind) = self.open(relative)?;
+        if kind != FileType::Directory {
+            return Err(Refusal::Absent);
+        }
+        let other = |error: io::Error| Refusal::Other(error.to_string());
+        let mut names = Vec::new();
+        let mut unreadable = 0_usize;
+        for entry in fs::read_dir(descriptor_path(&fd)).map_err(other)? {
+            let entry = entry.map_err(other)?;
+            if names.len() == DIRECTORY_ENTRIES_MAX {
+                self.slice.complete = false;
+                return Err(Refusal::Other(format!("it has more than {DIRECTORY_ENTRIES_MAX} entries")));
+            }
+            let kind = entry.file_type().map_err(other)?;
+            let kind = match (kind.is_file(), kind.is_dir()) {
+                (true, _) => FileType::RegularFile,
+                (_, true) => FileType::Directory,
+                _ => FileType::Unknown,
+            };
+            match entry.file_name().into_string() {
+                Ok(name) => names.push((name, kind)),
+                Err(_) => unreadable += 1,
+            }
+        }
+        if unreadable > 0 {
+            self.note(relative, None, format!("{unreadable} names in it are not UTF-8 and are left out"));
+        }
+        names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(names)
+    }
+
+    /// A handle on what a path leads to, which cannot be read from yet, so that nothing happens to what is outside.
+    fn open(&self, relative: &Path) -> Result<(OwnedFd, FileType), Refusal> {
+        let path = self.base.join(relative);
+        let fd = match rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(Refusal::Absent),
+            Err(error) => return Err(Refusal::Other(error.to_string())),
+        };
+        // What it leads to is asked of the handle, not of the path, which may mean something else by now.
+        let real = fs::read_link(descriptor_path(&fd)).map_err(|error| Refusal::Other(error.to_string()))?;
+        if !real.starts_with(self.base) {
+            return Err(Refusal::Outside);
+        }
+        let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Other(error.to_string()))?;
+        Ok((fd, FileType::from_raw_mode(stat.st_mode)))
+    }
+}
+
+fn descriptor_path(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Without `.` and, as far as it has names to take away, without `..`.
+///
+/// By text alone: whether the result is inside is asked of the handle.
+pub(super) fn tidy(path: &Path) -> PathBuf {
+    let mut tidied = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(tidied.components().next_back(), Some(Component::Normal(_))) => {
+                tidied.pop();
+            }
+            other => tidied.push(other),
+        }
+    }
+    tidied
+}
+
+/// A name must be one word, and no option of the program that gets it.
+fn refusal_of_name(name: &str) -> Result<(), String> {
+    if name.starts_with('-') {
+        return Err("the name would be taken for an option".to_owned());
+    }
+    names::check(name).map_err(|error| format!("of its name, {error}"))
+}
+
+/// One word from what people wrote for people: `Build all` becomes `Build-all`.
+pub(super) fn slug(text: &str) -> String {
+    let words: Vec<&str> = text
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '+' | '@')))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let slug = words.join("-");
+    let mut end = slug.len().min(SLUG_BYTES_MAX);
+    while !slug.is_char_boundary(end) {
+        end -= 1;
+    }
+    slug[..end].trim_end_matches('-').to_owned()
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(names::NAME_BYTES_MAX).collect()
+}
+
+/// What a list must hold of an item. The text of a prompt and the evidence stay with the source.
+fn size(item: &Item) -> usize {
+    use super::item::{Exec, Transport};
+    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let texts = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+    let exec = match &item.exec {
+        Exec::Program(program) => texts(&program.argv) + pairs(&program.env),
+        Exec::Line(line) => line.text.len() + pairs(&line.env),
+        Exec::McpServer(server) => match &server.transport {
+            Transport::Stdio { command, args, env } => command.len() + texts(args) + pairs(env),
+            Transport::Http { url, headers } | Transport::Sse { url, headers } => url.len() + pairs(headers),
+        },
+        Exec::Prompt(_) | Exec::Nothing => 0,
+    };
+    let arguments: usize = item
+        .arguments
+        .names
+        .iter()
+        .map(|argument| {
+            argument.name.len() + argument.description.len() + argument.default.as_ref().map_or(0, String::len)
+        })
+        .sum();
+    let hint = item.arguments.hint.as_ref().map_or(0, String::len);
+    item.name.len() + item.qualified_name.len() + item.description.len() + texts(&item.aliases) + hint + arguments + exec
+}

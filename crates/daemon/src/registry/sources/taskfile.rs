@@ -1,0 +1,168 @@
+//! Tasks of a Taskfile (go-task), with those that it includes under their namespaces.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::item::{Argument, Evidence, Exec, Item, Kind, Passing, Program};
+use super::just::hint;
+use super::scan::{Scan, SourceFile, tidy};
+use super::tree::Tree;
+
+/// Names of the file, the first that is there counts.
+const NAMES: [&str; 8] = [
+    "Taskfile.yml",
+    "taskfile.yml",
+    "Taskfile.yaml",
+    "taskfile.yaml",
+    "Taskfile.dist.yml",
+    "taskfile.dist.yml",
+    "Taskfile.dist.yaml",
+    "taskfile.dist.yaml",
+];
+
+/// Includes inside each other.
+const INCLUDES_DEPTH_MAX: usize = 8;
+
+/// Files that one Taskfile may be made of; one file may be included under several names.
+const INCLUDES_MAX: usize = 100;
+
+/// The base's Taskfile.
+pub(super) fn read(scan: &mut Scan<'_>) {
+    let Some(file) = scan.first_file(Path::new(""), &NAMES) else { return };
+    let mut reader = Reader::default();
+    reader.file(scan, &file, &Place::default());
+    let Reader { found, evidence, .. } = reader;
+    for (mut item, commands) in found {
+        // Variables and tasks of any of the files may be used by any other.
+        item.evidence.clone_from(&evidence);
+        item.evidence.extend(scan.programs_of(&commands, Path::new("")));
+        scan.push(item);
+    }
+}
+
+/// How a file is included.
+#[derive(Default, Clone)]
+struct Place {
+    /// `docs:`, or nothing.
+    prefix: String,
+    /// Other prefixes that mean the same.
+    aliases: Vec<String>,
+    excludes: Vec<String>,
+    is_internal: bool,
+    /// Files that this one is inside of.
+    inside: Vec<PathBuf>,
+}
+
+#[derive(Default)]
+struct Reader {
+    found: Vec<(Item, String)>,
+    evidence: Vec<Evidence>,
+    seen: HashSet<PathBuf>,
+    count: usize,
+}
+
+impl Reader {
+    fn file(&mut self, scan: &mut Scan<'_>, file: &SourceFile, place: &Place) {
+        if place.inside.contains(&file.relative) {
+            return scan.note(&file.relative, None, "includes itself");
+        }
+        self.count += 1;
+        if place.inside.len() >= INCLUDES_DEPTH_MAX || self.count > INCLUDES_MAX {
+            return scan.cut(&file.relative, "is not read: too many files include each other");
+        }
+        if self.seen.insert(file.relative.clone()) {
+            self.evidence.push(scan.evidence(file));
+        }
+        let Some(tree) = scan.tree(file, Tree::yaml) else { return };
+        if !place.is_internal {
+            for (name, task) in tree.get("tasks").map(Tree::map).unwrap_or_default() {
+                self.task(scan, file, name, task, place);
+            }
+        }
+        for (name, include) in tree.get("includes").map(Tree::map).unwrap_or_default() {
+            self.include(scan, file, name, include, place);
+        }
+    }
+
+    fn include(&mut self, scan: &mut Scan<'_>, file: &SourceFile, name: &str, include: &Tree, place: &Place) {
+        let Some(path) = include.text().or_else(|| include.text_of("taskfile")) else {
+            return scan.note(&file.relative, None, format!("the include \"{name}\" names no file"));
+        };
+        if path.contains("{{") || path.contains("://") || path.starts_with("git@") {
+            let message = format!("the include \"{name}\" is not followed: {path} is known only to task");
+            return scan.note(&file.relative, None, message);
+        }
+        let path = tidy(&file.relative.parent().unwrap_or(Path::new("")).join(path));
+        let next = scan.file(&path).or_else(|| scan.first_file(&path, &NAMES));
+        let Some(next) = next else {
+            if !include.truth_of("optional").unwrap_or(false) {
+                scan.note(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
+            }
+            return;
+        };
+        let flat = include.truth_of("flatten").unwrap_or(false);
+        let under = |prefix: &str| if flat { prefix.to_owned() } else { format!("{prefix}{name}:") };
+        let mut aliases: Vec<String> = place.aliases.iter().map(|prefix| under(prefix)).collect();
+        if !flat {
+            let names = include.get("aliases").map(Tree::texts).unwrap_or_default();
+            aliases.extend(names.iter().map(|alias| format!("{}{alias}:", place.prefix)));
+        }
+        let mut inside = place.inside.clone();
+        inside.push(file.relative.clone());
+        let place = Place {
+            prefix: under(&place.prefix),
+            aliases,
+            excludes: include.get("excludes").map(Tree::texts).unwrap_or_default(),
+            is_internal: place.is_internal || include.truth_of("internal").unwrap_or(false),
+            inside,
+        };
+        self.file(scan, &next, &place);
+    }
+
+    fn task(&mut self, scan: &Scan<'_>, file: &SourceFile, short: &str, task: &Tree, place: &Place) {
+        // An internal task cannot be asked for; one with a wild card is a pattern of names, not a name.
+        let is_hidden = task.truth_of("internal").unwrap_or(false) || short.contains('*');
+        if is_hidden || place.excludes.iter().any(|excluded| excluded == short) {
+            return;
+        }
+        let name = format!("{}{short}", place.prefix);
+        let program = Program::new(&["task", &name], scan.base().to_owned(), Passing::AssignmentsThenDashes);
+        let mut item = Item::new("task", name, Kind::Task, Exec::Program(program), file.path.clone());
+        let text = |key: &str| task.text_of(key).map(str::trim).filter(|text| !text.is_empty());
+        let commands = commands(task);
+        let described = text("desc").or_else(|| text("summary").and_then(|text| text.lines().next()));
+        item.description = described.unwrap_or_else(|| commands.lines().next().unwrap_or_default()).to_owned();
+        item.group = place.prefix.strip_suffix(':').map(str::to_owned);
+        let own = task.get("aliases").map(Tree::texts).unwrap_or_default();
+        let mut names = vec![short.to_owned()];
+        names.extend(own);
+        for prefix in std::iter::once(&place.prefix).chain(&place.aliases) {
+            item.aliases.extend(names.iter().map(|name| format!("{prefix}{name}")));
+            // `docs:default` is also called `docs`.
+            if short == "default" {
+                item.aliases.extend(prefix.strip_suffix(':').map(str::to_owned));
+            }
+        }
+        let required = task.get("requires").and_then(|requires| requires.get("vars")).map(Tree::list);
+        let variable = |one: &Tree| one.scalar().or_else(|| one.text_of("name").map(str::to_owned));
+        item.arguments.names = required
+            .unwrap_or_default()
+            .iter()
+            .filter_map(variable)
+            .map(|name| Argument { name: format!("{name}="), required: true, ..Argument::default() })
+            .collect();
+        item.arguments.hint = hint(&item.arguments.names);
+        self.found.push((item, commands));
+    }
+}
+
+/// The lines that a task runs itself.
+fn commands(task: &Tree) -> String {
+    let list = task.get_any(&["cmds", "cmd"]).unwrap_or(task);
+    let one = |command: &Tree| command.text().or_else(|| command.text_of("cmd")).map(str::to_owned);
+    let commands: Vec<String> = match list {
+        Tree::List(list) => list.iter().filter_map(one).collect(),
+        other => one(other).into_iter().collect(),
+    };
+    commands.join("\n")
+}
