@@ -2,7 +2,7 @@
 //!
 //! Promise: what is agreed to is what was shown, to the byte; without somebody at a terminal the answer is no.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -18,6 +18,9 @@ use crate::report::{self, Failure, Outcome, printable, printable_line};
 
 /// Lines of a question that are shown; it says how many more there are.
 const LINES_MAX: usize = 200;
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 64;
 
 /// One agreement as `trust --list --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -107,25 +110,23 @@ fn revoke(link: &DaemonLink, root: Option<String>, entry: Option<String>) -> Out
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what would run and asks. True if the answer is yes; without a terminal it is no.
+/// Shows what would run and asks, at the terminal itself: nothing that is redirected can answer. True if the answer is yes.
 ///
 /// # Errors
-/// If nobody can be asked.
+/// If nobody can be asked: without a terminal the answer is no.
 fn wants(question: &TrustQuestion) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    let tty = std::fs::File::options().read(true).write(true).open("/dev/tty");
+    let Some(mut tty) = tty.ok().filter(|_| std::io::stdin().is_terminal()) else {
         let name = &question.entry.qualified_name;
         return Err(Failure::refused(format_args!("{name} is not trusted, and nobody can be asked here"))
             .with_hint(format_args!("\"shellkeep trust {name}\" at a terminal shows what it would run, and asks")));
-    }
-    let mut out = std::io::stderr().lock();
-    let written = out
-        .write_all(text(question).as_bytes())
-        .and_then(|()| write!(out, "Trust it, as long as it stays like this? [y/N] "))
-        .and_then(|()| out.flush());
-    written.map_err(|error| Failure::refused(format_args!("cannot ask: {error}")))?;
+    };
     let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::refused(format_args!("cannot read the answer: {error}")))?;
+    let asked = tty
+        .write_all(text(question).as_bytes())
+        .and_then(|()| tty.write_all(b"Trust it, as long as it stays like this? [y/N] "))
+        .and_then(|()| BufReader::new(tty.take(ANSWER_BYTES_MAX)).read_line(&mut answer));
+    asked.map_err(|error| Failure::refused(format_args!("cannot ask: {error}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }
 

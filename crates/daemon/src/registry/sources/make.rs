@@ -114,7 +114,11 @@ impl Reader {
     fn include(&mut self, scan: &mut Scan<'_>, file: &SourceFile, paths: &str, number: u32, depth: usize) {
         for path in paths.split_whitespace() {
             if path.contains(['$', '*', '?', '[']) {
-                scan.note(&file.relative, Some(number), format!("the include {path} is not followed: make would expand it"));
+                scan.note(
+                    &file.relative,
+                    Some(number),
+                    format!("the include {path} is not followed: make would expand it"),
+                );
                 continue;
             }
             // make looks from where it runs, not from the file.
@@ -174,7 +178,8 @@ fn split_rule(line: &str) -> Option<(&str, &str)> {
 }
 
 fn include(line: &str) -> Option<&str> {
-    ["include ", "-include ", "sinclude "].into_iter().find_map(|word| line.strip_prefix(word)).map(|paths| {
-        paths.split('#').next().unwrap_or_default()
-    })
+    ["include ", "-include ", "sinclude "]
+        .into_iter()
+        .find_map(|word| line.strip_prefix(word))
+        .map(|paths| paths.split('#').next().unwrap_or_default())
 }

@@ -60,9 +60,13 @@ fn argument_names(keys: &Tree) -> Vec<String> {
         Some(Tree::List(names)) => {
             names.iter().filter_map(|name| name.scalar().or_else(|| name.text_of("name").map(str::to_owned))).collect()
         }
-        Some(other) => {
-            other.scalar().unwrap_or_default().split([' ', ',']).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-        }
+        Some(other) => other
+            .scalar()
+            .unwrap_or_default()
+            .split([' ', ','])
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
         None => Vec::new(),
     }
 }

@@ -105,14 +105,8 @@ impl<'a> Scan<'a> {
         budget: &'a mut Budget,
     ) -> Self {
         let now = Instant::now();
-        let slice = Slice {
-            source,
-            scope,
-            items: Vec::new(),
-            diagnostics: Vec::new(),
-            complete: true,
-            depends_on: Vec::new(),
-        };
+        let slice =
+            Slice { source, scope, items: Vec::new(), diagnostics: Vec::new(), complete: true, depends_on: Vec::new() };
         Self {
             base,
             limits,
@@ -429,7 +423,8 @@ impl<'a> Scan<'a> {
     fn content(&self, fd: &OwnedFd) -> Result<Vec<u8>, Refusal> {
         let other = |error: io::Error| Refusal::Other(error.to_string());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
+        let opened =
+            rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
         let mut bytes = Vec::new();
         let limit = self.limits.file_bytes as u64;
         fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
@@ -559,5 +554,11 @@ fn size(item: &Item) -> usize {
         })
         .sum();
     let hint = item.arguments.hint.as_ref().map_or(0, String::len);
-    item.name.len() + item.qualified_name.len() + item.description.len() + texts(&item.aliases) + hint + arguments + exec
+    item.name.len()
+        + item.qualified_name.len()
+        + item.description.len()
+        + texts(&item.aliases)
+        + hint
+        + arguments
+        + exec
 }

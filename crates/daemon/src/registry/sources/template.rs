@@ -113,9 +113,10 @@ impl Prompt {
             return (number, Place::Position(position));
         }
         if let Some(rest) = text.strip_prefix('{') {
-            let known = self.constants.iter().find(|(name, _)| {
-                rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('}'))
-            });
+            let known = self
+                .constants
+                .iter()
+                .find(|(name, _)| rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('}')));
             return known.map_or((0, Place::No), |(name, value)| (name.len() + 2, Place::Constant(value)));
         }
         let word = text.len() - text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '-').len();

@@ -83,7 +83,13 @@ fn item(
 
 type Command = (Exec, Vec<Argument>, String);
 
-fn command(task: &Tree, fill: &Fill<'_>, dir: PathBuf, env: Vec<(String, String)>, is_shell: bool) -> Result<Command, String> {
+fn command(
+    task: &Tree,
+    fill: &Fill<'_>,
+    dir: PathBuf,
+    env: Vec<(String, String)>,
+    is_shell: bool,
+) -> Result<Command, String> {
     let own = |key: &str| task.get("linux").and_then(|linux| linux.get(key)).or_else(|| task.get(key));
     let value = |tree: &Tree| tree.scalar().or_else(|| tree.text_of("value").map(str::to_owned));
     let program = own("command").and_then(value).filter(|program| !program.trim().is_empty());
@@ -155,7 +161,9 @@ impl Fill<'_> {
 
     fn input(&self, id: &str) -> Option<&Tree> {
         let is_plain = id.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
-        self.inputs.iter().find(|input| is_plain && input.text_of("id") == Some(id) && input.text_of("type") != Some("command"))
+        self.inputs
+            .iter()
+            .find(|input| is_plain && input.text_of("id") == Some(id) && input.text_of("type") != Some("command"))
     }
 
     fn arguments(&self, text: &str) -> Vec<Argument> {
