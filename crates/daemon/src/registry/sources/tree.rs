@@ -107,6 +107,8 @@ impl Tree {
                 max_replay_stack_depth: DEPTH_MAX,
                 max_alias_expansions_per_anchor: 200,
             },
+            // A task may be called `y` or `on`; who wants a truth asks for it.
+            strict_booleans: true,
             with_snippet: false,
         };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| TreeError {

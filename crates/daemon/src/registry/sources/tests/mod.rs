@@ -2,12 +2,13 @@
 //!
 //! After a change that is meant, `UPDATE_EXPECTED=1 cargo test -p shellkeep-daemon sources` writes them anew.
 
+mod limits;
+mod quirks;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -75,6 +76,15 @@ impl World {
 
     fn slice(&self, source: &str) -> Slice {
         self.slices().into_iter().find(|slice| slice.source == source).unwrap()
+    }
+
+    fn item(&self, source: &str, name: &str) -> Item {
+        let slice = self.slice(source);
+        slice.items.into_iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no {name} in {source}"))
+    }
+
+    fn messages(&self, source: &str) -> String {
+        self.slice(source).diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.message)).collect()
     }
 
     fn names(&self, source: &str) -> Vec<String> {
