@@ -39,7 +39,7 @@ pub(super) fn skills(scan: &mut Scan<'_>, dir: &Path, owner: &str, plugin: Optio
             scan.note(&file.relative, None, "has no description");
         }
         if plugin.is_none() && item.display_name.is_some() {
-            let message = format!("is called \"{}\": a skill's name is that of its directory", entry.name);
+            let message = format!("gives another name: a skill is called as its directory, \"{}\"", entry.name);
             scan.note(&file.relative, None, message);
         }
         names.push(entry.name);
@@ -68,7 +68,8 @@ pub(super) fn commands(
         }
         let Some(file) = scan.file(&path) else { continue };
         let constants = plugin.map(|(_, root)| ("CLAUDE_PLUGIN_ROOT".to_owned(), root.to_owned()));
-        let wanted = Wanted { owner, name: name.clone(), kind: Kind::Prompt, constants: constants.into_iter().collect() };
+        let wanted =
+            Wanted { owner, name: name.clone(), kind: Kind::Prompt, constants: constants.into_iter().collect() };
         let mut item = markdown::item(scan, &file, wanted);
         if let Some((folder, last)) = name.rsplit_once(':') {
             item.group = Some(folder.to_owned());
@@ -116,8 +117,7 @@ pub(super) fn hooks_of(scan: &mut Scan<'_>, file: &Path, hooks: Option<&Tree>, o
                 count += 1;
                 let line = hook.text_of("command").or_else(|| hook.text_of("prompt")).unwrap_or_default();
                 let when = matcher.text_of("matcher").filter(|when| !when.is_empty()).unwrap_or("always");
-                let mut item =
-                    Item::new(owner, format!("{event}.{count}"), Kind::Hook, Exec::Nothing, file.to_owned());
+                let mut item = Item::new(owner, format!("{event}.{count}"), Kind::Hook, Exec::Nothing, file.to_owned());
                 item.description = format!("{when}: {line}");
                 item.evidence = vec![scan.part("hook", line.as_bytes())];
                 scan.push(item);

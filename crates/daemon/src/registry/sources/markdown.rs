@@ -27,7 +27,9 @@ pub(super) fn item(scan: &mut Scan<'_>, file: &SourceFile, wanted: Wanted<'_>) -
     };
     let mut evidence = vec![scan.evidence(file)];
     if let Some(dir) = file.relative.parent() {
-        let named = scan.programs_of(&body, dir);
+        let known = wanted.constants.iter();
+        let searched = known.fold(body.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+        let named = scan.programs_of(&searched, dir);
         evidence.extend(named.into_iter().filter(|other| other.what != file.relative.to_string_lossy()));
     }
     let exec = match wanted.kind {
@@ -60,9 +62,13 @@ fn argument_names(keys: &Tree) -> Vec<String> {
         Some(Tree::List(names)) => {
             names.iter().filter_map(|name| name.scalar().or_else(|| name.text_of("name").map(str::to_owned))).collect()
         }
-        Some(other) => {
-            other.scalar().unwrap_or_default().split([' ', ',']).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-        }
+        Some(other) => other
+            .scalar()
+            .unwrap_or_default()
+            .split([' ', ','])
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
         None => Vec::new(),
     }
 }

@@ -38,7 +38,8 @@ fn file(scan: &mut Scan<'_>, path: &Path) {
     let text = file.text.clone();
     for (line, number) in text.lines().zip(1_u32..) {
         let mark = line.trim_start().chars().next();
-        let is_line = !matches!(mark, None | Some('%' | '#' | ';' | '$' | '@')) && !line.trim_start().starts_with("```");
+        let is_line =
+            !matches!(mark, None | Some('%' | '#' | ';' | '$' | '@')) && !line.trim_start().starts_with("```");
         if is_line {
             if lines.is_empty() {
                 begin = number;
@@ -82,7 +83,7 @@ fn cheat(
         places: if arguments.is_empty() { Places::None } else { Places::Angles },
         text,
         shell: Vec::new(),
-        dir: scan.base().to_owned(),
+        dir: scan.place(),
         env: Vec::new(),
     };
     let run = line.text.clone();

@@ -120,7 +120,11 @@ fn cached(id: &str, version: &str) -> Option<PathBuf> {
 
 /// `1.10.0` comes after `1.9.0`; what is no number comes before all numbers.
 fn version_key(version: &str) -> Vec<u64> {
-    version.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse().map_or(0, |n: u64| n.saturating_add(1))).collect()
+    version
+        .trim_start_matches('v')
+        .split(['.', '-', '+'])
+        .map(|part| part.parse().map_or(0, |n: u64| n.saturating_add(1)))
+        .collect()
 }
 
 fn plugin(scan: &mut Scan<'_>, name: &str, install: &Install) {

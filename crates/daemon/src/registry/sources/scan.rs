@@ -105,14 +105,8 @@ impl<'a> Scan<'a> {
         budget: &'a mut Budget,
     ) -> Self {
         let now = Instant::now();
-        let slice = Slice {
-            source,
-            scope,
-            items: Vec::new(),
-            diagnostics: Vec::new(),
-            complete: true,
-            depends_on: Vec::new(),
-        };
+        let slice =
+            Slice { source, scope, items: Vec::new(), diagnostics: Vec::new(), complete: true, depends_on: Vec::new() };
         Self {
             base,
             limits,
@@ -131,6 +125,11 @@ impl<'a> Scan<'a> {
     /// The base that this source may read.
     pub(super) fn base(&self) -> &'a Path {
         self.base
+    }
+
+    /// Where a command runs that says nothing of it: a project's at its root, the user's where the session is.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        (self.slice.scope == Scope::Project).then(|| self.base.to_owned())
     }
 
     /// What was found.
@@ -344,7 +343,7 @@ impl<'a> Scan<'a> {
         let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
         let mut words: Vec<&str> = line
             .split(is_separator)
-            .filter(|word| word.contains(['/', '.']) && !word.starts_with(['-', '/']) && word.len() < 1_024)
+            .filter(|word| word.contains(['/', '.']) && !word.starts_with('-') && word.len() < 1_024)
             .collect();
         words.sort_unstable();
         words.dedup();
@@ -354,6 +353,7 @@ impl<'a> Scan<'a> {
                 break;
             }
             let path = tidy(&dir.join(word));
+            let path = path.strip_prefix(self.base).map(Path::to_owned).unwrap_or(path);
             match self.open(&path) {
                 Ok((_, FileType::RegularFile)) => {}
                 _ => continue,
@@ -429,7 +429,8 @@ impl<'a> Scan<'a> {
     fn content(&self, fd: &OwnedFd) -> Result<Vec<u8>, Refusal> {
         let other = |error: io::Error| Refusal::Other(error.to_string());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
+        let opened =
+            rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
         let mut bytes = Vec::new();
         let limit = self.limits.file_bytes as u64;
         fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
@@ -515,7 +516,7 @@ fn refusal_of_name(name: &str) -> Result<(), String> {
     if name.starts_with('-') {
         return Err("the name would be taken for an option".to_owned());
     }
-    names::check(name).map_err(|error| format!("of its name, {error}"))
+    names::check(name).map_err(|error| format!("the name is refused, {error}"))
 }
 
 /// One word from what people wrote for people: `Build all` becomes `Build-all`.
@@ -559,5 +560,11 @@ fn size(item: &Item) -> usize {
         })
         .sum();
     let hint = item.arguments.hint.as_ref().map_or(0, String::len);
-    item.name.len() + item.qualified_name.len() + item.description.len() + texts(&item.aliases) + hint + arguments + exec
+    item.name.len()
+        + item.qualified_name.len()
+        + item.description.len()
+        + texts(&item.aliases)
+        + hint
+        + arguments
+        + exec
 }

@@ -113,9 +113,10 @@ impl Prompt {
             return (number, Place::Position(position));
         }
         if let Some(rest) = text.strip_prefix('{') {
-            let known = self.constants.iter().find(|(name, _)| {
-                rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('}'))
-            });
+            let known = self
+                .constants
+                .iter()
+                .find(|(name, _)| rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('}')));
             return known.map_or((0, Place::No), |(name, value)| (name.len() + 2, Place::Constant(value)));
         }
         let word = text.len() - text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '-').len();
@@ -160,8 +161,8 @@ pub struct Line {
     pub places: Places,
     /// Which shells it is written for; empty: any.
     pub shell: Vec<String>,
-    /// Where it runs.
-    pub dir: PathBuf,
+    /// Where it runs; nothing: where the session is.
+    pub dir: Option<PathBuf>,
     /// Set on top of the child's environment.
     pub env: Vec<(String, String)>,
 }
@@ -319,7 +320,7 @@ mod tests {
     }
 
     fn line(text: &str, places: Places) -> Line {
-        Line { text: text.into(), places, shell: Vec::new(), dir: "/".into(), env: Vec::new() }
+        Line { text: text.into(), places, shell: Vec::new(), dir: None, env: Vec::new() }
     }
 
     fn arguments(names: &[(&str, Option<&str>)]) -> Arguments {

@@ -53,7 +53,8 @@ impl Reader {
         let aliases: Vec<_> = files.iter().flat_map(|(_, parsed)| parsed.aliases.clone()).collect();
         for (file, parsed) in &files {
             // In one file the last of a name counts (where that is allowed at all); before what is imported.
-            let recipes: Vec<&Recipe> = parsed.recipes.iter().rev().filter(|one| names.insert(one.name.clone())).collect();
+            let recipes: Vec<&Recipe> =
+                parsed.recipes.iter().rev().filter(|one| names.insert(one.name.clone())).collect();
             for recipe in recipes.into_iter().rev() {
                 self.recipe(scan, file, recipe, prefix, &aliases);
             }
@@ -65,7 +66,13 @@ impl Reader {
     }
 
     /// A file and what it imports, itself first.
-    fn imported(&mut self, scan: &mut Scan<'_>, file: &SourceFile, depth: usize, files: &mut Vec<(SourceFile, Justfile)>) {
+    fn imported(
+        &mut self,
+        scan: &mut Scan<'_>,
+        file: &SourceFile,
+        depth: usize,
+        files: &mut Vec<(SourceFile, Justfile)>,
+    ) {
         if !self.seen.insert(file.relative.clone()) {
             return;
         }
@@ -119,7 +126,7 @@ impl Reader {
         aliases: &[(String, String, bool)],
     ) {
         let name = format!("{prefix}{}", recipe.name);
-        let program = Program::new(&["just", &name], scan.base().to_owned(), Passing::Behind);
+        let program = Program::new(&["just", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("just", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.line = Some(recipe.line);
         item.description.clone_from(&recipe.doc);

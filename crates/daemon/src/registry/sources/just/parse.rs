@@ -354,7 +354,8 @@ mod tests {
 
     #[test]
     fn parameters_keep_their_defaults_however_they_are_written() {
-        let text = "build target='a: b' $mode=\"x \\\" y\" out=`date +%s` dir=(a + 'b :') f=env('X', 'y') +rest='z': dep\n";
+        let text =
+            "build target='a: b' $mode=\"x \\\" y\" out=`date +%s` dir=(a + 'b :') f=env('X', 'y') +rest='z': dep\n";
         let file = parse(text);
         let parameters: Vec<_> = file.recipes[0].parameters.iter().map(|p| (&*p.name, p.default.as_deref())).collect();
         let expected = [
@@ -380,7 +381,8 @@ mod tests {
 
     #[test]
     fn only_the_comment_right_above_documents() {
-        let text = "# header\n\n# first\n# second\n[no-cd]\na:\n\n# gone\n\nb:\n[doc('own')]\n# comment\nc:\n[doc]\n# x\nd:\n";
+        let text =
+            "# header\n\n# first\n# second\n[no-cd]\na:\n\n# gone\n\nb:\n[doc('own')]\n# comment\nc:\n[doc]\n# x\nd:\n";
         let docs: Vec<_> = parse(text).recipes.into_iter().map(|recipe| recipe.doc).collect();
         assert_eq!(docs, ["second", "", "own", ""]);
     }
@@ -394,9 +396,13 @@ mod tests {
 
     #[test]
     fn imports_modules_and_aliases_are_found() {
-        let file = parse("import 'a.just'\nimport? \"b.just\"\nmod foo\nmod? bar 'x/y.just'\nalias t := test # x\ntest:\n");
+        let file =
+            parse("import 'a.just'\nimport? \"b.just\"\nmod foo\nmod? bar 'x/y.just'\nalias t := test # x\ntest:\n");
         assert_eq!(file.imports, [("a.just".to_owned(), false), ("b.just".to_owned(), true)]);
-        assert_eq!(file.modules.iter().map(|module| module.path.as_deref()).collect::<Vec<_>>(), [None, Some("x/y.just")]);
+        assert_eq!(
+            file.modules.iter().map(|module| module.path.as_deref()).collect::<Vec<_>>(),
+            [None, Some("x/y.just")]
+        );
         assert_eq!(file.aliases, [("t".to_owned(), "test".to_owned(), false)]);
     }
 

@@ -33,11 +33,62 @@ const FILES: [&str; 20] = [
 
 /// Pieces that the formats are made of, so that chance gets further than the first byte.
 const PIECES: [&str; 56] = [
-    "{", "}", "[", "]", "\"", "'", "'''", "`", "---\n", "\n", "\r\n", "\t", "  ", ": ", ":=", "=", "#", "##", "$1",
-    "$ARGUMENTS", "{{args}}", "{{a}}", "<a>", "${A:-b}", "&a ", "*a", "<<: *a", "- ", "scripts", "workspaces",
-    "packages/**", "import 'a.just'", "include a.mk", "mod a", "alias a := b", "mcpServers", "command", "tasks",
-    "includes", "[tasks.a]", "[[command]]", "name = \"x\"", "prompt = \"x\"", "description: x", "a b='c': d", "%", ".PHONY:",
-    "define x", "\\\n", "\u{feff}", "\u{0}", "é\u{202e}", "\"a\": {", "\"a\": [", "[private, doc('x')]", "#MISE a=1",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "'",
+    "'''",
+    "`",
+    "---\n",
+    "\n",
+    "\r\n",
+    "\t",
+    "  ",
+    ": ",
+    ":=",
+    "=",
+    "#",
+    "##",
+    "$1",
+    "$ARGUMENTS",
+    "{{args}}",
+    "{{a}}",
+    "<a>",
+    "${A:-b}",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "- ",
+    "scripts",
+    "workspaces",
+    "packages/**",
+    "import 'a.just'",
+    "include a.mk",
+    "mod a",
+    "alias a := b",
+    "mcpServers",
+    "command",
+    "tasks",
+    "includes",
+    "[tasks.a]",
+    "[[command]]",
+    "name = \"x\"",
+    "prompt = \"x\"",
+    "description: x",
+    "a b='c': d",
+    "%",
+    ".PHONY:",
+    "define x",
+    "\\\n",
+    "\u{feff}",
+    "\u{0}",
+    "é\u{202e}",
+    "\"a\": {",
+    "\"a\": [",
+    "[private, doc('x')]",
+    "#MISE a=1",
 ];
 
 fn content() -> impl Strategy<Value = Vec<u8>> {
@@ -94,9 +145,8 @@ fn files_beyond_the_limit_are_left_out_at_the_same_place_each_time() {
         world.write(&format!(".claude/commands/c{number:02}.md"), "x");
     }
     let limits = Limits { files: 20, ..patient() };
-    let slice = |limits: &Limits| {
-        discover(&world.places, limits).into_iter().find(|slice| slice.source == "claude").unwrap()
-    };
+    let slice =
+        |limits: &Limits| discover(&world.places, limits).into_iter().find(|slice| slice.source == "claude").unwrap();
     let names: Vec<String> = slice(&limits).items.into_iter().map(|item| item.name).collect();
     let expected: Vec<String> = (0..10).map(|number| format!("c{number:02}")).collect();
     assert_eq!(names, expected, "half of what is left is one source's share");

@@ -141,14 +141,16 @@ fn listing(slice: &Slice) -> String {
 }
 
 fn exec(exec: &Exec) -> String {
+    let place =
+        |dir: &Option<PathBuf>| dir.as_ref().map_or("the session's".to_owned(), |dir| dir.display().to_string());
     match exec {
         Exec::Program(program) => {
-            format!("{:?} in {} {:?} {:?}", program.argv, program.dir.display(), program.env, program.passing)
+            format!("{:?} in {} {:?} {:?}", program.argv, place(&program.dir), program.env, program.passing)
         }
-        Exec::Line(line) => format!("{:?} in {} {:?} {:?}", line.text, line.dir.display(), line.places, line.shell),
+        Exec::Line(line) => format!("{:?} in {} {:?} {:?}", line.text, place(&line.dir), line.places, line.shell),
         Exec::Prompt(prompt) => format!("a prompt, {:?} {:?} {:?}", prompt.dialect, prompt.names, prompt.constants),
         Exec::McpServer(server) => {
-            format!("{:?} in {} with {:?}", server.transport, server.dir.display(), server.variables)
+            format!("{:?} in {} with {:?}", server.transport, place(&server.dir), server.variables)
         }
         Exec::Nothing => String::new(),
     }

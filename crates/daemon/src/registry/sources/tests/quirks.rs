@@ -79,7 +79,10 @@ fn bad_or_missing_files_of_plugins_mean_no_plugins_and_no_error() {
         (None, None),
         (Some("{"), Some("{\"version\":2,\"plugins\":{\"a@b\":[]}}")),
         (Some("{\"enabledPlugins\":[1]}"), Some("[]")),
-        (Some("{\"enabledPlugins\":{\"a@b\":true}}"), Some("{\"plugins\":{\"a@b\":[{\"scope\":7,\"installPath\":1}]}}")),
+        (
+            Some("{\"enabledPlugins\":{\"a@b\":true}}"),
+            Some("{\"plugins\":{\"a@b\":[{\"scope\":7,\"installPath\":1}]}}"),
+        ),
         (Some("{\"enabledPlugins\":{\"a@b\":true}}"), Some("{\"plugins\":{\"a@b\":\"x\"}}")),
     ] {
         let world = World::empty();
