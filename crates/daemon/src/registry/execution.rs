@@ -162,7 +162,10 @@ async fn act(
             let directory = directory();
             Ok(process(vec!["sh".to_owned(), "-c".to_owned(), line], directory, Vec::new(), execute))
         }
-        Exec::Found(item) => found(entry, item, execute),
+        Exec::Found(item) => {
+            let directory = directory();
+            found(entry, item, directory, execute)
+        }
         Exec::Nothing => {
             let why = "nothing runs it yet".to_owned();
             Err(RegistryError::Unavailable { entry: entry.qualified_name.to_string(), why })
@@ -170,18 +173,23 @@ async fn act(
     }
 }
 
-fn found(entry: &Entry, item: &sources::Item, execute: &mut ExecuteCommand) -> Result<Act, RegistryError> {
+fn found(
+    entry: &Entry,
+    item: &sources::Item,
+    here: PathBuf,
+    execute: &mut ExecuteCommand,
+) -> Result<Act, RegistryError> {
     let invalid =
         |why: &dyn std::fmt::Display| RegistryError::InvalidArgs { why: format!("{} {why}", entry.qualified_name) };
     match &item.exec {
         sources::Exec::Program(program) => {
             let argv = program.with(&execute.args).map_err(|error| invalid(&error))?;
-            Ok(process(argv, program.dir.clone(), program.env.clone(), execute))
+            Ok(process(argv, program.dir.clone().unwrap_or(here), program.env.clone(), execute))
         }
         sources::Exec::Line(line) => {
             let text = line.render(&item.arguments, &execute.args).map_err(|error| invalid(&error))?;
             let shell = line.shell.first().map_or("sh", String::as_str).to_owned();
-            Ok(process(vec![shell, "-c".to_owned(), text], line.dir.clone(), line.env.clone(), execute))
+            Ok(process(vec![shell, "-c".to_owned(), text], line.dir.clone().unwrap_or(here), line.env.clone(), execute))
         }
         sources::Exec::Prompt(prompt) => {
             let text = prompt.render(&words(&execute.args));

@@ -132,19 +132,19 @@ pub fn runs(entry: &Entry) -> Vec<String> {
     };
     match &item.exec {
         sources::Exec::Program(program) => {
-            lines.push(format!("in: {}", program.dir.display()));
+            lines.push(place(program.dir.as_deref()));
             environment(&mut lines, &program.env);
             lines.push(format!("runs: {}", words(&program.argv)));
         }
         sources::Exec::Line(line) => {
-            lines.push(format!("in: {}", line.dir.display()));
+            lines.push(place(line.dir.as_deref()));
             environment(&mut lines, &line.env);
             lines.extend(line.text.lines().map(|line| format!("runs: {line}")));
         }
         sources::Exec::Prompt(prompt) => lines.extend(prompt.text.lines().map(|line| format!("says: {line}"))),
         sources::Exec::McpServer(server) => match &server.transport {
             sources::Transport::Stdio { env, .. } => {
-                lines.push(format!("in: {}", server.dir.display()));
+                lines.push(place(server.dir.as_deref()));
                 environment(&mut lines, env);
                 lines.push(format!("starts: {}", entry.runs()));
             }
@@ -164,6 +164,11 @@ pub fn runs(entry: &Entry) -> Vec<String> {
         }
     }
     bounded(lines)
+}
+
+fn place(directory: Option<&Path>) -> String {
+    directory
+        .map_or_else(|| "in: the session's directory".to_owned(), |directory| format!("in: {}", directory.display()))
 }
 
 fn bounded(mut lines: Vec<String>) -> Vec<String> {

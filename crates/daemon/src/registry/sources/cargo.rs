@@ -14,13 +14,14 @@ pub(super) fn read(scan: &mut Scan<'_>) {
     for (name, line) in tree.get("alias").map(Tree::map).unwrap_or_default() {
         let words = match line {
             Tree::Text(line) => line.split_whitespace().map(str::to_owned).collect(),
-            other => other.texts(),
+            Tree::List(words) => words.iter().filter_map(Tree::text).map(str::to_owned).collect::<Vec<_>>(),
+            _ => Vec::new(),
         };
         if words.is_empty() {
             scan.note(&file.relative, None, format!("the alias \"{name}\" is left out: it is neither text nor a list"));
             continue;
         }
-        let program = Program::new(&["cargo", name], scan.base().to_owned(), Passing::Behind);
+        let program = Program::new(&["cargo", name], scan.place(), Passing::Behind);
         let mut item = Item::new("cargo", name.clone(), Kind::Task, Exec::Program(program), file.path.clone());
         item.description = format!("cargo {}", words.join(" "));
         item.evidence = vec![scan.evidence(&file)];

@@ -39,7 +39,7 @@ pub(super) fn skills(scan: &mut Scan<'_>, dir: &Path, owner: &str, plugin: Optio
             scan.note(&file.relative, None, "has no description");
         }
         if plugin.is_none() && item.display_name.is_some() {
-            let message = format!("is called \"{}\": a skill's name is that of its directory", entry.name);
+            let message = format!("gives another name: a skill is called as its directory, \"{}\"", entry.name);
             scan.note(&file.relative, None, message);
         }
         names.push(entry.name);

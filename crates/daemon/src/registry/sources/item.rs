@@ -3,7 +3,7 @@
 //! Promise: two items with equal [`Item::trust_input`] run the same thing, as far as files of the project say what
 //! runs. Knows no registry, no trust record and no process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::template::{Line, Prompt};
@@ -82,8 +82,8 @@ pub enum Passing {
 pub struct Program {
     /// The program and its arguments, ready to run.
     pub argv: Vec<String>,
-    /// Where it runs.
-    pub dir: PathBuf,
+    /// Where it runs; nothing: where the session is.
+    pub dir: Option<PathBuf>,
     /// Set on top of the child's environment.
     pub env: Vec<(String, String)>,
     /// How more arguments are added.
@@ -180,8 +180,8 @@ pub struct McpServer {
     pub name: String,
     /// How it is reached.
     pub transport: Transport,
-    /// Where a process of it runs.
-    pub dir: PathBuf,
+    /// Where a process of it runs; nothing: where the session is.
+    pub dir: Option<PathBuf>,
     /// Names in `${NAME}` and `${NAME:-default}`, sorted: only those that the user has agreed to may be expanded.
     pub variables: Vec<String>,
 }
@@ -261,7 +261,7 @@ pub struct Item {
 
 impl Program {
     /// A program of the search path in a directory.
-    pub(super) fn new(argv: &[&str], dir: PathBuf, passing: Passing) -> Self {
+    pub(super) fn new(argv: &[&str], dir: Option<PathBuf>, passing: Passing) -> Self {
         Self { argv: argv.iter().map(|&argument| argument.to_owned()).collect(), dir, env: Vec::new(), passing }
     }
 }
@@ -334,6 +334,10 @@ impl Parts {
         self.bytes(text.as_bytes());
     }
 
+    fn place(&mut self, place: Option<&Path>) {
+        self.bytes(place.map_or(b"the session's", |place| place.as_os_str().as_encoded_bytes()));
+    }
+
     fn list<T>(&mut self, list: &[T], mut each: impl FnMut(&mut Self, &T)) {
         self.bytes(&(list.len() as u64).to_le_bytes());
         for one in list {
@@ -358,7 +362,7 @@ fn exec_parts(exec: &Exec, parts: &mut Parts) {
         Exec::Program(Program { argv, dir, env, passing }) => {
             parts.text("program");
             parts.texts(argv);
-            parts.bytes(dir.as_os_str().as_encoded_bytes());
+            parts.place(dir.as_deref());
             parts.pairs(env);
             parts.text(&format!("{passing:?}"));
         }
@@ -366,7 +370,7 @@ fn exec_parts(exec: &Exec, parts: &mut Parts) {
             parts.text("line");
             parts.text(&line.text);
             parts.text(&format!("{:?} {:?}", line.places, line.shell));
-            parts.bytes(line.dir.as_os_str().as_encoded_bytes());
+            parts.place(line.dir.as_deref());
             parts.pairs(&line.env);
         }
         Exec::Prompt(prompt) => {
@@ -379,7 +383,7 @@ fn exec_parts(exec: &Exec, parts: &mut Parts) {
         Exec::McpServer(server) => {
             parts.text("server");
             parts.text(&server.name);
-            parts.bytes(server.dir.as_os_str().as_encoded_bytes());
+            parts.place(server.dir.as_deref());
             match &server.transport {
                 Transport::Stdio { command, args, env } => {
                     parts.text("stdio");

@@ -26,7 +26,7 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         if target.name.contains('/') || (!is_phony && target.doc.is_empty() && target.name.contains('.')) {
             continue;
         }
-        let program = Program::new(&["make", &target.name], scan.base().to_owned(), Passing::Assignments);
+        let program = Program::new(&["make", &target.name], scan.place(), Passing::Assignments);
         let name = target.name.clone();
         let mut item = Item::new("make", name, Kind::Task, Exec::Program(program), target.file.path.clone());
         item.line = Some(target.line);
@@ -103,24 +103,27 @@ impl Reader {
             }
             if trimmed.starts_with("define ") {
                 in_definition = true;
-            } else if let Some(paths) = include(trimmed) {
-                self.include(scan, file, paths, number, depth);
+            } else if let Some((paths, must)) = include(trimmed) {
+                self.include(scan, file, paths, must.then_some(number), depth);
+            } else if let Some((targets, rest)) = split_rule(line.split('#').next().unwrap_or_default()) {
+                let comment = line.split_once("##").map_or(above.as_str(), |(_, comment)| comment.trim());
+                open = self.rule(targets, rest, number, comment, file);
             } else {
-                open = self.rule(&line, number, &above, file);
+                // A variable of one target may stand between the target and its comment.
+                doc = above;
             }
         }
     }
 
-    fn include(&mut self, scan: &mut Scan<'_>, file: &SourceFile, paths: &str, number: u32, depth: usize) {
-        for path in paths.split_whitespace() {
-            if path.contains(['$', '*', '?', '[']) {
-                scan.note(
-                    &file.relative,
-                    Some(number),
-                    format!("the include {path} is not followed: make would expand it"),
-                );
-                continue;
+    /// `number` is that of an include that must be there.
+    fn include(&mut self, scan: &mut Scan<'_>, file: &SourceFile, paths: &str, number: Option<u32>, depth: usize) {
+        if paths.contains(['$', '*', '?', '[']) {
+            if number.is_some() {
+                scan.note(&file.relative, number, format!("the include {paths} is not followed: make would expand it"));
             }
+            return;
+        }
+        for path in paths.split_whitespace() {
             // make looks from where it runs, not from the file.
             if let Some(next) = scan.file(tidy(Path::new(path))) {
                 self.file(scan, &next, depth + 1);
@@ -129,15 +132,12 @@ impl Reader {
     }
 
     /// A rule's targets. Returns those that are ours.
-    fn rule(&mut self, line: &str, number: u32, above: &str, file: &SourceFile) -> Vec<usize> {
-        let (rule, comment) = line.split_once('#').map_or((line, ""), |(rule, comment)| (rule, comment));
-        let Some((targets, rest)) = split_rule(rule) else { return Vec::new() };
+    fn rule(&mut self, targets: &str, rest: &str, number: u32, doc: &str, file: &SourceFile) -> Vec<usize> {
         let targets: Vec<&str> = targets.split_whitespace().collect();
         if targets.first() == Some(&".PHONY") {
             self.phony.extend(rest.split_whitespace().map(str::to_owned));
             return Vec::new();
         }
-        let doc = comment.strip_prefix('#').map_or(above, str::trim);
         let mut open = Vec::new();
         for name in targets {
             if name.starts_with('.') || name.contains(['%', '$', '(', ')', '{', '}', '*', '&', '\\', '"', '\'', '=']) {
@@ -177,9 +177,9 @@ fn split_rule(line: &str) -> Option<(&str, &str)> {
     (!is_variable).then_some((targets, rest))
 }
 
-fn include(line: &str) -> Option<&str> {
-    ["include ", "-include ", "sinclude "]
-        .into_iter()
-        .find_map(|word| line.strip_prefix(word))
-        .map(|paths| paths.split('#').next().unwrap_or_default())
+/// The paths of an include, and whether they must be there.
+fn include(line: &str) -> Option<(&str, bool)> {
+    let words = [("include ", true), ("-include ", false), ("sinclude ", false)];
+    let (paths, must) = words.into_iter().find_map(|(word, must)| Some((line.strip_prefix(word)?, must)))?;
+    Some((paths.split('#').next().unwrap_or_default().trim(), must))
 }

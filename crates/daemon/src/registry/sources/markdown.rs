@@ -27,7 +27,9 @@ pub(super) fn item(scan: &mut Scan<'_>, file: &SourceFile, wanted: Wanted<'_>) -
     };
     let mut evidence = vec![scan.evidence(file)];
     if let Some(dir) = file.relative.parent() {
-        let named = scan.programs_of(&body, dir);
+        let known = wanted.constants.iter();
+        let searched = known.fold(body.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+        let named = scan.programs_of(&searched, dir);
         evidence.extend(named.into_iter().filter(|other| other.what != file.relative.to_string_lossy()));
     }
     let exec = match wanted.kind {

@@ -64,15 +64,13 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
         };
         look(&line);
         pairs.iter().for_each(|(_, value)| look(value));
-        // A plugin's server is found by its plugin, everybody else's runs in the project.
-        let dir = plugin.map_or_else(|| scan.base().to_owned(), |(_, root)| root.into());
         let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
         if let Transport::Stdio { .. } = &transport {
-            let relative = dir.strip_prefix(scan.base()).unwrap_or(&dir).to_owned();
-            evidence.extend(scan.programs_of(&line, &relative));
+            evidence.extend(scan.programs_of(&line, Path::new("")));
         }
         let description = line.trim().to_owned();
-        let server = McpServer { name: name.clone(), transport, dir, variables: variables.into_iter().collect() };
+        let server =
+            McpServer { name: name.clone(), transport, dir: scan.place(), variables: variables.into_iter().collect() };
         let mut item = Item::new(owner, name.clone(), Kind::McpServer, Exec::McpServer(server), file.path.clone());
         item.description = described.text_of("description").map_or(description, str::to_owned);
         item.group = Some(name.clone());

@@ -152,7 +152,7 @@ impl Reader {
     }
 
     fn item(&self, scan: &Scan<'_>, file: &SourceFile, name: String, task: &Tree) -> Item {
-        let program = Program::new(&["mise", "run", &name], scan.base().to_owned(), Passing::Behind);
+        let program = Program::new(&["mise", "run", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("mise", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.group = item.name.rsplit_once(':').map(|(folder, _)| folder.to_owned());
         item.description = task.text_of("description").unwrap_or_default().to_owned();

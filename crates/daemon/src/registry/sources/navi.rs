@@ -83,7 +83,7 @@ fn cheat(
         places: if arguments.is_empty() { Places::None } else { Places::Angles },
         text,
         shell: Vec::new(),
-        dir: scan.base().to_owned(),
+        dir: scan.place(),
         env: Vec::new(),
     };
     let run = line.text.clone();

@@ -103,7 +103,7 @@ fn scripts(
     }
     let all = scan.part(&format!("{} scripts", file.relative.display()), &all);
     let relative = package.map_or(Path::new(""), |(_, dir)| dir);
-    let dir = scan.base().join(relative);
+    let dir = package.map_or_else(|| scan.base().to_owned(), |(_, dir)| scan.base().join(dir));
     let has = |name: &str| scripts.iter().any(|(other, _)| other == name);
     for (name, line) in scripts {
         if name.starts_with("//") {
@@ -114,7 +114,7 @@ fn scripts(
             continue;
         };
         let passing = if manager == "npm" { Passing::BehindDashes } else { Passing::Behind };
-        let program = Program::new(&[manager, "run", name], dir.clone(), passing);
+        let program = Program::new(&[manager, "run", name], Some(dir.clone()), passing);
         if name.starts_with('-') {
             scan.note(&file.relative, None, format!("the script \"{name}\" is left out: it looks like an option"));
             continue;

@@ -75,11 +75,11 @@ fn add(
         move |scan: &mut Scan<'_>| scan.note(&file.relative, None, message)
     };
     let dir = match tree.text_of("dir") {
-        Some(dir) if kind == Kind::ProjectCommand => tidy(&scan.base().join(dir)),
-        Some(dir) => Path::new(dir).to_owned(),
-        None => scan.base().to_owned(),
+        Some(dir) if kind == Kind::ProjectCommand => Some(tidy(&scan.base().join(dir))),
+        Some(dir) => Some(Path::new(dir).to_owned()),
+        None => scan.place(),
     };
-    if kind == Kind::ProjectCommand && !dir.starts_with(scan.base()) {
+    if kind == Kind::ProjectCommand && !dir.as_ref().is_some_and(|dir| dir.starts_with(scan.base())) {
         left_out("its dir is outside of the project")(scan);
         return Ok(());
     }

@@ -127,6 +127,11 @@ impl<'a> Scan<'a> {
         self.base
     }
 
+    /// Where a command runs that says nothing of it: a project's at its root, the user's where the session is.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        (self.slice.scope == Scope::Project).then(|| self.base.to_owned())
+    }
+
     /// What was found.
     pub(super) fn finish(mut self) -> Slice {
         if self.left_out > 0 {
@@ -338,7 +343,7 @@ impl<'a> Scan<'a> {
         let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
         let mut words: Vec<&str> = line
             .split(is_separator)
-            .filter(|word| word.contains(['/', '.']) && !word.starts_with(['-', '/']) && word.len() < 1_024)
+            .filter(|word| word.contains(['/', '.']) && !word.starts_with('-') && word.len() < 1_024)
             .collect();
         words.sort_unstable();
         words.dedup();
@@ -348,6 +353,7 @@ impl<'a> Scan<'a> {
                 break;
             }
             let path = tidy(&dir.join(word));
+            let path = path.strip_prefix(self.base).map(Path::to_owned).unwrap_or(path);
             match self.open(&path) {
                 Ok((_, FileType::RegularFile)) => {}
                 _ => continue,
@@ -510,7 +516,7 @@ fn refusal_of_name(name: &str) -> Result<(), String> {
     if name.starts_with('-') {
         return Err("the name would be taken for an option".to_owned());
     }
-    names::check(name).map_err(|error| format!("of its name, {error}"))
+    names::check(name).map_err(|error| format!("the name is refused, {error}"))
 }
 
 /// One word from what people wrote for people: `Build all` becomes `Build-all`.

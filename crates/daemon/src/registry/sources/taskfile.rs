@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::item::{Argument, Evidence, Exec, Item, Kind, Passing, Program};
-use super::just::hint;
 use super::scan::{Scan, SourceFile, tidy};
 use super::tree::Tree;
 
@@ -126,7 +125,7 @@ impl Reader {
             return;
         }
         let name = format!("{}{short}", place.prefix);
-        let program = Program::new(&["task", &name], scan.base().to_owned(), Passing::AssignmentsThenDashes);
+        let program = Program::new(&["task", &name], scan.place(), Passing::AssignmentsThenDashes);
         let mut item = Item::new("task", name, Kind::Task, Exec::Program(program), file.path.clone());
         let text = |key: &str| task.text_of(key).map(str::trim).filter(|text| !text.is_empty());
         let commands = commands(task);
@@ -149,9 +148,10 @@ impl Reader {
             .unwrap_or_default()
             .iter()
             .filter_map(variable)
-            .map(|name| Argument { name: format!("{name}="), required: true, ..Argument::default() })
+            .map(|name| Argument { name, required: true, ..Argument::default() })
             .collect();
-        item.arguments.hint = hint(&item.arguments.names);
+        let words: Vec<String> = item.arguments.names.iter().map(|one| format!("{}=…", one.name)).collect();
+        item.arguments.hint = (!words.is_empty()).then(|| words.join(" "));
         self.found.push((item, commands));
     }
 }

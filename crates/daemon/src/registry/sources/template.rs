@@ -161,8 +161,8 @@ pub struct Line {
     pub places: Places,
     /// Which shells it is written for; empty: any.
     pub shell: Vec<String>,
-    /// Where it runs.
-    pub dir: PathBuf,
+    /// Where it runs; nothing: where the session is.
+    pub dir: Option<PathBuf>,
     /// Set on top of the child's environment.
     pub env: Vec<(String, String)>,
 }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     fn line(text: &str, places: Places) -> Line {
-        Line { text: text.into(), places, shell: Vec::new(), dir: "/".into(), env: Vec::new() }
+        Line { text: text.into(), places, shell: Vec::new(), dir: None, env: Vec::new() }
     }
 
     fn arguments(names: &[(&str, Option<&str>)]) -> Arguments {

@@ -51,7 +51,7 @@ impl Tree {
     pub(super) fn json(text: &str) -> Result<Self, TreeError> {
         serde_json::from_str(text).map_err(|error| TreeError {
             line: u32::try_from(error.line()).ok(),
-            message: format!("is not valid JSON: {error}"),
+            message: format!("is not valid JSON: {}", without_place(&error.to_string())),
         })
     }
 
@@ -107,11 +107,13 @@ impl Tree {
                 max_replay_stack_depth: DEPTH_MAX,
                 max_alias_expansions_per_anchor: 200,
             },
+            // A task may be called `y` or `on`; who wants a truth asks for it.
+            strict_booleans: true,
             with_snippet: false,
         };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| TreeError {
             line: error.location().and_then(|at| u32::try_from(at.line()).ok()),
-            message: format!("is not valid YAML: {}", error.to_string().lines().next().unwrap_or_default()),
+            message: format!("is not valid YAML: {}", without_place(&error.to_string())),
         })
     }
 
@@ -193,6 +195,12 @@ impl Tree {
     pub(super) fn truth_of(&self, key: &str) -> Option<bool> {
         self.get(key).and_then(Self::truth)
     }
+}
+
+/// The first line of a parser's message, without its own word on where: front matter begins elsewhere than its file.
+fn without_place(message: &str) -> &str {
+    let first = message.lines().next().unwrap_or_default();
+    first.rfind(" at line ").map_or(first, |at| &first[..at])
 }
 
 /// Number of the line that a byte is in.

@@ -38,10 +38,10 @@ fn item(
         own.or_else(|| task.get("options")?.get(key)).or_else(|| whole.get("options")?.get(key))
     };
     let fill = Fill { root: scan.base(), inputs };
-    let dir = match options("cwd").and_then(Tree::text) {
+    let dir = Some(match options("cwd").and_then(Tree::text) {
         Some(dir) => inside(scan.base(), &fill.text(dir, false)?)?,
         None => scan.base().to_owned(),
-    };
+    });
     let mut env = Vec::new();
     for (name, value) in options("env").map(Tree::pairs).unwrap_or_default() {
         env.push((name, fill.text(&value, false)?));
@@ -51,9 +51,9 @@ fn item(
         "npm" => {
             let script = task.text_of("script").ok_or("it names no script")?;
             let dir = inside(scan.base(), task.text_of("path").unwrap_or_default())?;
-            let mut program = Program::new(&["npm", "run", script], dir, Passing::BehindDashes);
+            let mut program = Program::new(&["npm", "run", script], Some(dir), Passing::BehindDashes);
             program.env = env;
-            (Exec::Program(program), Vec::new(), String::new())
+            (Exec::Program(program), Vec::new(), format!("npm run {script}"))
         }
         "cargo" => {
             let mut argv = vec!["cargo".to_owned()];
@@ -86,7 +86,7 @@ type Command = (Exec, Vec<Argument>, String);
 fn command(
     task: &Tree,
     fill: &Fill<'_>,
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     env: Vec<(String, String)>,
     is_shell: bool,
 ) -> Result<Command, String> {

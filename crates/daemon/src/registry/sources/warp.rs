@@ -48,7 +48,7 @@ fn read(scan: &mut Scan<'_>, dir: &Path) {
             text: text.trim_end().to_owned(),
             places: if arguments.is_empty() { Places::None } else { Places::Braces },
             shell: tree.get("shells").map(Tree::texts).unwrap_or_default(),
-            dir: scan.base().to_owned(),
+            dir: scan.place(),
             env: Vec::new(),
         };
         let mut item = Item::new("warp", slug(name), Kind::Task, Exec::Line(line), file.path.clone());

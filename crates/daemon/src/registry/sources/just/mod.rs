@@ -126,7 +126,7 @@ impl Reader {
         aliases: &[(String, String, bool)],
     ) {
         let name = format!("{prefix}{}", recipe.name);
-        let program = Program::new(&["just", &name], scan.base().to_owned(), Passing::Behind);
+        let program = Program::new(&["just", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("just", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.line = Some(recipe.line);
         item.description.clone_from(&recipe.doc);

@@ -2,12 +2,13 @@
 //!
 //! After a change that is meant, `UPDATE_EXPECTED=1 cargo test -p shellkeep-daemon sources` writes them anew.
 
+mod limits;
+mod quirks;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -77,6 +78,15 @@ impl World {
         self.slices().into_iter().find(|slice| slice.source == source).unwrap()
     }
 
+    fn item(&self, source: &str, name: &str) -> Item {
+        let slice = self.slice(source);
+        slice.items.into_iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no {name} in {source}"))
+    }
+
+    fn messages(&self, source: &str) -> String {
+        self.slice(source).diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.message)).collect()
+    }
+
     fn names(&self, source: &str) -> Vec<String> {
         self.slice(source).items.into_iter().map(|item| item.name).collect()
     }
@@ -131,14 +141,16 @@ fn listing(slice: &Slice) -> String {
 }
 
 fn exec(exec: &Exec) -> String {
+    let place =
+        |dir: &Option<PathBuf>| dir.as_ref().map_or("the session's".to_owned(), |dir| dir.display().to_string());
     match exec {
         Exec::Program(program) => {
-            format!("{:?} in {} {:?} {:?}", program.argv, program.dir.display(), program.env, program.passing)
+            format!("{:?} in {} {:?} {:?}", program.argv, place(&program.dir), program.env, program.passing)
         }
-        Exec::Line(line) => format!("{:?} in {} {:?} {:?}", line.text, line.dir.display(), line.places, line.shell),
+        Exec::Line(line) => format!("{:?} in {} {:?} {:?}", line.text, place(&line.dir), line.places, line.shell),
         Exec::Prompt(prompt) => format!("a prompt, {:?} {:?} {:?}", prompt.dialect, prompt.names, prompt.constants),
         Exec::McpServer(server) => {
-            format!("{:?} in {} with {:?}", server.transport, server.dir.display(), server.variables)
+            format!("{:?} in {} with {:?}", server.transport, place(&server.dir), server.variables)
         }
         Exec::Nothing => String::new(),
     }
