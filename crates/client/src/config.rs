@@ -2,12 +2,14 @@
 //!
 //! Promise: an unknown key or a bad value is one error that names the file, the place and what was meant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use shellkeep_daemon::Retention;
 use shellkeep_daemon::index::secrets::{PatternError, Secrets};
+use shellkeep_daemon::registry::Preferences;
 
 use crate::places::Places;
 use crate::report::Failure;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub daemon: DaemonSettings,
     /// What is left out of index and exports.
     pub privacy: PrivacySettings,
+    /// What the names of commands mean.
+    pub commands: CommandsSettings,
 }
 
 /// What keepers read at the start of a session.
@@ -82,6 +86,16 @@ pub struct PrivacySettings {
     pub redact: bool,
     /// The user's own shapes of secrets, beside the shipped ones.
     pub patterns: Vec<Pattern>,
+}
+
+/// What the daemon reads at its start of the user's wishes about commands. No project has a say in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandsSettings {
+    /// Whether a trusted project's commands go before the user's own.
+    pub project_first: bool,
+    /// Name → name with its owner, where several have the name.
+    pub prefer: BTreeMap<String, String>,
 }
 
 /// A regular expression that can be had.
@@ -183,6 +197,12 @@ impl Settings {
         Secrets::new(&own)
     }
 
+    /// What names of commands mean.
+    pub fn preferences(&self) -> Preferences {
+        let CommandsSettings { project_first, prefer } = self.commands.clone();
+        Preferences { project_first, prefer }
+    }
+
     /// The daemon's limits.
     pub fn retention(&self) -> Retention {
         Retention {
@@ -281,6 +301,15 @@ mod tests {
             merge(&toml::from_str("[keeper]\nwhen_full = \"never\"\n").unwrap()).unwrap().try_into();
         let why = named(&bad.unwrap_err());
         assert!(why.contains("when_full") && why.contains("never") && !why.contains('\n'), "{why}");
+    }
+
+    #[test]
+    fn preferences_for_names_of_commands_are_the_users() {
+        let none = parse("").unwrap().preferences();
+        assert!(!none.project_first && none.prefer.is_empty());
+        let own =
+            parse("[commands]\nproject_first = true\n[commands.prefer]\ntest = \"just:test\"\n").unwrap().preferences();
+        assert!(own.project_first && own.prefer["test"] == "just:test");
     }
 
     #[test]

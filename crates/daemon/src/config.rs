@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::index::secrets::Secrets;
+use crate::registry::Preferences;
 
 /// Where the daemon's things are. All are absolute.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub retention: Retention,
     /// What is left out of the index. The logs keep everything.
     pub secrets: Arc<Secrets>,
+    /// What names of commands mean.
+    pub preferences: Preferences,
     /// Version of the program, for `status`.
     pub version: String,
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shellkeep_daemon::index::secrets::Secrets;
+use shellkeep_daemon::registry::Preferences;
 use shellkeep_daemon::{Config, Listener, Places, Retention};
 use shellkeep_journal::{Chain, Seq};
 use shellkeep_protocol::daemon::{DaemonProtocol, Push, Request, Response};
@@ -48,6 +49,7 @@ impl Daemon {
                 home: Some(at("home")),
             },
             retention: Retention { session_bytes_max: 1 << 20, total_bytes_max: 1 << 30, age_max: SOON * 1000 },
+            preferences: Preferences::default(),
             secrets: Secrets::none(),
             version: "test".into(),
         };

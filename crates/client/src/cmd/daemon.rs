@@ -98,6 +98,7 @@ fn serve(places: &Places) -> Outcome {
             home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
         },
         retention: settings.retention(),
+        preferences: settings.preferences(),
         secrets: settings.secrets().map_err(Failure::refused)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };

@@ -15,7 +15,6 @@ use super::execution::Executor;
 use super::run::Invocations;
 use super::subscriptions::Subscriptions;
 use super::trust::TrustStore;
-use super::view::Preferences;
 use crate::Config;
 use crate::index::follower::Follower;
 use crate::index::history;
@@ -38,7 +37,7 @@ impl Registry {
     /// If the system gives no thread.
     pub(crate) fn start(config: &Config, store: &Store, logs: &Logs, follower: &Follower) -> std::io::Result<Self> {
         let boot = boot();
-        let registry = Arc::new(CommandRegistry::new(boot, Preferences::default()));
+        let registry = Arc::new(CommandRegistry::new(boot, config.preferences.clone()));
         let trust = Arc::new(Mutex::new(TrustStore::load(&config.places.registry)));
         let invocations = Invocations::new(boot);
         let places = Places {
