@@ -168,7 +168,7 @@ fn who_just_presses_enter_has_not_agreed() -> Result<()> {
 #[test]
 fn a_running_command_ends_with_ctrl_c_and_with_its_session() -> Result<()> {
     let world = World::new()?;
-    let root = project(&world, "p", &[("serve", "echo up; echo $$ > pid; sleep 600")])?;
+    let root = project(&world, "p", &[("serve", "echo up; echo $$ > pid; exec sleep 600")])?;
     let session = session_in(&world, &root)?;
     trust(&world, &session, "serve")?;
     let pid = || {
@@ -196,12 +196,13 @@ fn a_running_command_ends_with_ctrl_c_and_with_its_session() -> Result<()> {
 #[test]
 fn who_follows_a_command_is_told_when_its_daemon_dies() -> Result<()> {
     let world = World::new()?;
-    let root = project(&world, "p", &[("serve", "echo up; echo $$ > pid; sleep 600")])?;
+    let root = project(&world, "p", &[("serve", "echo up; echo $$ > pid; exec sleep 600")])?;
     let session = session_in(&world, &root)?;
     trust(&world, &session, "serve")?;
     let mut screen = Screen::start(&world, &["run", "--session", &session, "serve"])?;
-    screen.shows("up")?;
-    let pid: i32 = std::fs::read_to_string(root.join("pid"))?.trim().parse()?;
+    let pid = eventually("it says who it is", || {
+        Ok(std::fs::read_to_string(root.join("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok()))
+    })?;
     let old = world.kill_daemon()?;
     ensure!(screen.ended()?.code() != Some(0));
     torture::world::gone(pid)?; // it does not outlive what ran it

@@ -1,4 +1,5 @@
 //! The daemon's commands over its socket, with keepers that are only played: what sessions see, and when they are told.
+#![allow(clippy::unwrap_used, clippy::panic)] // in helpers of tests: what fails there is the test
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -131,11 +131,11 @@ impl Following<'_> {
                     continue;
                 }
                 Ok(Some(told)) => told.map_err(|error| refused(&error))?,
-                Err(failure) => {
+                Err(_) => {
                     // The daemon may live: what it ran goes on for a while, to be followed again.
                     reconnects += 1;
                     let link = DaemonLink::running(self.places)?.filter(|_| reconnects <= RECONNECTS_MAX);
-                    self.link = link.ok_or(failure)?;
+                    self.link = link.ok_or_else(|| refused(&RegistryError::Interrupted))?;
                     continue;
                 }
             };

@@ -16,7 +16,7 @@ use shellkeep_protocol::registry::{
 use shellkeep_transport::Context;
 
 use super::core::CommandRegistry;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, Sessions};
 use super::entry::Entry;
 use super::execution::Executor;
 use super::run::Invocations;
@@ -41,6 +41,7 @@ pub(crate) struct Conversation {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) executor: Executor,
     pub(crate) follower: Follower,
+    pub(crate) sessions: Arc<dyn Sessions>,
     /// Of the program.
     pub(crate) version: String,
 }
@@ -174,7 +175,15 @@ impl Conversation {
         if tokio::time::timeout_at(until, self.discovery.noted()).await.is_err() {
             return;
         }
-        while !self.registry.get_for_session(session).is_complete() {
+        // A daemon that has just started: the session's keeper is on its way.
+        let unknown = session.filter(|session| !self.registry.has_session(*session));
+        let sessions = Arc::clone(&self.sessions);
+        let comes = match unknown {
+            Some(session) => blocking(move || sessions.is_alive(session)).await.unwrap_or(false),
+            None => false,
+        };
+        let is_expected = || comes && unknown.is_some_and(|session| !self.registry.has_session(session));
+        while is_expected() || !self.registry.get_for_session(session).is_complete() {
             if !matches!(tokio::time::timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
                 return;
             }

@@ -122,7 +122,7 @@ impl Discovery {
     ///
     /// # Errors
     /// If the system gives none.
-    pub(crate) fn start(&self, sessions: impl Sessions + 'static) -> std::io::Result<()> {
+    pub(crate) fn start(&self, sessions: Arc<impl Sessions + 'static>) -> std::io::Result<()> {
         let (tasks, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..LOOKERS {
@@ -134,7 +134,7 @@ impl Discovery {
             watcher.start(Box::new(move |watched| shared.changed(watched)))?;
         }
         let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new().name("commands".into()).spawn(move || shared.run(&sessions, &tasks))?;
+        std::thread::Builder::new().name("commands".into()).spawn(move || shared.run(&*sessions, &tasks))?;
         Ok(())
     }
 

@@ -46,12 +46,13 @@ impl Registry {
             config: config.places.config.clone(),
         };
         let discovery = Discovery::new(Arc::clone(&registry), Arc::clone(&trust), invocations.clone(), places);
-        discovery.start(Recorded {
+        let sessions = Arc::new(Recorded {
             store: store.clone(),
             logs: logs.clone(),
             spools: config.places.spools.clone(),
             index: config.places.index.clone(),
-        })?;
+        });
+        discovery.start(Arc::clone(&sessions))?;
         let moved = discovery.clone();
         follower.when_moved(Box::new(move |session, directory| moved.moved(session, directory)));
         let subscriptions = Subscriptions::new(Arc::clone(&registry));
@@ -65,6 +66,7 @@ impl Registry {
             subscriptions,
             executor: Executor::new(&config.places.registry),
             follower: follower.clone(),
+            sessions,
             version: config.version.clone(),
         };
         Ok(Self { conversation, stop })
