@@ -31,6 +31,9 @@ const LEFT_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long changes of files are collected before they are looked at: whoever saves one file mostly saves another.
 const CHANGES_WAIT: Duration = Duration::from_millis(200);
 
+/// Looks until one is not overtaken by a newer one.
+const LOOKS_MAX: u32 = 5;
+
 /// Where things are.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -46,7 +49,9 @@ pub(crate) trait Sessions: Send + Sync {
     fn directory(&self, session: SessionId) -> Option<String>;
     /// Whether it runs on this machine, so that its directory is one of this disk.
     fn is_here(&self, session: SessionId) -> bool;
-    /// Whether its keeper lives.
+    /// Whether its keeper is connected.
+    fn is_connected(&self, session: SessionId) -> bool;
+    /// Whether its keeper lives, connected or not.
     fn is_alive(&self, session: SessionId) -> bool;
 }
 
@@ -184,11 +189,13 @@ impl Discovery {
         }
     }
 
-    /// Looks at a project that a session is in, here and now. Blocking.
-    pub(crate) fn look_at(&self, root: &Path) {
-        if let Some(look) = self.shared.registry.look_at_project(root) {
-            self.shared.look_at_project(&look, root);
-        }
+    /// Looks at a project that a session is in, here and now. False if that did not come to be shown: others looked again and again
+    /// meanwhile. Blocking.
+    pub(crate) fn look_at(&self, root: &Path) -> bool {
+        (0..LOOKS_MAX).any(|_| {
+            let look = self.shared.registry.look_at_project(root);
+            look.is_some_and(|look| self.shared.look_at_project(&look, root))
+        })
     }
 
     /// Where a session is, if it has a layer.
@@ -221,6 +228,9 @@ impl Shared {
                 self.take(session, word, sessions, tasks, &mut left);
             }
             left.retain(|session| {
+                if sessions.is_connected(*session) {
+                    return false; // it has come back before its old connection was seen to end
+                }
                 let stays = sessions.is_alive(*session);
                 if !stays {
                     self.gone(*session);
@@ -315,7 +325,7 @@ impl Shared {
             let Ok(task) = inbox.lock().recv() else { return };
             match task {
                 Task::Own(look) => self.look_at_own(&look),
-                Task::Project(look, root) => self.look_at_project(&look, &root),
+                Task::Project(look, root) => _ = self.look_at_project(&look, &root),
             }
         }
     }
@@ -358,7 +368,8 @@ impl Shared {
         self.registry.found_all(look, OWN_PREFIX, slices);
     }
 
-    fn look_at_project(&self, look: &Look, root: &Path) {
+    /// False if a newer look has begun meanwhile.
+    fn look_at_project(&self, look: &Look, root: &Path) -> bool {
         let began = Instant::now();
         let found = self.find(Some(root));
         self.watch(&Some(root.to_owned()), &found, sources::Scope::Project);
@@ -372,5 +383,6 @@ impl Shared {
         let was_used = self.registry.found_project(look, slices);
         drop(trust);
         info!(entries, was_used, took_ms = began.elapsed().as_millis(), "looked for a project's commands");
+        was_used
     }
 }

@@ -57,7 +57,9 @@ impl Executor {
         if let Some(root) = session.and_then(|session| registry.project_of(session)).filter(|_| !only_services) {
             // What the user agreed to is compared with what is there now, not with what was seen when it was looked last.
             let discovery = conversation.discovery.clone();
-            blocking(move || discovery.look_at(&root)).await?;
+            if !blocking(move || discovery.look_at(&root)).await? {
+                return Err(RegistryError::Busy);
+            }
         }
         let view = registry.get_for_session(session);
         let found = conversation.one(&view, session, &execute.command);

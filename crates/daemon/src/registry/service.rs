@@ -127,9 +127,13 @@ impl Sessions for Recorded {
         self.logs.summary(session).is_some_and(|summary| summary.attrs.host == host)
     }
 
-    fn is_alive(&self, session: SessionId) -> bool {
+    fn is_connected(&self, session: SessionId) -> bool {
         let connected =
             self.store.run(move |manager| manager.get(session).is_some_and(|open| open.core().connection().is_some()));
-        connected.unwrap_or(false) || spool::is_held(&self.spools, session)
+        connected.unwrap_or(false)
+    }
+
+    fn is_alive(&self, session: SessionId) -> bool {
+        self.is_connected(session) || spool::is_held(&self.spools, session)
     }
 }
