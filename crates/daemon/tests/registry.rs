@@ -57,7 +57,7 @@ impl Daemon {
         let (stop, (serving, is_serving)) = (CancellationToken::new(), tokio::sync::oneshot::channel());
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            let on_serving = || drop(serving.send(()));
+            let on_serving = || _ = serving.send(());
             shellkeep_daemon::run(config, Listener::Own, stopped, on_serving).await.unwrap();
         });
         is_serving.await.unwrap();

@@ -59,13 +59,16 @@ struct Inbox {
     stop: bool,
 }
 
+/// Called with the directory of a session's shell.
+pub(crate) type OnMove = Box<dyn Fn(SessionId, &str) + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
     inbox: Mutex<Inbox>,
     wake: Condvar,
     state: Mutex<IndexState>,
     /// Called with the directory of a session's shell when it is another one.
-    on_move: OnceLock<Box<dyn Fn(SessionId, &str) + Send + Sync>>,
+    on_move: OnceLock<OnMove>,
 }
 
 /// Tells the follower what happens. Cheap to clone.
@@ -97,7 +100,7 @@ impl Follower {
 
     /// From now on calls `call` with the directory of a session's shell, when it is read, and whenever it is another one. It must
     /// not block. Only the first of these counts.
-    pub(crate) fn when_moved(&self, call: Box<dyn Fn(SessionId, &str) + Send + Sync>) {
+    pub(crate) fn when_moved(&self, call: OnMove) {
         let _only_the_first = self.shared.on_move.set(call);
     }
 

@@ -15,20 +15,15 @@ use super::view::{Resolved, View};
 
 impl Conversation {
     /// What the user is asked about a project's command.
-    pub(super) fn question(
-        &self,
-        view: &View,
-        session: Option<SessionId>,
-        entry: &Entry,
-    ) -> Result<TrustQuestion, RegistryError> {
+    pub(super) fn question(&self, view: &View, session: Option<SessionId>, entry: &Entry) -> TrustQuestion {
         let root = session.and_then(|session| self.registry.project_of(session)).unwrap_or_default();
         let before = self.trust.lock().before(&root, &entry.id).map(|record| record.runs.clone());
-        Ok(TrustQuestion {
+        TrustQuestion {
             entry: info(view, entry),
             root: root.to_string_lossy().into_owned(),
             runs: trust::runs(entry),
             before,
-        })
+        }
     }
 
     /// Whether an entry may run, by what is on the disk and was agreed to.
@@ -51,7 +46,7 @@ impl Conversation {
         if trust == Trust::Trusted {
             return Ok(());
         }
-        self.question(view, session, entry).and_then(|question| Err(RegistryError::NotTrusted(Box::new(question))))
+        Err(RegistryError::NotTrusted(Box::new(self.question(view, session, entry))))
     }
 
     pub(super) async fn agree(

@@ -103,7 +103,7 @@ impl Conversation {
             Ask::TrustQuestion { session, name } => {
                 let view = self.registry.get_for_session(session);
                 let entry = self.one(&view, session, &name)?;
-                self.question(&view, session, entry).map(|question| Told::Question(Box::new(question)))
+                Ok(Told::Question(Box::new(self.question(&view, session, entry))))
             }
             Ask::TrustList => Ok(Told::Trusted(self.trust.lock().all().cloned().collect())),
             Ask::TrustRevoke { root, entry } => self.revoke(root, entry).await,

@@ -340,14 +340,14 @@ impl Shared {
     }
 
     /// What is watched only now may have changed since it was read: then it is looked at once more.
-    fn watch(&self, watched: &Watched, found: &[sources::Slice], scope: sources::Scope) {
+    fn watch(&self, whose: &Watched, found: &[sources::Slice], scope: sources::Scope) {
         let Some(watcher) = &self.watcher else { return };
         let own = found.iter().filter(|slice| slice.scope == scope);
-        let watching = watcher.watch(watched, own.flat_map(|slice| slice.depends_on.iter().cloned()));
-        if watching.is_new {
-            self.changed(watched);
+        let outcome = watcher.watch(whose, own.flat_map(|slice| slice.depends_on.iter().cloned()));
+        if outcome.is_new {
+            self.changed(whose);
         }
-        if !watching.is_all {
+        if !outcome.is_all {
             debug!("not all that commands depend on can be watched; it is looked at when one is run");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Promise: looked up as it is on the disk now, checked against what the user saw and has agreed to, and only then begun.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,7 +233,7 @@ fn reload_text(reloaded: &shellkeep_protocol::registry::Reloaded) -> String {
             (Some(file), None) => file.clone(),
             (None, _) => diagnostic.source.clone(),
         };
-        text += &format!("warning: {place}: {}\n", diagnostic.message);
+        let _infallible = writeln!(text, "warning: {place}: {}", diagnostic.message);
     }
     text
 }

@@ -91,7 +91,7 @@ impl Subscriptions {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = again => {}
-                changed = changes.changed() => if changed.is_err() { return },
+                there = changes.changed() => if there.is_err() { return },
             }
             let own = self.clone();
             // Large lists are compared where nobody waits for it.

@@ -92,7 +92,7 @@ fn before_exec(command: &mut Command) {
     let files = Rlimit { current: limit.maximum.map_or(Some(FILES_SOFT), |most| Some(most.min(FILES_SOFT))), ..limit };
     let prepare = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        setrlimit(Resource::Nofile, files.clone())?;
+        setrlimit(Resource::Nofile, files)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         Ok(())
     };
@@ -209,15 +209,15 @@ impl Running {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |at: usize| !fds[at].revents().is_empty();
-        let mut ready = Ready { ended: is_ready(0), ..Ready::default() };
+        let mut seen = Ready { ended: is_ready(0), ..Ready::default() };
         for (at, (nth, _)) in open.iter().enumerate() {
-            let flag = if *nth == 0 { &mut ready.stdout } else { &mut ready.stderr };
+            let flag = if *nth == 0 { &mut seen.stdout } else { &mut seen.stderr };
             *flag = is_ready(at + 2);
         }
         if is_ready(1) {
             let _was_woken = rustix::io::read(&invocation.wake, &mut [0; 8]);
         }
-        Ok(ready)
+        Ok(seen)
     }
 
     fn read(&mut self, invocation: &Invocation, ready: &Ready) -> std::io::Result<()> {
