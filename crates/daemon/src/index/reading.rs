@@ -255,9 +255,9 @@ impl Reading {
         let Self { sieve, packing, .. } = self;
         let sink = &mut |line: &[u8], at, kind| packing.push(line, at, kind);
         if self.is_over {
-            sieve.finish(sink)
+            sieve.finish(sink);
         } else {
-            sieve.flush(sink)
+            sieve.flush(sink);
         }
         Ok(more)
     }

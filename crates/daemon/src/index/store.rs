@@ -86,7 +86,7 @@ pub(super) struct BlockRow {
 }
 
 /// What of a file makes it another one, beside [`VERSION`]: the shapes of secrets that were left out of it. Their digest
-/// stands in SQLite's field for the file's application, which is in the same page as the version.
+/// stands in `SQLite`'s field for the file's application, which is in the same page as the version.
 pub(crate) type Shapes = u32;
 
 /// The open file.

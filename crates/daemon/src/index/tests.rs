@@ -214,8 +214,9 @@ fn leaky_session() -> Vec<u8> {
              \x1b]133;C;sk={NONCE};cmdline_url={encoded}\x07{output}\x1b]133;D;0;sk={NONCE}\x07"
         )
     };
-    let filler = |n: u32| (0..n).map(|n| format!("ordinary line {n} key value\r\n")).collect::<String>();
-    let red: String = token.chars().map(|c| format!("\x1b[31m{c}\x1b[0m")).collect();
+    let filler = |n: usize| "an ordinary line with key value\r\n".repeat(n);
+    let red: String =
+        token.chars().flat_map(|c| ["\x1b[31m".to_owned(), c.to_string(), "\x1b[0m".to_owned()]).collect();
     let mut all = command("first", &filler(400));
     all +=
         &command(&format!("export AWS_SECRET={}", SECRETS[3]), &format!("{}{token}\r\nred {red}\r\n", "x".repeat(41)));

@@ -39,7 +39,7 @@ impl KeyBlock {
     }
 
     /// Whether a key has begun whose end has not come.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn is_open(self) -> bool {
         self.left > 0
     }
 }
