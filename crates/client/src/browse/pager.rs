@@ -34,21 +34,23 @@ pub(super) struct Pager {
     /// The first line shown, and the first column.
     pub(super) top: usize,
     pub(super) left: u16,
-    /// Lines that fit; told by whoever draws.
-    pub(super) page: usize,
+    /// The line from which the next search goes on: the last hit, or the first line shown after scrolling.
+    at: usize,
+    page: usize,
     pub(super) find: String,
     pub(super) is_typing: bool,
 }
 
 impl Pager {
     pub(super) const fn new(target: Target, title: String, lines: Vec<Line<'static>>) -> Self {
-        Self { target, title, lines, top: 0, left: 0, page: 1, find: String::new(), is_typing: false }
+        Self { target, title, lines, top: 0, left: 0, at: 0, page: 1, find: String::new(), is_typing: false }
     }
 
     /// Begins where `text` first is.
     pub(super) fn begin_at(&mut self, text: &str) {
         text.clone_into(&mut self.find);
-        self.top = self.lines.iter().position(|line| holds(line, text)).unwrap_or(0).saturating_sub(LINES_ABOVE_HIT);
+        self.at = self.lines.iter().position(|line| holds(line, text)).unwrap_or(0);
+        self.top = self.at.saturating_sub(LINES_ABOVE_HIT);
     }
 
     /// What a key does.
@@ -65,8 +67,8 @@ impl Pager {
             KeyCode::Down | KeyCode::Char('j') | KeyCode::Enter => self.step(1),
             KeyCode::PageUp | KeyCode::Char('b') => self.step(-self.page.cast_signed()),
             KeyCode::PageDown | KeyCode::Char(' ' | 'f') => self.step(self.page.cast_signed()),
-            KeyCode::Home | KeyCode::Char('g') => self.top = 0,
-            KeyCode::End | KeyCode::Char('G') => self.top = self.last_top(),
+            KeyCode::Home | KeyCode::Char('g') => self.show_from(0),
+            KeyCode::End | KeyCode::Char('G') => self.show_from(self.last_top()),
             KeyCode::Left | KeyCode::Char('h') => self.left = self.left.saturating_sub(SIDE_STEP),
             KeyCode::Right | KeyCode::Char('l') => self.left = self.left.saturating_add(SIDE_STEP),
             KeyCode::Char('/') => {
@@ -107,19 +109,29 @@ impl Pager {
         let count = self.lines.len();
         let has = |at: &usize| holds(&self.lines[*at], &self.find);
         let hit = match towards {
-            Towards::Here => (0..count).map(|by| (self.top + by) % count).find(has),
-            Towards::End => (1..=count).map(|by| (self.top + by) % count).find(has),
-            Towards::Start => (1..=count).map(|by| (self.top + count - by) % count).find(has),
+            Towards::Here => (0..count).map(|by| (self.at + by) % count).find(has),
+            Towards::End => (1..=count).map(|by| (self.at + by) % count).find(has),
+            Towards::Start => (1..=count).map(|by| (self.at + count - by) % count).find(has),
         };
         match hit {
-            Some(at) => self.top = at,
+            Some(at) => (self.at, self.top) = (at, at.min(self.last_top())),
             None => return Said::Notice(format!("\"{}\" is not in it", self.find)),
         }
         Said::Nothing
     }
 
     fn step(&mut self, by: isize) {
-        self.top = self.top.saturating_add_signed(by).min(self.last_top());
+        self.show_from(self.top.saturating_add_signed(by).min(self.last_top()));
+    }
+
+    const fn show_from(&mut self, top: usize) {
+        (self.top, self.at) = (top, top);
+    }
+
+    /// Lines that fit; the last page is full.
+    pub(super) fn fit(&mut self, page: usize) {
+        self.page = page.max(1);
+        self.top = self.top.min(self.last_top());
     }
 
     fn last_top(&self) -> usize {
@@ -170,6 +182,21 @@ mod tests {
         assert_eq!((press(&mut pager, "N"), pager.top), (Said::Nothing, 7));
         assert_eq!((press(&mut pager, "NN"), pager.top), (Said::Nothing, 78));
         assert_eq!(press(&mut pager, "/nowhere\n"), Said::Notice("\"nowhere\" is not in it".to_owned()));
+    }
+
+    #[test]
+    fn hits_on_the_last_page_are_all_reached_and_the_page_stays_full() {
+        let mut pager = pager();
+        assert_eq!((press(&mut pager, "/line 99\n"), pager.top, pager.at), (Said::Nothing, 90, 99));
+        press(&mut pager, "/line 9\n");
+        assert_eq!((pager.top, pager.at), (90, 99), "from the last hit on");
+        press(&mut pager, "N");
+        assert_eq!((pager.top, pager.at), (90, 98));
+        press(&mut pager, "nn");
+        assert_eq!((pager.top, pager.at), (9, 9));
+        pager.begin_at("line 97");
+        pager.fit(30);
+        assert_eq!(pager.top, 70);
     }
 
     #[test]

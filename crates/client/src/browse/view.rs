@@ -222,11 +222,11 @@ fn about_session(info: &SessionInfo) -> Vec<Line<'static>> {
 }
 
 fn draw_pager(frame: &mut Frame<'_>, pager: &mut Pager, head: Rect, body: Rect) {
-    pager.page = usize::from(body.height).max(1);
-    let last = (pager.top + pager.page).min(pager.lines.len());
+    pager.fit(body.height.into());
+    let last = (pager.top + usize::from(body.height)).min(pager.lines.len());
     let title = format!("{}   lines {} to {last} of {}", pager.title, pager.top + 1, pager.lines.len());
     frame.render_widget(Line::from(title).reversed(), head);
-    let shown = pager.lines.iter().skip(pager.top).take(pager.page).map(|line| {
+    let shown = pager.lines.iter().skip(pager.top).take(body.height.into()).map(|line| {
         let is_hit = !pager.find.is_empty() && holds(line, &pager.find);
         if is_hit { line.clone().patch_style(Style::new().bg(Color::DarkGray)) } else { line.clone() }
     });
