@@ -104,7 +104,7 @@ impl Shell {
             return false;
         }
         // Source: proc(5): the environment as it was when the program was started. Gone with its process.
-        let environment = std::fs::read(format!("/proc/{}/environ", group)).unwrap_or_default();
+        let environment = std::fs::read(format!("/proc/{group}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == self.variable.as_bytes())
     }
 }

@@ -206,7 +206,7 @@ const SECRETS: [&str; 5] =
 /// Secrets printed, typed, wrapped, coloured, drawn on the other screen, left on the screen for long.
 fn leaky_session() -> Vec<u8> {
     let token = format!("{}_{}j0K1l2M3n4O5p6Q7r8", "ghp", SECRETS[0]);
-    let key: String = (0..60).map(|_| format!("{}tz\r\n", SECRETS[2])).collect();
+    let key = format!("{}tz\r\n", SECRETS[2]).repeat(60);
     let command = |line: &str, output: &str| {
         let encoded = line.replace('%', "%25").replace('=', "%3D");
         format!(
