@@ -3,7 +3,8 @@
 //! Promise: the same log gives the same lines, commands and blocks, however often reading stopped and went on; a log that
 //! is not the one that was read before is told, so that what was read of it goes. Nothing is written that has a secret in
 //! it: lines and commands are without, and the state to go on from, which has the screen as it is, is written only when
-//! it has none; until then what was read behind it is read again after a restart, to the same.
+//! it has none; until then what was read behind it is read again after a restart, to the same. A secret of which only a
+//! part has been printed is none yet: that part is written over once the rest is there.
 
 use std::sync::Arc;
 
