@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Borders, Clear, List, ListItem, ListState, Paragra
 use shellkeep_protocol::query::{Hit, SessionInfo, SessionState};
 
 use super::model::{CommandRow, Model, Tab, Target};
-use super::pager::{Pager, holds};
+use super::pager::Pager;
 use crate::report::{printable, size};
 
 /// Columns from which on the preview is beside the list, not below it.
@@ -29,7 +29,6 @@ const KEYS: &[(&str, &str)] = &[
     ("q", "leave"),
     ("", ""),
     ("in the output:  /  n N", "find, next, the one before"),
-    ("← →", "move to the side"),
 ];
 
 /// Draws everything.
@@ -222,15 +221,10 @@ fn about_session(info: &SessionInfo) -> Vec<Line<'static>> {
 }
 
 fn draw_pager(frame: &mut Frame<'_>, pager: &mut Pager, head: Rect, body: Rect) {
-    pager.fit(body.height.into());
-    let last = (pager.top + usize::from(body.height)).min(pager.lines.len());
-    let title = format!("{}   lines {} to {last} of {}", pager.title, pager.top + 1, pager.lines.len());
-    frame.render_widget(Line::from(title).reversed(), head);
-    let shown = pager.lines.iter().skip(pager.top).take(body.height.into()).map(|line| {
-        let is_hit = !pager.find.is_empty() && holds(line, &pager.find);
-        if is_hit { line.clone().patch_style(Style::new().bg(Color::DarkGray)) } else { line.clone() }
-    });
-    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()).scroll((0, pager.left)), body);
+    pager.fit(body.height, body.width);
+    let (first, last, all) = pager.place();
+    frame.render_widget(Line::from(format!("{}   lines {first} to {last} of {all}", pager.title)).reversed(), head);
+    frame.render_widget(Paragraph::new(pager.shown()), body);
 }
 
 fn foot_line(frame: &mut Frame<'_>, area: Rect, notice: Option<&str>, typed: &str, keys: &str) {
