@@ -73,6 +73,9 @@ fn what_is_printed_or_typed_and_secret_is_found_nowhere_but_in_the_record() -> R
     let session = world.listed_by_name("leaky")?;
     let nowhere = |when: &str| -> Result<()> {
         let listed = commands(&world)?;
+        let rows: Vec<Value> = serde_json::from_str(&listed)?;
+        let is_once = rows.iter().zip(1..).all(|(row, number)| row["id"] == number);
+        ensure!(is_once && rows.len() >= kinds.len() + 2, "{when}: each command once: {listed}");
         for (_, typed, secret) in &kinds {
             for part in [secret.as_str(), &secret[..6], &secret[secret.len() - 6..]] {
                 ensure!(hits(&world, part)?.is_empty(), "{when}: {part} is found: {:?}", hits(&world, part)?);

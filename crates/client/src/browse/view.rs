@@ -9,7 +9,7 @@ use shellkeep_protocol::query::{Hit, SessionInfo, SessionState};
 
 use super::model::{CommandRow, Model, Tab, Target};
 use super::pager::Pager;
-use crate::report::{printable, size};
+use crate::report::{in_one_line, printable, size};
 
 /// Columns from which on the preview is beside the list, not below it.
 const WIDE_COLUMNS: u16 = 110;
@@ -127,7 +127,7 @@ fn command_line(row: &CommandRow, is_narrowed: bool) -> Line<'static> {
         Span::styled(status, style),
         Span::raw(" "),
         Span::styled(format!("{:>4} ", ago(info.started_at_us)), Style::new().dim()),
-        Span::raw(printable(&info.line.replace('\n', " ↵ "))),
+        Span::raw(in_one_line(&info.line)),
     ];
     if !is_narrowed {
         spans.push(Span::styled(format!("  {}", printable(&row.of)), Style::new().dim()));

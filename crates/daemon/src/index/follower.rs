@@ -4,18 +4,20 @@
 //! bounded whatever was printed, and that a crash costs what was read since the last transaction and nothing else. It runs
 //! below everything else in priority, and once it has caught up it gives its memory back.
 
+mod inbox;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use shellkeep_journal::{JournalError, Seq};
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::query::IndexState;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::secrets::Secrets;
 use super::store::{self, Store, StoreError};
@@ -42,34 +44,6 @@ const MERGES_PER_TURN: usize = 4;
 
 /// How little the thread's work matters beside all other. Source: `setpriority(2)`.
 const NICE: i32 = 10;
-
-/// What somebody wants of the thread.
-enum Ask {
-    /// To know when everything that has happened until now was read.
-    CaughtUp(oneshot::Sender<()>),
-    /// A session is gone: so is what is known of it.
-    Forget(SessionId, Option<oneshot::Sender<()>>),
-    /// The oldest records of a session are gone.
-    Pruned(SessionId),
-    /// To throw everything away and read all logs again.
-    Rebuild(oneshot::Sender<()>),
-}
-
-#[derive(Default)]
-struct Inbox {
-    /// Sessions to which something happened.
-    changed: BTreeSet<SessionId>,
-    /// Bounded by the queries that wait.
-    asks: VecDeque<Ask>,
-    stop: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    inbox: Mutex<Inbox>,
-    wake: Condvar,
-    state: Mutex<IndexState>,
-}
 
 /// Tells the follower what happens. Cheap to clone.
 #[derive(Clone, Default)]
