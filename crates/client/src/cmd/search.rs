@@ -217,6 +217,10 @@ fn lines(group: &[Hit], search: &Search, style: &Style) -> String {
         lines.insert(hit.at.line, (&hit.line, true));
     }
     let (mut text, mut last) = (String::new(), None);
+    // Only the command itself has the text: what its output begins with stands below it.
+    for shown in group.first().filter(|_| lines.is_empty()).iter().flat_map(|hit| &hit.behind) {
+        let _infallible = writeln!(text, "  {}", style.set("2", &printable(shown)));
+    }
     for (line, (shown, is_hit)) in lines {
         if search.context > 0 && last.is_some_and(|last| last + 1 < line) {
             text += "  --\n";

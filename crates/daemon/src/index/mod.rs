@@ -10,6 +10,7 @@ mod emulated;
 pub mod fold;
 pub(crate) mod follower;
 mod grams;
+mod held;
 pub(crate) mod history;
 pub mod lines;
 pub mod marks;

@@ -15,7 +15,7 @@ use shellkeep_protocol::query::CommandInfo;
 use super::block::Block;
 
 /// Version of everything in the file. Another one is thrown away.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Name of the file in its directory.
 const FILE: &str = "index.db";
@@ -40,7 +40,7 @@ CREATE TABLE commands(session INTEGER NOT NULL, number INTEGER NOT NULL, line TE
     output_to INTEGER NOT NULL, PRIMARY KEY(session, number)) WITHOUT ROWID;
 CREATE TABLE blocks(id INTEGER PRIMARY KEY, session INTEGER NOT NULL, first_line INTEGER NOT NULL, lines INTEGER NOT NULL,
     first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, last_seq INTEGER NOT NULL, bytes INTEGER NOT NULL, closed INTEGER NOT NULL);
-CREATE INDEX blocks_by_session ON blocks(session, first_line);
+CREATE INDEX blocks_by_session ON blocks(session, first_line, last_seq);
 CREATE INDEX blocks_by_time ON blocks(last_us, id, session, first_us);
 CREATE TABLE texts(block INTEGER PRIMARY KEY, places BLOB NOT NULL, text BLOB NOT NULL);
 CREATE TABLE fresh(block INTEGER PRIMARY KEY, closed INTEGER NOT NULL, grams BLOB NOT NULL);

@@ -359,6 +359,67 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     assert!(!found(&directory, "li").hits.is_empty(), "two characters");
 }
 
+/// A command as a shell shows it, with a prompt that has a word of its own.
+fn shown(line: &str, output: &str, exit: u8) -> Vec<(RecordKind, Vec<u8>)> {
+    let prompt = format!("\x1b]133;A;sk={NONCE}\x07prompt $ \x1b]133;B;sk={NONCE}\x07{line}\r\n");
+    let begin = format!("\x1b]133;C;sk={NONCE};cmdline_url={}\x07", line.replace('\n', "%0A"));
+    let end = format!("\x1b]133;D;{exit};sk={NONCE}\x07");
+    [prompt, begin, output.to_owned(), end].map(|text| (RecordKind::Output, text.into_bytes())).to_vec()
+}
+
+#[test]
+fn a_hit_is_its_own_commands_and_so_are_the_lines_around_it() {
+    let home = tempfile::tempdir().unwrap();
+    let id = SessionId::new();
+    let count = |from: u32, to: u32| (from..to).map(|n| format!("{n}\r\n")).collect::<String>();
+    let pager = format!("\x1b[?1049h\x1b[2J{}\x1b[?1049l", count(0, 500));
+    let many: String = (0..3000).map(|n| format!("many {n} \r\n")).collect();
+    let mut records = vec![(RecordKind::Output, b"hello\r\n".to_vec())];
+    for (line, output, exit) in [
+        ("sh", "needle\r\n", 4),
+        ("less", pager.as_str(), 0),
+        ("seq 100 105", &count(100, 106), 0),
+        ("echo AAA\nBBB", "AAA\r\nBBB\r\n", 0),
+        ("printf", "no-end", 0),
+        ("make", &many, 0),
+        ("seq 105 109", &count(105, 110), 0),
+    ] {
+        records.extend(shown(line, output, exit));
+    }
+    records.extend(shown("exit 9", "bye\r\n", 0));
+    records.pop();
+    records.push((RecordKind::Exit, vec![0, 9]));
+    log(home.path(), id, &records);
+    let directory = home.path().join("index");
+    index(&Store::open(&directory, shapes()).unwrap().0, home.path(), id, 20_000);
+    let near = |text: &str, context| {
+        let wanted = Search { text: text.to_owned(), limit: 5000, context, ..Search::default() };
+        search(&directory, &wanted).unwrap().hits
+    };
+    let credits = |text: &str| {
+        let command = near(text, 0).pop().unwrap().command.unwrap();
+        (command.id, command.exit)
+    };
+    assert_eq!((credits("needle"), credits("no-end"), credits("bye")), ((1, Some(4)), (5, Some(0)), (8, Some(9))));
+    assert_eq!(near("no-end", 3)[0].line, "no-end");
+    assert!(near("prompt", 0).is_empty() && near("hello", 1)[0].behind.is_empty());
+    let around = near("102", 4);
+    let one = around.iter().find(|hit| hit.line == "102").unwrap();
+    assert_eq!(
+        (one.before.as_slice(), one.behind.as_slice()),
+        (&["100", "101"].map(String::from)[..], &["103", "104", "105"].map(String::from)[..])
+    );
+    let typed = near("seq 10", 2);
+    assert_eq!(typed.iter().map(|hit| hit.behind.join(" ")).collect::<Vec<_>>(), ["105 106", "100 101"]);
+    assert_eq!(near("make", 2)[0].behind, ["many 0", "many 1"]);
+    for hit in near("many", 2).iter().filter(|hit| !hit.is_command) {
+        let number: u32 = hit.line[5..].parse().unwrap();
+        let expected = |numbers: std::ops::Range<u32>| numbers.map(|n| format!("many {n}")).collect::<Vec<_>>();
+        assert_eq!(hit.before, expected(number.saturating_sub(2)..number));
+        assert_eq!(hit.behind, expected(number + 1..(number + 3).min(3000)));
+    }
+}
+
 #[test]
 fn what_is_removed_is_gone_from_every_table_and_every_byte_of_the_file() {
     let home = tempfile::tempdir().unwrap();
