@@ -1,6 +1,7 @@
 //! What shellkeep promises, one file per promise.
 
 mod attach;
+mod behind;
 mod contracts;
 mod daemon_faults;
 mod damage;
@@ -12,6 +13,7 @@ mod kills;
 mod places;
 mod races;
 mod registry;
+mod retention;
 mod search;
 mod secrets;
 mod simulation;

@@ -96,7 +96,8 @@ pub async fn run(
         commands.changed(session, change);
     };
     store.with(move |manager| manager.when_changed(Box::new(on_change)));
-    follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
+    let (index, secrets) = (config.places.index.clone(), Arc::clone(&config.secrets));
+    follower.start(logs.clone(), store.clone(), index, secrets).map_err(system("start the index"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server {
         store: store.clone(),

@@ -102,9 +102,10 @@ fn tell(hits: &[Hit], last: &Found, args: &cli::Search) {
     if args.json {
         return;
     }
-    if let Some(command) = hits.iter().find_map(|hit| hit.command.as_ref().map(|command| (hit.at.session, command.id)))
-    {
-        report::notice(format_args!("\"shellkeep output {} --command {}\" prints all of it", command.0, command.1));
+    if let Some((hit, command)) = hits.iter().find_map(|hit| hit.command.as_ref().map(|command| (hit, command.id))) {
+        // A name may be another session's by now, which runs; an id never is.
+        let session = hit.at.session;
+        report::notice(format_args!("\"shellkeep output {session} --command {command}\" prints all of it"));
     }
     if last.next.is_some() {
         report::notice(format_args!("there may be more: --limit {}", u64::from(args.limit) * 5));
@@ -216,6 +217,10 @@ fn lines(group: &[Hit], search: &Search, style: &Style) -> String {
         lines.insert(hit.at.line, (&hit.line, true));
     }
     let (mut text, mut last) = (String::new(), None);
+    // Only the command itself has the text: what its output begins with stands below it.
+    for shown in group.first().filter(|_| lines.is_empty()).iter().flat_map(|hit| &hit.behind) {
+        let _infallible = writeln!(text, "  {}", style.set("2", &printable(shown)));
+    }
     for (line, (shown, is_hit)) in lines {
         if search.context > 0 && last.is_some_and(|last| last + 1 < line) {
             text += "  --\n";

@@ -9,12 +9,14 @@
 mod sequences;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::emulated::{Emulated, SavedScreen};
 use super::lines::{At, Joiner, Sink, is_blank};
 use super::row::{Row, width};
+use super::secrets::Secrets;
 
 /// Window of a session that never said one.
 pub const SIZE_DEFAULT: (u16, u16) = (80, 24);
@@ -115,6 +117,12 @@ impl Fold {
         SavedFold { simple: self.simple.clone(), emulated: self.emulated.as_ref().map(Emulated::save) }
     }
 
+    /// Whether a secret is in what has to be kept beside [`Self::visible`]: the screen that a full-screen program draws.
+    pub(super) fn has_secret_beside(&self, secrets: &Arc<Secrets>) -> bool {
+        let columns = u16::try_from(self.simple.columns).unwrap_or(u16::MAX);
+        self.emulated.as_ref().is_some_and(|screen| secrets.are_in_output(screen.dump().as_bytes(), columns))
+    }
+
     /// Goes on.
     pub fn restore(saved: SavedFold) -> Self {
         let size = (saved.simple.columns, saved.simple.rows);
@@ -170,6 +178,16 @@ impl Fold {
         }
     }
 
+    /// A text ends: gives the lines that are left, and begins with an empty screen.
+    pub fn end(&mut self, sink: &mut Sink<'_>) {
+        self.visible(sink);
+        self.emulated = None;
+        self.simple.blank();
+        self.simple.cut.clear();
+        self.simple.joiner = Joiner::default();
+        (self.simple.patience, self.simple.since_emulated) = (0, 0);
+    }
+
     /// The lines that are left.
     pub fn finish(self, sink: &mut Sink<'_>) {
         self.visible(sink);
@@ -189,7 +207,7 @@ impl Fold {
             let last = rows.pop_back();
             let simple = &mut self.simple;
             simple.since_emulated = 0;
-            simple.row_at = last.as_ref().map(|row| row.at).filter(|_| column > 0);
+            simple.row_at = last.as_ref().filter(|row| !row.text.is_empty()).map(|row| row.at);
             simple.row = last.map_or_else(Row::default, |row| Row::of(&String::from_utf8_lossy(&row.text)));
             simple.row.truncate(simple.row.len().min(simple.columns));
             (simple.done, simple.column) = (rows, column);
