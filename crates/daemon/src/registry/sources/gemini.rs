@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::claude::name_of;
 use super::item::{Exec, Item, Kind};
-use super::scan::Scan;
+use super::scan::{Scan, ends_with};
 use super::template::{Dialect, Prompt};
 use super::tree::Tree;
 
 /// `.gemini/commands` of the base.
 pub(super) fn read(scan: &mut Scan<'_>) {
     let dir = Path::new(".gemini/commands");
-    for path in scan.walk(dir, |name| name.ends_with(".toml")) {
+    for path in scan.walk(dir, |name| ends_with(name, "toml")) {
         let Some(file) = scan.file(&path) else { continue };
         let Some(tree) = scan.tree(&file, Tree::toml) else { continue };
         let Some(text) = tree.text_of("prompt") else {

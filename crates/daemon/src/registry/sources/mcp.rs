@@ -63,7 +63,9 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
             Transport::Http { url, headers } | Transport::Sse { url, headers } => (url.clone(), headers),
         };
         look(&line);
-        pairs.iter().for_each(|(_, value)| look(value));
+        for (_, value) in pairs {
+            look(value);
+        }
         let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
         if let Transport::Stdio { .. } = &transport {
             evidence.extend(scan.programs_of(&line, Path::new("")));

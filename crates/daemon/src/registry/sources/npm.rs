@@ -43,7 +43,9 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         packages.push((dir, file, tree, short));
     }
     let mut counts: HashMap<String, usize> = HashMap::new();
-    packages.iter().for_each(|(.., name)| *counts.entry(name.clone()).or_default() += 1);
+    for (.., name) in &packages {
+        *counts.entry(name.clone()).or_default() += 1;
+    }
     for (dir, file, tree, short) in &packages {
         // Two packages `@a/web` and `@b/web`, or one without a name, are called by where they lie.
         let is_own = !short.is_empty() && counts.get(short).is_some_and(|count| *count == 1);

@@ -3,7 +3,7 @@
 //! Promise: nothing outside the base is opened for reading, also not through links that change while we look; special
 //! files are never opened; listing is sorted, so that limits cut at the same place each time. Runs nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -89,7 +89,8 @@ pub(super) struct Scan<'a> {
     deadline: Instant,
     slice: Slice,
     names: HashSet<String>,
-    held: HashSet<PathBuf>,
+    /// Evidence that was read already: many lines name one file.
+    held: HashMap<PathBuf, Arc<[u8]>>,
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
@@ -115,7 +116,7 @@ impl<'a> Scan<'a> {
             budget,
             slice,
             names: HashSet::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
             is_out_of_files: false,
             is_out_of_time: false,
             left_out: 0,
@@ -327,13 +328,13 @@ impl<'a> Scan<'a> {
     }
 
     fn evidence_of(&mut self, what: &str, bytes: &Arc<[u8]>, held_as: Option<&Path>) -> Evidence {
-        let is_held = held_as.is_some_and(|path| self.held.contains(path));
+        let is_held = held_as.is_some_and(|path| self.held.contains_key(path));
         if !is_held {
             if bytes.len() > self.budget.evidence_bytes {
                 return Evidence { what: what.to_owned(), content: Content::TooLarge { bytes: bytes.len() as u64 } };
             }
             self.budget.evidence_bytes -= bytes.len();
-            self.held.extend(held_as.map(Path::to_owned));
+            self.held.extend(held_as.map(|path| (path.to_owned(), bytes.clone())));
         }
         Evidence { what: what.to_owned(), content: Content::Bytes(bytes.clone()) }
     }
@@ -343,6 +344,8 @@ impl<'a> Scan<'a> {
         let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
         let mut words: Vec<&str> = line
             .split(is_separator)
+            // The end of a sentence is no part of a name.
+            .map(|word| word.trim_end_matches(['.', ',', ':', '!', '?']))
             .filter(|word| word.contains(['/', '.']) && !word.starts_with('-') && word.len() < 1_024)
             .collect();
         words.sort_unstable();
@@ -354,16 +357,21 @@ impl<'a> Scan<'a> {
             }
             let path = tidy(&dir.join(word));
             let path = path.strip_prefix(self.base).map(Path::to_owned).unwrap_or(path);
-            match self.open(&path) {
-                Ok((_, FileType::RegularFile)) => {}
-                _ => continue,
+            let what = path.to_string_lossy().into_owned();
+            let is_new = !found.iter().any(|other: &Evidence| other.what == what);
+            if !is_new || !matches!(self.open(&path), Ok((_, FileType::RegularFile))) {
+                continue;
+            }
+            if let Some(bytes) = self.held.get(&path) {
+                found.push(Evidence { what, content: Content::Bytes(bytes.clone()) });
+                continue;
             }
             self.slice.depends_on.push(self.base.join(&path));
             found.push(match self.read(&path) {
                 Ok(file) => self.evidence(&file),
                 Err(_) => {
                     let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
-                    Evidence { what: path.to_string_lossy().into_owned(), content: Content::TooLarge { bytes } }
+                    Evidence { what, content: Content::TooLarge { bytes } }
                 }
             });
         }
@@ -509,6 +517,11 @@ pub(super) fn tidy(path: &Path) -> PathBuf {
         }
     }
     tidied
+}
+
+/// Whether a file's name ends so, in any case: `.md`.
+pub(super) fn ends_with(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 /// A name must be one word, and no option of the program that gets it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
-use super::scan::{Scan, slug};
+use super::scan::{Scan, ends_with, slug};
 use super::template::{Line, Places, places};
 use super::tree::Tree;
 
@@ -20,7 +20,7 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 }
 
 fn read(scan: &mut Scan<'_>, dir: &Path) {
-    for path in scan.walk(dir, |name| name.ends_with(".yaml") || name.ends_with(".yml")) {
+    for path in scan.walk(dir, |name| ends_with(name, "yaml") || ends_with(name, "yml")) {
         let Some(file) = scan.file(&path) else { continue };
         let Some(tree) = scan.tree(&file, Tree::yaml) else { continue };
         let (Some(name), Some(text)) = (tree.text_of("name"), tree.text_of("command")) else {
