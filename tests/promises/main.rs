@@ -11,6 +11,7 @@ mod house;
 mod kills;
 mod places;
 mod races;
+mod retention;
 mod search;
 mod secrets;
 mod simulation;

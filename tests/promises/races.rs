@@ -62,6 +62,21 @@ fn a_daemon_killed_between_doing_and_telling_keeps_everything_once() -> Result<(
     is_whole(&world, &session, &std::fs::read(&copy)?)
 }
 
+/// However late it comes, and whoever started it: what was stopped on purpose stays stopped until it is needed.
+#[test]
+fn a_daemon_that_was_on_its_way_when_it_was_stopped_does_not_come() -> Result<()> {
+    let world = World::new()?;
+    let trap = world.trap(Point::DaemonStarting)?;
+    let session = world.session("exec sleep 1000")?;
+    let on_its_way = trap.caught()?;
+    world.ok(&["daemon", "stop"])?;
+    drop(trap);
+    gone(on_its_way)?;
+    ensure!(world.run(&["daemon", "status"])?.status.code() == Some(3), "it came all the same");
+    ensure!(world.listed(&session)?["state"] == "running", "the next command that needs it brings it");
+    Ok(())
+}
+
 /// Both files of the segment are there: one of them counts, and it is read once.
 #[test]
 fn a_daemon_killed_while_it_seals_a_segment_keeps_it_once() -> Result<()> {

@@ -179,5 +179,5 @@ fn only_one(places: &Places) -> Result<Keeper, Failure> {
 
 fn unknown(text: &str) -> Failure {
     Failure::refused(format_args!("no running session is called {text}"))
-        .with_hint("\"shellkeep ls\" shows the running sessions")
+        .with_hint("\"shellkeep ls\" shows the running sessions; those that have ended are in \"ls --all\", for output and replay")
 }

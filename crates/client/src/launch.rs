@@ -12,6 +12,10 @@ use crate::places::Places;
 /// Stack of the thread that waits for a daemon's end, so that no zombie stays behind.
 const REAPER_STACK_BYTES: usize = 64 << 10;
 
+/// Set for a daemon that others start: it ends at once if it was stopped on purpose before it came to serve. A variable
+/// and not an option, which an older program that is installed again would refuse.
+pub const UNLESS_STOPPED: &str = "SHELLKEEP_UNLESS_STOPPED";
+
 /// The installed program: not the file that a running process was started from, which an upgrade may have removed.
 ///
 /// # Errors
@@ -32,6 +36,7 @@ pub fn daemon(places: &Places) -> std::io::Result<Child> {
     command.args(["daemon", "run"]).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env_remove("SHELLKEEP_SESSION").env_remove("SHELLKEEP_SOCKET");
+    command.env(UNLESS_STOPPED, "1");
     if let Some(home) = places.home() {
         command.env("SHELLKEEP_HOME", home); // absolute: the working directory is another now
     }

@@ -134,6 +134,11 @@ pub fn printable_line(line: &str) -> String {
     parts.join("\t")
 }
 
+/// A command line, which may have several lines, in one of ours.
+pub fn in_one_line(command: &str) -> String {
+    printable(&command.replace('\n', " \u{21b5} "))
+}
+
 /// `value` as JSON on a line of its own. Whatever a terminal would act on is escaped there too: JSON asks for that only of
 /// the first 32 characters, but what is recorded is hostile.
 ///

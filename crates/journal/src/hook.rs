@@ -9,6 +9,8 @@
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "test-hooks", derive(Debug))]
 pub enum Point {
+    /// The daemon's process has begun, and holds nothing.
+    DaemonStarting,
     /// The daemon holds its lock, and has bound nothing.
     DaemonLocked,
     /// A keeper's new epoch is durable, and it was not told.
@@ -59,7 +61,8 @@ mod on {
 
     impl Point {
         /// All of them.
-        pub const ALL: [Self; 10] = [
+        pub const ALL: [Self; 11] = [
+            Self::DaemonStarting,
             Self::DaemonLocked,
             Self::DaemonGranted,
             Self::DaemonWrote,
@@ -76,6 +79,7 @@ mod on {
         #[must_use]
         pub const fn name(self) -> &'static str {
             match self {
+                Self::DaemonStarting => "daemon.starting",
                 Self::DaemonLocked => "daemon.locked",
                 Self::DaemonGranted => "daemon.granted",
                 Self::DaemonWrote => "daemon.wrote",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shellkeep_journal::hook::Point;
 
 use super::{Mount, Talker, Traced, at_rest, diagnostics, is_root, logs, told};
@@ -115,18 +115,19 @@ fn told_to_block_a_session_waits_for_room_and_loses_nothing() -> Result<()> {
     talker.whole()
 }
 
-/// F16: the second sync of each thread fails, then all is well: the daemon goes on by itself.
+/// F16: now and then a sync of a thread fails, one of a log too: the daemon goes on by itself.
 #[test]
-fn one_failed_sync_costs_nothing() -> Result<()> {
+fn single_failed_syncs_cost_nothing() -> Result<()> {
     let world = World::new()?;
     let mut talker = Talker::start(&world)?;
-    let traced = Traced::start(&world, &["fdatasync:error=EIO:when=2"])?;
+    let traced = Traced::start(&world, &["fdatasync:error=EIO:when=2+5"])?;
     // How many syncs it takes depends on how many threads they are shared out among.
     eventually("a sync has failed", || {
         talker.say(50_000)?;
         talker.recorded()?;
         Ok(diagnostics(&world).contains("a sync failed").then_some(()))
-    })?;
+    })
+    .with_context(|| diagnostics(&world))?;
     ensure!(world.daemon_pid().is_some());
     talker.whole()?;
     traced.heal()?;

@@ -226,7 +226,7 @@ impl Browser<'_> {
                 let (speed, idle_limit) = (cli::Speed(1.0), Some(cli::IdleLimit(REPLAY_IDLE_MAX)));
                 let args = cli::Replay { session, speed, idle_limit, from };
                 let places = self.places;
-                self.outside(screen, || replay::run(places, &args))?;
+                self.outside(screen, || replay::run(places, &args).inspect(|_| wait_for_key()))?;
             }
             Action::Attach(session) => self.outside(screen, || {
                 attach::run(&cli::Attach {
@@ -267,5 +267,16 @@ impl Browser<'_> {
             "copied".to_owned()
         });
         Ok(())
+    }
+}
+
+/// What a replay has left on the screen stays there until it was seen.
+fn wait_for_key() {
+    use ratatui::crossterm::style::Stylize as _;
+    use ratatui::crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+    let _gone = writeln!(std::io::stderr(), "{}", "the end; any key goes back".dim());
+    if enable_raw_mode().is_ok() {
+        while event::read().is_ok_and(|event| !event.is_key_press()) {}
+        let _cooked = disable_raw_mode();
     }
 }

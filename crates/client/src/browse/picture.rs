@@ -15,8 +15,8 @@ pub(super) const LINES_MAX: usize = 20_000;
 /// Window of a session that never said one.
 const SIZE_DEFAULT: (u16, u16) = (80, 24);
 
-/// What `output` looked like in a window of `size`, without what was drawn on the alternate screen; empty lines at the end
-/// are left out.
+/// What `output` looked like in a window of `size`, without what was drawn on the alternate screen: lines as they were
+/// printed, also those that the window wrapped. Empty ones at the end are left out.
 pub(super) fn lines(output: &[u8], size: (u16, u16)) -> Vec<Line<'static>> {
     catch_unwind(AssertUnwindSafe(|| draw(output, size))).unwrap_or_default()
 }
@@ -26,9 +26,15 @@ fn draw(output: &[u8], (cols, rows): (u16, u16)) -> Vec<Line<'static>> {
     let size = (or(cols, SIZE_DEFAULT.0), or(rows, SIZE_DEFAULT.1));
     let Ok(mut terminal) = Terminal::with_scrollback(size.0, size.1, Some(LINES_MAX)) else { return Vec::new() };
     terminal.feed(String::from_utf8_lossy(output).as_ref());
-    let mut lines: Vec<Line<'static>> =
-        terminal.primary_screen().all_lines().map(|line| styled(line.cells())).collect();
-    while lines.last().is_some_and(|line| line.spans.is_empty()) {
+    let (mut lines, mut cells) = (Vec::new(), Vec::new());
+    for row in terminal.primary_screen().all_lines() {
+        cells.extend_from_slice(row.cells());
+        if !row.is_wrapped() {
+            lines.push(styled(&cells));
+            cells.clear();
+        }
+    }
+    while lines.last().is_some_and(|line: &Line<'_>| line.spans.is_empty()) {
         lines.pop();
     }
     lines
@@ -96,6 +102,12 @@ mod tests {
         let red = Style::default().fg(Color::Indexed(1)).add_modifier(Modifier::BOLD);
         assert_eq!((drawn[0].spans[0].content.as_ref(), drawn[0].spans[0].style), ("red", red));
         assert_eq!(drawn[1].to_string(), "100%");
+    }
+
+    #[test]
+    fn what_the_window_wrapped_is_one_line_again() {
+        let (long, wide) = ("0123456789".repeat(5), "界".repeat(15));
+        assert_eq!(text(format!("{long}\r\n{wide}\r\nend\r\n").as_bytes()), [long.as_str(), &wide, "end"]);
     }
 
     #[test]

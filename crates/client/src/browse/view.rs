@@ -8,8 +8,8 @@ use ratatui::widgets::{Block, Borders, Clear, List, ListItem, ListState, Paragra
 use shellkeep_protocol::query::{Hit, SessionInfo, SessionState};
 
 use super::model::{CommandRow, Model, Tab, Target};
-use super::pager::{Pager, holds};
-use crate::report::{printable, size};
+use super::pager::Pager;
+use crate::report::{in_one_line, printable, size};
 
 /// Columns from which on the preview is beside the list, not below it.
 const WIDE_COLUMNS: u16 = 110;
@@ -29,7 +29,6 @@ const KEYS: &[(&str, &str)] = &[
     ("q", "leave"),
     ("", ""),
     ("in the output:  /  n N", "find, next, the one before"),
-    ("← →", "move to the side"),
 ];
 
 /// Draws everything.
@@ -128,7 +127,7 @@ fn command_line(row: &CommandRow, is_narrowed: bool) -> Line<'static> {
         Span::styled(status, style),
         Span::raw(" "),
         Span::styled(format!("{:>4} ", ago(info.started_at_us)), Style::new().dim()),
-        Span::raw(printable(&info.line.replace('\n', " ↵ "))),
+        Span::raw(in_one_line(&info.line)),
     ];
     if !is_narrowed {
         spans.push(Span::styled(format!("  {}", printable(&row.of)), Style::new().dim()));
@@ -222,15 +221,10 @@ fn about_session(info: &SessionInfo) -> Vec<Line<'static>> {
 }
 
 fn draw_pager(frame: &mut Frame<'_>, pager: &mut Pager, head: Rect, body: Rect) {
-    pager.page = usize::from(body.height).max(1);
-    let last = (pager.top + pager.page).min(pager.lines.len());
-    let title = format!("{}   lines {} to {last} of {}", pager.title, pager.top + 1, pager.lines.len());
-    frame.render_widget(Line::from(title).reversed(), head);
-    let shown = pager.lines.iter().skip(pager.top).take(pager.page).map(|line| {
-        let is_hit = !pager.find.is_empty() && holds(line, &pager.find);
-        if is_hit { line.clone().patch_style(Style::new().bg(Color::DarkGray)) } else { line.clone() }
-    });
-    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()).scroll((0, pager.left)), body);
+    pager.fit(body.height, body.width);
+    let (first, last, all) = pager.place();
+    frame.render_widget(Line::from(format!("{}   lines {first} to {last} of {all}", pager.title)).reversed(), head);
+    frame.render_widget(Paragraph::new(pager.shown()), body);
 }
 
 fn foot_line(frame: &mut Frame<'_>, area: Rect, notice: Option<&str>, typed: &str, keys: &str) {

@@ -12,7 +12,7 @@ pub(super) const HELP: &str = "Keys:\n  space      pause, or go on\n  .         
 right, n   next command\n  left, p    this command from its start, or the one before\n  +, >, up   faster\n  \
 -, <, down slower\n  ?          these keys\n  q, Ctrl-C  quit\n\nA line below the recording says where it is; without \
 room for one, it is shown while paused.\nWhat would ask the terminal something, or change it for longer than the replay \
-(its clipboard, title, colours, mouse,\nscrollback, images), is left out. Into a pipe the recording goes with its timing, \
+(its clipboard, title, colours,\nmouse, scrollback, images), is left out. Into a pipe the recording goes with its timing, \
 without keys.\n\nExamples:\n  shellkeep replay last --speed 2 --idle-limit 1\n  shellkeep replay build-7 --from 3";
 
 /// Greatest and smallest speed.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::ConfigVerb;
 use crate::config::{DEFAULT, Settings};
-use crate::places::Places;
+use crate::places::{Places, prepare};
 use crate::report::{self, Outcome};
 
 /// The one setting that a variable may say.
@@ -18,7 +18,13 @@ const DETACH_KEY_VARIABLE: &str = "SHELLKEEP_DETACH_KEY";
 pub(crate) fn run(places: &Places, verb: &ConfigVerb) -> Outcome {
     let path = places.config_file();
     match verb {
-        ConfigVerb::Path => report::result(&(report::printable(&path.display().to_string()) + "\n"))?,
+        ConfigVerb::Path => {
+            // Whoever asks is about to write there.
+            if let Some(Err(failure)) = path.parent().map(prepare) {
+                report::notice(failure);
+            }
+            report::result(&(report::printable(&path.display().to_string()) + "\n"))?;
+        }
         ConfigVerb::Show { defaults: true } => report::result(DEFAULT)?,
         ConfigVerb::Show { defaults: false } => {
             Settings::load(places)?; // values that cannot be are an error here too

@@ -20,7 +20,7 @@ use crate::config::Settings;
 use crate::daemon_link::{DaemonLink, STATUS_WAIT_MAX, in_the_way, no_daemon};
 use crate::places::{Places, prepare};
 use crate::report::{self, Exit, Failure, Outcome};
-use crate::{diagnostics, keepers, systemd};
+use crate::{diagnostics, keepers, launch, systemd};
 
 /// How long a daemon may take to end after TERM; then it is killed, which loses nothing.
 const TERM_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ pub(crate) fn steer(places: &Places, verb: &DaemonVerb) -> Outcome {
 pub(crate) fn run(places: &Places) -> Outcome {
     prepare(&places.state)?;
     prepare(&places.run)?;
+    hook::pause(Point::DaemonStarting);
     let lock = match Lock::take(&places.lock()) {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => {
@@ -63,6 +64,10 @@ pub(crate) fn run(places: &Places) -> Outcome {
         }
         Err(error) => return Err(Failure::refused(error)),
     };
+    // Not before the lock is held: `daemon stop` writes the file, and then looks for a holder.
+    if std::env::var_os(launch::UNLESS_STOPPED).is_some() && places.stopped().exists() {
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Err(failure) = diagnostics::start(places, "daemon") {
         report::notice(failure.message); // a full disk must not keep a daemon from starting
     }

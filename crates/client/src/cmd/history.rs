@@ -12,7 +12,7 @@ use super::recorded::{catch_up, find};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome, printable, size};
+use crate::report::{self, Failure, Outcome, in_one_line, size};
 
 /// One command as `history --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -43,7 +43,8 @@ pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
         let listed: Vec<Listed<'_>> = commands.iter().map(listed).collect();
         report::json(&listed)?
     } else {
-        commands.iter().map(line).collect()
+        let header = format!("{:>5}  {:>3}  {:<19}  {:>8}  {:>9}  COMMAND\n", "N", "END", "STARTED", "TOOK", "OUTPUT");
+        (!commands.is_empty()).then_some(header).into_iter().chain(commands.iter().map(line)).collect()
     };
     report::result(&text)?;
     if commands.is_empty() {
@@ -91,6 +92,6 @@ fn line(command: &CommandInfo) -> String {
     let took = duration(command).map_or_else(String::new, |took| format!("{:.1}s", took.as_secs_f64()));
     let started = local(&utc(command.started_at_us));
     let output = size(command.output_to - command.output_from);
-    let text = printable(&command.line);
+    let text = in_one_line(&command.line);
     format!("{:>5}  {status:>3}  {started}  {took:>8}  {output:>9}  {text}\n", command.id)
 }

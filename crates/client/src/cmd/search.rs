@@ -102,9 +102,10 @@ fn tell(hits: &[Hit], last: &Found, args: &cli::Search) {
     if args.json {
         return;
     }
-    if let Some(command) = hits.iter().find_map(|hit| hit.command.as_ref().map(|command| (hit.at.session, command.id)))
-    {
-        report::notice(format_args!("\"shellkeep output {} --command {}\" prints all of it", command.0, command.1));
+    if let Some((hit, command)) = hits.iter().find_map(|hit| hit.command.as_ref().map(|command| (hit, command.id))) {
+        // A name may be another session's by now, which runs; an id never is.
+        let session = hit.at.session;
+        report::notice(format_args!("\"shellkeep output {session} --command {command}\" prints all of it"));
     }
     if last.next.is_some() {
         report::notice(format_args!("there may be more: --limit {}", u64::from(args.limit) * 5));

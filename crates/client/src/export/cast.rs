@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Event, Subject, Writer, describe};
 use crate::cmd::told;
-use crate::report::printable;
+use crate::report::in_one_line;
 
 /// Versions of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl<W: Write> Cast<W> {
         }
         header["env"] = env.into();
         writeln!(out, "{header}")?;
-        let labels = subject.commands.iter().map(|command| printable(&command.line)).collect();
+        let labels = subject.commands.iter().map(|command| in_one_line(&command.line)).collect();
         Ok(Self { out, version, since_us: subject.started_at_us, labels })
     }
 

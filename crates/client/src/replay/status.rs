@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::report::printable;
+use crate::report::{in_one_line, printable};
 
 /// What the line says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,7 +43,7 @@ impl Status {
                 let _infallible = write!(left, "  {}", printable(note));
             }
             (None, Some((number, count, line))) => {
-                let _infallible = write!(left, "  {number}/{count}  {}", printable(line));
+                let _infallible = write!(left, "  {number}/{count}  {}", in_one_line(line));
             }
             (None, None) => {}
         }
@@ -59,7 +59,7 @@ impl Status {
 
     /// For the title of a window.
     pub fn title(&self) -> String {
-        let command = self.command.as_ref().map_or_else(String::new, |(_, _, line)| format!(": {}", printable(line)));
+        let command = self.command.as_ref().map_or_else(String::new, |(_, _, line)| format!(": {}", in_one_line(line)));
         let paused = if self.is_paused { ", paused" } else { "" };
         cut(&format!("replay {}x{paused}{command}", self.speed), 80)
     }
