@@ -22,7 +22,7 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         let name = name_of(dir, &path);
         let mut item = Item::new("gemini", name, Kind::Prompt, Exec::Prompt(prompt), file.path.clone());
         item.group = item.name.rsplit_once(':').map(|(folder, _)| folder.to_owned());
-        item.description = tree.text_of("description").unwrap_or_default().to_owned();
+        tree.text_of("description").unwrap_or_default().clone_into(&mut item.description);
         item.evidence = vec![scan.evidence(&file)];
         scan.push(item);
     }

@@ -155,7 +155,7 @@ impl Reader {
         let program = Program::new(&["mise", "run", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("mise", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.group = item.name.rsplit_once(':').map(|(folder, _)| folder.to_owned());
-        item.description = task.text_of("description").unwrap_or_default().to_owned();
+        task.text_of("description").unwrap_or_default().clone_into(&mut item.description);
         item.aliases = task.get_any(&["alias", "aliases"]).map(Tree::texts).unwrap_or_default();
         item.listed = !task.truth_of("hide").unwrap_or(false);
         item.arguments.hint = task.text_of("usage").map(usage);

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
-use super::scan::{Scan, SourceFile, ends_with, slug};
+use super::scan::{Scan, SourceFile, ends_with};
 use super::template::{Line, Places, places};
 
 /// Cheats that lie in a project.
@@ -89,7 +90,7 @@ fn cheat(
     let run = line.text.clone();
     let mut item = Item::new("navi", slug(&described), Kind::Task, Exec::Line(line), file.path.clone());
     item.display_name = (item.name != described).then(|| described.clone());
-    item.description = run.clone();
+    item.description.clone_from(&run);
     item.group = (!tags.is_empty()).then(|| tags.to_owned());
     item.line = Some(begin);
     item.arguments.hint = hint(&arguments);

@@ -109,7 +109,7 @@ fn add(
     item.arguments.names = arguments(scan, file, tree, &run);
     let own_hint = tree.text_of("hint").map(str::to_owned);
     item.arguments.hint = own_hint.or_else(|| hint(&item.arguments.names));
-    item.description = tree.text_of("description").unwrap_or(&run).to_owned();
+    tree.text_of("description").unwrap_or(&run).clone_into(&mut item.description);
     item.display_name = tree.text_of("display_name").map(str::to_owned);
     item.group = tree.text_of("group").map(str::to_owned);
     item.aliases = tree.get("aliases").map(Tree::texts).unwrap_or_default();

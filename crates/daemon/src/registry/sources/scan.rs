@@ -7,13 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::admit;
 use super::item::{Content, Evidence, Item, Scope};
+pub(super) use super::paths::{ends_with, tidy};
 use super::tree::{Tree, TreeError};
 use super::{Diagnostic, Limits, Slice};
 use crate::registry::names;
@@ -26,9 +28,6 @@ const DIAGNOSTICS_MAX: usize = 100;
 
 /// Programs of a project that one line is looked through for.
 const PROGRAMS_MAX: usize = 16;
-
-/// A name made of a sentence; the rest is cut off.
-const SLUG_BYTES_MAX: usize = 64;
 
 /// Directories that hold other people's files.
 const NEVER_WALKED: [&str; 2] = [".git", "node_modules"];
@@ -282,30 +281,11 @@ impl<'a> Scan<'a> {
     /// Adds an item, or says why not.
     pub(super) fn push(&mut self, mut item: Item) {
         item.scope = self.slice.scope;
-        item.description = names::shown(&item.description);
-        item.display_name = item.display_name.map(|name| names::shown(&name)).filter(|name| !name.is_empty());
-        item.group = item.group.map(|group| names::shown(&group)).filter(|group| !group.is_empty());
-        item.arguments.hint = item.arguments.hint.map(|hint| names::shown(&hint)).filter(|hint| !hint.is_empty());
-        for argument in &mut item.arguments.names {
-            argument.name = names::shown(&argument.name);
-            argument.description = names::shown(&argument.description);
-        }
         let (file, line) = (item.file.clone(), item.line);
-        for name in [&item.name, &item.qualified_name] {
-            if let Err(why) = refusal_of_name(name) {
-                let message = format!("\"{}\" is left out: {why}", shortened(name));
-                return self.note(&file, line, message);
-            }
-        }
-        item.aliases.retain(|alias| refusal_of_name(alias).is_ok() && *alias != item.name);
-        item.aliases.sort();
-        item.aliases.dedup();
-        let bytes = size(&item);
-        if bytes > self.limits.item_bytes {
-            let message =
-                format!("\"{}\" is left out: {bytes} bytes, an item may have {}", item.name, self.limits.item_bytes);
-            return self.note(&file, line, message);
-        }
+        let item = match admit::admit(item, self.limits) {
+            Ok(item) => item,
+            Err(why) => return self.note(&file, line, why),
+        };
         if self.slice.items.len() >= self.limits.items {
             self.left_out += 1;
             return;
@@ -367,12 +347,11 @@ impl<'a> Scan<'a> {
                 continue;
             }
             self.slice.depends_on.push(self.base.join(&path));
-            found.push(match self.read(&path) {
-                Ok(file) => self.evidence(&file),
-                Err(_) => {
-                    let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
-                    Evidence { what, content: Content::TooLarge { bytes } }
-                }
+            found.push(if let Ok(file) = self.read(&path) {
+                self.evidence(&file)
+            } else {
+                let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
+                Evidence { what, content: Content::TooLarge { bytes } }
             });
         }
         found
@@ -500,84 +479,4 @@ impl<'a> Scan<'a> {
 
 fn descriptor_path(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
-/// Without `.` and, as far as it has names to take away, without `..`.
-///
-/// By text alone: whether the result is inside is asked of the handle.
-pub(super) fn tidy(path: &Path) -> PathBuf {
-    let mut tidied = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(tidied.components().next_back(), Some(Component::Normal(_))) => {
-                tidied.pop();
-            }
-            other => tidied.push(other),
-        }
-    }
-    tidied
-}
-
-/// Whether a file's name ends so, in any case: `.md`.
-pub(super) fn ends_with(name: &str, extension: &str) -> bool {
-    Path::new(name).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
-}
-
-/// A name must be one word, and no option of the program that gets it.
-fn refusal_of_name(name: &str) -> Result<(), String> {
-    if name.starts_with('-') {
-        return Err("the name would be taken for an option".to_owned());
-    }
-    names::check(name).map_err(|error| format!("the name is refused, {error}"))
-}
-
-/// One word from what people wrote for people: `Build all` becomes `Build-all`.
-pub(super) fn slug(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '+' | '@')))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let slug = words.join("-");
-    let mut end = slug.len().min(SLUG_BYTES_MAX);
-    while !slug.is_char_boundary(end) {
-        end -= 1;
-    }
-    slug[..end].trim_end_matches('-').to_owned()
-}
-
-fn shortened(name: &str) -> String {
-    name.chars().take(names::NAME_BYTES_MAX).collect()
-}
-
-/// What a list must hold of an item. The text of a prompt and the evidence stay with the source.
-fn size(item: &Item) -> usize {
-    use super::item::{Exec, Transport};
-    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    let texts = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-    let exec = match &item.exec {
-        Exec::Program(program) => texts(&program.argv) + pairs(&program.env),
-        Exec::Line(line) => line.text.len() + pairs(&line.env),
-        Exec::McpServer(server) => match &server.transport {
-            Transport::Stdio { command, args, env } => command.len() + texts(args) + pairs(env),
-            Transport::Http { url, headers } | Transport::Sse { url, headers } => url.len() + pairs(headers),
-        },
-        Exec::Prompt(_) | Exec::Nothing => 0,
-    };
-    let arguments: usize = item
-        .arguments
-        .names
-        .iter()
-        .map(|argument| {
-            argument.name.len() + argument.description.len() + argument.default.as_ref().map_or(0, String::len)
-        })
-        .sum();
-    let hint = item.arguments.hint.as_ref().map_or(0, String::len);
-    item.name.len()
-        + item.qualified_name.len()
-        + item.description.len()
-        + texts(&item.aliases)
-        + hint
-        + arguments
-        + exec
 }

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind, Passing, Program};
 use super::just::hint;
-use super::scan::{Scan, SourceFile, slug, tidy};
+use super::scan::{Scan, SourceFile, tidy};
 use super::template::{Line, Places};
 use super::tree::Tree;
 
@@ -68,7 +69,7 @@ fn item(
     let label = if label.is_empty() { run.as_str() } else { label };
     let mut item = Item::new("vscode", slug(label), Kind::Task, exec, file.path.clone());
     item.display_name = (item.name != label).then(|| label.to_owned());
-    item.description = task.text_of("detail").unwrap_or(&run).to_owned();
+    task.text_of("detail").unwrap_or(&run).clone_into(&mut item.description);
     item.group = task.get("group").and_then(|group| group.text().or_else(|| group.text_of("kind"))).map(str::to_owned);
     item.listed = !task.truth_of("hide").unwrap_or(false);
     item.arguments.hint = hint(&arguments);

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
-use super::scan::{Scan, ends_with, slug};
+use super::scan::{Scan, ends_with};
 use super::template::{Line, Places, places};
 use super::tree::Tree;
 
@@ -53,7 +54,7 @@ fn read(scan: &mut Scan<'_>, dir: &Path) {
         };
         let mut item = Item::new("warp", slug(name), Kind::Task, Exec::Line(line), file.path.clone());
         item.display_name = (item.name != name).then(|| name.to_owned());
-        item.description = tree.text_of("description").unwrap_or(text).to_owned();
+        tree.text_of("description").unwrap_or(text).clone_into(&mut item.description);
         item.group = tree.get("tags").map(Tree::texts).filter(|tags| !tags.is_empty()).map(|tags| tags.join(", "));
         item.arguments.hint = hint(&arguments);
         item.arguments.names = arguments;
