@@ -366,6 +366,11 @@ mod tests {
         assert!(Tree::json(&"[".repeat(100_000)).is_err());
         assert!(Tree::jsonc(&"[".repeat(100_000)).is_err());
         assert!(Tree::toml(&format!("a = {}", "[".repeat(100_000))).is_err());
+        // Less than any parser's own bound.
+        let nested = format!("{}{}", "[".repeat(DEPTH_MAX + 10), "]".repeat(DEPTH_MAX + 10));
+        for refused in [Tree::json(&nested), Tree::jsonc(&nested), Tree::toml(&format!("a = {nested}"))] {
+            assert!(refused.is_err());
+        }
         assert!(Tree::front_matter(&"- x\n".repeat(FRONT_MATTER_NODES_MAX + 1)).is_err());
     }
 }
