@@ -28,13 +28,12 @@ use crate::link::{LinkError, Receiver, Sender};
 
 pub mod detach_key;
 pub mod modes;
+pub mod pressed;
 pub mod signals;
 mod tty;
 
 pub use self::tty::{has_tty, size, wait_for_foreground};
 
-/// How long the first of the detach keys is held back when nothing follows.
-const HOLD_MAX: Duration = Duration::from_millis(300);
 /// How long a keeper may take to let go. Then the terminal goes without its word.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the way in is looked at again while it takes nothing.
@@ -323,7 +322,7 @@ impl Loop {
             Ok(count) => {
                 let mut passed = Vec::with_capacity(count + 1);
                 let detach = self.key.pass(&typed[..count], &mut passed);
-                self.held_until = self.key.is_held().then(|| Instant::now() + HOLD_MAX);
+                self.held_until = self.key.hold().map(|hold| Instant::now() + hold);
                 self.type_in(&passed)?;
                 if detach { self.detach() } else { Ok(()) }
             }
