@@ -72,6 +72,7 @@ pub struct DetachKey {
 }
 
 /// What a key is to the detach key.
+#[derive(Clone, Copy)]
 enum Role {
     First,
     /// The first is still down.

@@ -30,8 +30,7 @@ pub fn known(sequence: &[u8]) -> Cow<'_, [u8]> {
                 rest.by_ref().take(used).for_each(drop);
             }
             b"4:0" => kept.push(b"24"),
-            b"21" => kept.push(b"4"),
-            [b'4', b':', ..] => kept.push(b"4"),
+            b"21" | [b'4', b':', ..] => kept.push(b"4"),
             [b'5', b'8', b':', ..] => {}
             other => kept.push(other),
         }
