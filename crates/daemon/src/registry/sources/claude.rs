@@ -9,7 +9,7 @@ use std::path::Path;
 use super::front_matter;
 use super::item::{Exec, Item, Kind};
 use super::markdown::{self, Wanted};
-use super::scan::Scan;
+use super::scan::{Scan, ends_with};
 use super::tree::Tree;
 
 /// `.claude` of the base.
@@ -56,7 +56,7 @@ pub(super) fn commands(
     plugin: Option<Plugin<'_>>,
     taken: &HashSet<String>,
 ) {
-    let files = scan.walk(dir, |name| name.len() > 3 && name.to_ascii_lowercase().ends_with(".md"));
+    let files = scan.walk(dir, |name| ends_with(name, "md"));
     let stem = |path: &Path| path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let mut stems: Vec<String> = files.iter().map(|path| stem(path)).collect();
     stems.sort();
@@ -83,7 +83,7 @@ pub(super) fn commands(
 
 /// Agents' descriptions.
 pub(super) fn agents(scan: &mut Scan<'_>, dir: &Path, owner: &str) {
-    for path in scan.walk(dir, |name| name.ends_with(".md")) {
+    for path in scan.walk(dir, |name| ends_with(name, "md")) {
         let Some(file) = scan.file(&path) else { continue };
         let name = name_of(dir, &path);
         let wanted = Wanted { owner, name, kind: Kind::Agent, constants: Vec::new() };

@@ -72,10 +72,10 @@ impl Reader {
         let mut open: Vec<usize> = Vec::new();
         while let Some((first, number)) = lines.next() {
             if let Some(recipe) = first.strip_prefix('\t').filter(|_| !open.is_empty()) {
-                open.iter().for_each(|&index| {
+                for &index in &open {
                     self.targets[index].recipe.push_str(recipe);
                     self.targets[index].recipe.push('\n');
-                });
+                }
                 continue;
             }
             let mut line = first.to_owned();

@@ -29,8 +29,8 @@ pub(super) fn item(scan: &mut Scan<'_>, file: &SourceFile, wanted: Wanted<'_>) -
     if let Some(dir) = file.relative.parent() {
         let known = wanted.constants.iter();
         let searched = known.fold(body.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
-        let named = scan.programs_of(&searched, dir);
-        evidence.extend(named.into_iter().filter(|other| other.what != file.relative.to_string_lossy()));
+        let beside = scan.programs_of(&searched, dir);
+        evidence.extend(beside.into_iter().filter(|other| other.what != file.relative.to_string_lossy()));
     }
     let exec = match wanted.kind {
         Kind::Agent => Exec::Nothing,

@@ -35,10 +35,10 @@ pub(super) fn user(scan: &mut Scan<'_>, root: Option<&Path>) {
 
 /// Servers of a plugin: its `.mcp.json`, or what its manifest has or names.
 pub(super) fn plugin(scan: &mut Scan<'_>, dir: &Path, plugin: Plugin<'_>, manifest: Option<&Tree>) {
-    if let Some(Tree::Map(_)) = manifest {
-        if let Some(file) = scan.file(dir.join(".claude-plugin/plugin.json")) {
-            servers(scan, &file, manifest, Some(plugin), plugin.0);
-        }
+    if let Some(Tree::Map(_)) = manifest
+        && let Some(file) = scan.file(dir.join(".claude-plugin/plugin.json"))
+    {
+        servers(scan, &file, manifest, Some(plugin), plugin.0);
     }
     let path = manifest.and_then(Tree::text).unwrap_or(".mcp.json");
     let Some(file) = scan.file(dir.join(path)) else { return };
@@ -63,7 +63,9 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
             Transport::Http { url, headers } | Transport::Sse { url, headers } => (url.clone(), headers),
         };
         look(&line);
-        pairs.iter().for_each(|(_, value)| look(value));
+        for (_, value) in pairs {
+            look(value);
+        }
         let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
         if let Transport::Stdio { .. } = &transport {
             evidence.extend(scan.programs_of(&line, Path::new("")));

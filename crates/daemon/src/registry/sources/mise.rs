@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::item::{Evidence, Exec, Item, Kind, Passing, Program};
-use super::scan::{Scan, SourceFile, tidy};
+use super::scan::{Scan, SourceFile, ends_with, tidy};
 use super::tree::Tree;
 
 /// A project's configuration, the file that counts more first.
@@ -54,7 +54,7 @@ fn fragments(scan: &mut Scan<'_>, dirs: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for dir in dirs {
         let entries = scan.entries(Path::new(dir));
-        let files = entries.into_iter().filter(|entry| !entry.is_dir && entry.name.ends_with(".toml"));
+        let files = entries.into_iter().filter(|entry| !entry.is_dir && ends_with(&entry.name, "toml"));
         found.extend(files.map(|entry| entry.path));
     }
     found
@@ -126,7 +126,7 @@ impl Reader {
     fn table(&mut self, scan: &Scan<'_>, file: &SourceFile, name: &str, task: &Tree) {
         let run = lines(task.get("run").unwrap_or(task));
         let script = task.text_of("file").unwrap_or_default();
-        let mut item = self.item(scan, file, name.to_owned(), task);
+        let mut item = Self::item(scan, file, name.to_owned(), task);
         if item.description.is_empty() {
             let first = run.lines().find(|line| !line.is_empty() && !line.starts_with("#!"));
             first.unwrap_or(script).clone_into(&mut item.description);
@@ -145,17 +145,17 @@ impl Reader {
             parts.push(stem.to_owned());
         }
         let header = header(&file.text);
-        let mut item = self.item(scan, file, parts.join(":"), &header);
+        let mut item = Self::item(scan, file, parts.join(":"), &header);
         item.evidence.push(scan.evidence(file));
         let dir = file.relative.parent().unwrap_or(Path::new("")).to_owned();
         self.add(item, file.text.to_string(), dir);
     }
 
-    fn item(&self, scan: &Scan<'_>, file: &SourceFile, name: String, task: &Tree) -> Item {
+    fn item(scan: &Scan<'_>, file: &SourceFile, name: String, task: &Tree) -> Item {
         let program = Program::new(&["mise", "run", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("mise", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.group = item.name.rsplit_once(':').map(|(folder, _)| folder.to_owned());
-        item.description = task.text_of("description").unwrap_or_default().to_owned();
+        task.text_of("description").unwrap_or_default().clone_into(&mut item.description);
         item.aliases = task.get_any(&["alias", "aliases"]).map(Tree::texts).unwrap_or_default();
         item.listed = !task.truth_of("hide").unwrap_or(false);
         item.arguments.hint = task.text_of("usage").map(usage);

@@ -4,6 +4,7 @@
 //! a source that fails hides no other; what is left out for a limit is said in a [`Diagnostic`]. Blocking: for a thread
 //! of its own. Knows neither sessions nor trust. Formats: docs/commands.md.
 
+mod admit;
 mod agent_skills;
 mod cargo;
 mod claude;
@@ -18,6 +19,7 @@ mod mise;
 mod navi;
 mod npm;
 mod own;
+mod paths;
 mod plugins;
 mod scan;
 mod taskfile;

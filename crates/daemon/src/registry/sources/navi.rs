@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
-use super::scan::{Scan, SourceFile, slug};
+use super::scan::{Scan, SourceFile, ends_with};
 use super::template::{Line, Places, places};
 
 /// Cheats that lie in a project.
 pub(super) fn project(scan: &mut Scan<'_>) {
     for entry in scan.entries(Path::new("")) {
-        if !entry.is_dir && entry.name.ends_with(".cheat") {
+        if !entry.is_dir && ends_with(&entry.name, "cheat") {
             file(scan, &entry.path);
         }
     }
@@ -25,7 +26,7 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 }
 
 fn below(scan: &mut Scan<'_>, dir: &Path) {
-    for path in scan.walk(dir, |name| name.ends_with(".cheat")) {
+    for path in scan.walk(dir, |name| ends_with(name, "cheat")) {
         file(scan, &path);
     }
 }
@@ -89,7 +90,7 @@ fn cheat(
     let run = line.text.clone();
     let mut item = Item::new("navi", slug(&described), Kind::Task, Exec::Line(line), file.path.clone());
     item.display_name = (item.name != described).then(|| described.clone());
-    item.description = run.clone();
+    item.description.clone_from(&run);
     item.group = (!tags.is_empty()).then(|| tags.to_owned());
     item.line = Some(begin);
     item.arguments.hint = hint(&arguments);

@@ -43,7 +43,9 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         packages.push((dir, file, tree, short));
     }
     let mut counts: HashMap<String, usize> = HashMap::new();
-    packages.iter().for_each(|(.., name)| *counts.entry(name.clone()).or_default() += 1);
+    for (.., name) in &packages {
+        *counts.entry(name.clone()).or_default() += 1;
+    }
     for (dir, file, tree, short) in &packages {
         // Two packages `@a/web` and `@b/web`, or one without a name, are called by where they lie.
         let is_own = !short.is_empty() && counts.get(short).is_some_and(|count| *count == 1);
@@ -69,10 +71,10 @@ fn patterns(scan: &mut Scan<'_>, tree: &Tree) -> Vec<String> {
         Some(other) => other.get("packages").map(Tree::texts).unwrap_or_default(),
         None => Vec::new(),
     };
-    if let Some(file) = scan.file("pnpm-workspace.yaml") {
-        if let Some(tree) = scan.tree(&file, Tree::yaml) {
-            patterns.extend(tree.get("packages").map(Tree::texts).unwrap_or_default());
-        }
+    if let Some(file) = scan.file("pnpm-workspace.yaml")
+        && let Some(tree) = scan.tree(&file, Tree::yaml)
+    {
+        patterns.extend(tree.get("packages").map(Tree::texts).unwrap_or_default());
     }
     patterns
 }
@@ -121,7 +123,7 @@ fn scripts(
         }
         let full = package.map_or_else(|| name.clone(), |(package, _)| format!("{package}:{name}"));
         let mut item = Item::new("npm", full, Kind::Task, Exec::Program(program), file.path.clone());
-        item.description = line.to_owned();
+        line.clone_into(&mut item.description);
         item.group = package.map(|(package, _)| package.to_owned());
         // `prebuild` runs with `build`; nobody calls it.
         let runs_with = name.strip_prefix("pre").or_else(|| name.strip_prefix("post"));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::item::{Argument, Exec, Item, Kind, Passing, Program};
 use super::just::hint;
-use super::scan::{Scan, SourceFile, tidy};
+use super::scan::{Scan, SourceFile, ends_with, tidy};
 use super::template::{Line, Places, places};
 use super::tree::Tree;
 
@@ -43,7 +43,7 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 
 fn read(scan: &mut Scan<'_>, dir: &Path, owner: &str, kind: Kind) {
     for entry in scan.entries(dir) {
-        if entry.is_dir || !entry.name.ends_with(".toml") {
+        if entry.is_dir || !ends_with(&entry.name, "toml") {
             continue;
         }
         let Some(file) = scan.file(&entry.path) else { continue };
@@ -109,7 +109,7 @@ fn add(
     item.arguments.names = arguments(scan, file, tree, &run);
     let own_hint = tree.text_of("hint").map(str::to_owned);
     item.arguments.hint = own_hint.or_else(|| hint(&item.arguments.names));
-    item.description = tree.text_of("description").unwrap_or(&run).to_owned();
+    tree.text_of("description").unwrap_or(&run).clone_into(&mut item.description);
     item.display_name = tree.text_of("display_name").map(str::to_owned);
     item.group = tree.text_of("group").map(str::to_owned);
     item.aliases = tree.get("aliases").map(Tree::texts).unwrap_or_default();

@@ -154,10 +154,10 @@ fn plugin(scan: &mut Scan<'_>, name: &str, install: &Install) {
         claude::hooks_of(scan, &scan.base().join(&dir), hooks, &format!("{name}-hook"));
     } else {
         let path = hooks.and_then(Tree::text).unwrap_or("hooks/hooks.json");
-        if let Some(file) = scan.file(dir.join(path)) {
-            if let Some(tree) = scan.tree(&file, Tree::json) {
-                claude::hooks_of(scan, &file.path, tree.get("hooks"), &format!("{name}-hook"));
-            }
+        if let Some(file) = scan.file(dir.join(path))
+            && let Some(tree) = scan.tree(&file, Tree::json)
+        {
+            claude::hooks_of(scan, &file.path, tree.get("hooks"), &format!("{name}-hook"));
         }
     }
     mcp::plugin(scan, &dir, plugin, manifest.get("mcpServers"));

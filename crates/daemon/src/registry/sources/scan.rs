@@ -3,17 +3,19 @@
 //! Promise: nothing outside the base is opened for reading, also not through links that change while we look; special
 //! files are never opened; listing is sorted, so that limits cut at the same place each time. Runs nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::admit;
 use super::item::{Content, Evidence, Item, Scope};
+pub(super) use super::paths::{ends_with, tidy};
 use super::tree::{Tree, TreeError};
 use super::{Diagnostic, Limits, Slice};
 use crate::registry::names;
@@ -26,9 +28,6 @@ const DIAGNOSTICS_MAX: usize = 100;
 
 /// Programs of a project that one line is looked through for.
 const PROGRAMS_MAX: usize = 16;
-
-/// A name made of a sentence; the rest is cut off.
-const SLUG_BYTES_MAX: usize = 64;
 
 /// Directories that hold other people's files.
 const NEVER_WALKED: [&str; 2] = [".git", "node_modules"];
@@ -89,7 +88,8 @@ pub(super) struct Scan<'a> {
     deadline: Instant,
     slice: Slice,
     names: HashSet<String>,
-    held: HashSet<PathBuf>,
+    /// Evidence that was read already: many lines name one file.
+    held: HashMap<PathBuf, Arc<[u8]>>,
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
@@ -115,7 +115,7 @@ impl<'a> Scan<'a> {
             budget,
             slice,
             names: HashSet::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
             is_out_of_files: false,
             is_out_of_time: false,
             left_out: 0,
@@ -281,30 +281,11 @@ impl<'a> Scan<'a> {
     /// Adds an item, or says why not.
     pub(super) fn push(&mut self, mut item: Item) {
         item.scope = self.slice.scope;
-        item.description = names::shown(&item.description);
-        item.display_name = item.display_name.map(|name| names::shown(&name)).filter(|name| !name.is_empty());
-        item.group = item.group.map(|group| names::shown(&group)).filter(|group| !group.is_empty());
-        item.arguments.hint = item.arguments.hint.map(|hint| names::shown(&hint)).filter(|hint| !hint.is_empty());
-        for argument in &mut item.arguments.names {
-            argument.name = names::shown(&argument.name);
-            argument.description = names::shown(&argument.description);
-        }
         let (file, line) = (item.file.clone(), item.line);
-        for name in [&item.name, &item.qualified_name] {
-            if let Err(why) = refusal_of_name(name) {
-                let message = format!("\"{}\" is left out: {why}", shortened(name));
-                return self.note(&file, line, message);
-            }
-        }
-        item.aliases.retain(|alias| refusal_of_name(alias).is_ok() && *alias != item.name);
-        item.aliases.sort();
-        item.aliases.dedup();
-        let bytes = size(&item);
-        if bytes > self.limits.item_bytes {
-            let message =
-                format!("\"{}\" is left out: {bytes} bytes, an item may have {}", item.name, self.limits.item_bytes);
-            return self.note(&file, line, message);
-        }
+        let item = match admit::admit(item, self.limits) {
+            Ok(item) => item,
+            Err(why) => return self.note(&file, line, why),
+        };
         if self.slice.items.len() >= self.limits.items {
             self.left_out += 1;
             return;
@@ -327,13 +308,13 @@ impl<'a> Scan<'a> {
     }
 
     fn evidence_of(&mut self, what: &str, bytes: &Arc<[u8]>, held_as: Option<&Path>) -> Evidence {
-        let is_held = held_as.is_some_and(|path| self.held.contains(path));
+        let is_held = held_as.is_some_and(|path| self.held.contains_key(path));
         if !is_held {
             if bytes.len() > self.budget.evidence_bytes {
                 return Evidence { what: what.to_owned(), content: Content::TooLarge { bytes: bytes.len() as u64 } };
             }
             self.budget.evidence_bytes -= bytes.len();
-            self.held.extend(held_as.map(Path::to_owned));
+            self.held.extend(held_as.map(|path| (path.to_owned(), bytes.clone())));
         }
         Evidence { what: what.to_owned(), content: Content::Bytes(bytes.clone()) }
     }
@@ -343,6 +324,8 @@ impl<'a> Scan<'a> {
         let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
         let mut words: Vec<&str> = line
             .split(is_separator)
+            // The end of a sentence is no part of a name.
+            .map(|word| word.trim_end_matches(['.', ',', ':', '!', '?']))
             .filter(|word| word.contains(['/', '.']) && !word.starts_with('-') && word.len() < 1_024)
             .collect();
         words.sort_unstable();
@@ -354,17 +337,21 @@ impl<'a> Scan<'a> {
             }
             let path = tidy(&dir.join(word));
             let path = path.strip_prefix(self.base).map(Path::to_owned).unwrap_or(path);
-            match self.open(&path) {
-                Ok((_, FileType::RegularFile)) => {}
-                _ => continue,
+            let what = path.to_string_lossy().into_owned();
+            let is_new = !found.iter().any(|other: &Evidence| other.what == what);
+            if !is_new || !matches!(self.open(&path), Ok((_, FileType::RegularFile))) {
+                continue;
+            }
+            if let Some(bytes) = self.held.get(&path) {
+                found.push(Evidence { what, content: Content::Bytes(bytes.clone()) });
+                continue;
             }
             self.slice.depends_on.push(self.base.join(&path));
-            found.push(match self.read(&path) {
-                Ok(file) => self.evidence(&file),
-                Err(_) => {
-                    let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
-                    Evidence { what: path.to_string_lossy().into_owned(), content: Content::TooLarge { bytes } }
-                }
+            found.push(if let Ok(file) = self.read(&path) {
+                self.evidence(&file)
+            } else {
+                let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
+                Evidence { what, content: Content::TooLarge { bytes } }
             });
         }
         found
@@ -492,79 +479,4 @@ impl<'a> Scan<'a> {
 
 fn descriptor_path(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
-/// Without `.` and, as far as it has names to take away, without `..`.
-///
-/// By text alone: whether the result is inside is asked of the handle.
-pub(super) fn tidy(path: &Path) -> PathBuf {
-    let mut tidied = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(tidied.components().next_back(), Some(Component::Normal(_))) => {
-                tidied.pop();
-            }
-            other => tidied.push(other),
-        }
-    }
-    tidied
-}
-
-/// A name must be one word, and no option of the program that gets it.
-fn refusal_of_name(name: &str) -> Result<(), String> {
-    if name.starts_with('-') {
-        return Err("the name would be taken for an option".to_owned());
-    }
-    names::check(name).map_err(|error| format!("the name is refused, {error}"))
-}
-
-/// One word from what people wrote for people: `Build all` becomes `Build-all`.
-pub(super) fn slug(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '+' | '@')))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let slug = words.join("-");
-    let mut end = slug.len().min(SLUG_BYTES_MAX);
-    while !slug.is_char_boundary(end) {
-        end -= 1;
-    }
-    slug[..end].trim_end_matches('-').to_owned()
-}
-
-fn shortened(name: &str) -> String {
-    name.chars().take(names::NAME_BYTES_MAX).collect()
-}
-
-/// What a list must hold of an item. The text of a prompt and the evidence stay with the source.
-fn size(item: &Item) -> usize {
-    use super::item::{Exec, Transport};
-    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    let texts = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-    let exec = match &item.exec {
-        Exec::Program(program) => texts(&program.argv) + pairs(&program.env),
-        Exec::Line(line) => line.text.len() + pairs(&line.env),
-        Exec::McpServer(server) => match &server.transport {
-            Transport::Stdio { command, args, env } => command.len() + texts(args) + pairs(env),
-            Transport::Http { url, headers } | Transport::Sse { url, headers } => url.len() + pairs(headers),
-        },
-        Exec::Prompt(_) | Exec::Nothing => 0,
-    };
-    let arguments: usize = item
-        .arguments
-        .names
-        .iter()
-        .map(|argument| {
-            argument.name.len() + argument.description.len() + argument.default.as_ref().map_or(0, String::len)
-        })
-        .sum();
-    let hint = item.arguments.hint.as_ref().map_or(0, String::len);
-    item.name.len()
-        + item.qualified_name.len()
-        + item.description.len()
-        + texts(&item.aliases)
-        + hint
-        + arguments
-        + exec
 }

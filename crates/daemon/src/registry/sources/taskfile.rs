@@ -130,7 +130,7 @@ impl Reader {
         let text = |key: &str| task.text_of(key).map(str::trim).filter(|text| !text.is_empty());
         let commands = commands(task);
         let described = text("desc").or_else(|| text("summary").and_then(|text| text.lines().next()));
-        item.description = described.unwrap_or_else(|| commands.lines().next().unwrap_or_default()).to_owned();
+        described.unwrap_or_else(|| commands.lines().next().unwrap_or_default()).clone_into(&mut item.description);
         item.group = place.prefix.strip_suffix(':').map(str::to_owned);
         let own = task.get("aliases").map(Tree::texts).unwrap_or_default();
         let mut names = vec![short.to_owned()];

@@ -312,6 +312,8 @@ impl<'de> Visitor<'de> for Level {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -341,7 +343,7 @@ mod tests {
     fn an_error_says_its_line() {
         assert_eq!(Tree::json("{\n\"a\": }").unwrap_err().line, Some(2));
         assert_eq!(Tree::toml("a = 1\nb = = 2\n").unwrap_err().line, Some(2));
-        assert_eq!(Tree::yaml("a: 1\nb: [1\n").unwrap_err().line.is_some(), true);
+        assert!(Tree::yaml("a: 1\nb: [1\n").unwrap_err().line.is_some());
         assert!(Tree::jsonc("{\"a\": }").unwrap_err().message.contains("line 1"));
     }
 
@@ -357,13 +359,18 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..9 {
             let before = level - 1;
-            bomb += &format!("a{level}: &a{level} [*a{before},*a{before},*a{before},*a{before},*a{before}]\n");
+            writeln!(bomb, "a{level}: &a{level} [*a{before},*a{before},*a{before},*a{before},*a{before}]").unwrap();
         }
         assert!(Tree::yaml(&bomb).is_err());
         assert!(Tree::yaml(&"[".repeat(100_000)).is_err());
         assert!(Tree::json(&"[".repeat(100_000)).is_err());
         assert!(Tree::jsonc(&"[".repeat(100_000)).is_err());
         assert!(Tree::toml(&format!("a = {}", "[".repeat(100_000))).is_err());
+        // Less than any parser's own bound.
+        let nested = format!("{}{}", "[".repeat(DEPTH_MAX + 10), "]".repeat(DEPTH_MAX + 10));
+        for refused in [Tree::json(&nested), Tree::jsonc(&nested), Tree::toml(&format!("a = {nested}"))] {
+            assert!(refused.is_err());
+        }
         assert!(Tree::front_matter(&"- x\n".repeat(FRONT_MATTER_NODES_MAX + 1)).is_err());
     }
 }

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind, Passing, Program};
 use super::just::hint;
-use super::scan::{Scan, SourceFile, slug, tidy};
+use super::scan::{Scan, SourceFile, tidy};
 use super::template::{Line, Places};
 use super::tree::Tree;
 
@@ -37,14 +38,14 @@ fn item(
         let own = task.get("linux").and_then(|linux| linux.get("options")?.get(key));
         own.or_else(|| task.get("options")?.get(key)).or_else(|| whole.get("options")?.get(key))
     };
-    let fill = Fill { root: scan.base(), inputs };
+    let known = Fill { root: scan.base(), inputs };
     let dir = Some(match options("cwd").and_then(Tree::text) {
-        Some(dir) => inside(scan.base(), &fill.text(dir, false)?)?,
+        Some(dir) => inside(scan.base(), &known.text(dir, false)?)?,
         None => scan.base().to_owned(),
     });
     let mut env = Vec::new();
     for (name, value) in options("env").map(Tree::pairs).unwrap_or_default() {
-        env.push((name, fill.text(&value, false)?));
+        env.push((name, known.text(&value, false)?));
     }
     let kind = task.text_of("type").unwrap_or("process");
     let (exec, arguments, run) = match kind {
@@ -62,13 +63,13 @@ fn item(
             let run = argv.join(" ");
             (Exec::Program(Program { argv, dir, env, passing: Passing::Behind }), Vec::new(), run)
         }
-        "shell" | "process" => command(task, &fill, dir, env, kind == "shell")?,
+        "shell" | "process" => command(task, &known, dir, env, kind == "shell")?,
         other => return Err(format!("only the editor knows the type \"{other}\"")),
     };
     let label = if label.is_empty() { run.as_str() } else { label };
     let mut item = Item::new("vscode", slug(label), Kind::Task, exec, file.path.clone());
     item.display_name = (item.name != label).then(|| label.to_owned());
-    item.description = task.text_of("detail").unwrap_or(&run).to_owned();
+    task.text_of("detail").unwrap_or(&run).clone_into(&mut item.description);
     item.group = task.get("group").and_then(|group| group.text().or_else(|| group.text_of("kind"))).map(str::to_owned);
     item.listed = !task.truth_of("hide").unwrap_or(false);
     item.arguments.hint = hint(&arguments);
@@ -85,7 +86,7 @@ type Command = (Exec, Vec<Argument>, String);
 
 fn command(
     task: &Tree,
-    fill: &Fill<'_>,
+    known: &Fill<'_>,
     dir: Option<PathBuf>,
     env: Vec<(String, String)>,
     is_shell: bool,
@@ -94,18 +95,18 @@ fn command(
     let value = |tree: &Tree| tree.scalar().or_else(|| tree.text_of("value").map(str::to_owned));
     let program = own("command").and_then(value).filter(|program| !program.trim().is_empty());
     let program = program.ok_or("it has no command of its own")?;
-    let args = own("args").map(Tree::list).unwrap_or_default();
+    let words = own("args").map(Tree::list).unwrap_or_default();
     if !is_shell {
-        let mut argv = vec![fill.text(&program, false)?];
-        for arg in args {
-            argv.push(fill.text(&value(arg).unwrap_or_default(), false)?);
+        let mut argv = vec![known.text(&program, false)?];
+        for arg in words {
+            argv.push(known.text(&value(arg).unwrap_or_default(), false)?);
         }
         let run = argv.join(" ");
         return Ok((Exec::Program(Program { argv, dir, env, passing: Passing::Behind }), Vec::new(), run));
     }
-    let mut text = fill.text(&program, true)?;
-    for arg in args {
-        let word = fill.text(&value(arg).unwrap_or_default(), true)?;
+    let mut text = known.text(&program, true)?;
+    for arg in words {
+        let word = known.text(&value(arg).unwrap_or_default(), true)?;
         // The editor quotes what has a space, and what it is told to.
         let is_quoted = word.contains(char::is_whitespace) || arg.text_of("quoting").is_some();
         text.push(' ');
@@ -115,7 +116,7 @@ fn command(
             word
         });
     }
-    let arguments = fill.arguments(&text);
+    let arguments = known.arguments(&text);
     let places = if arguments.is_empty() { Places::None } else { Places::Quoted };
     let line = Line { text: text.clone(), places, shell: Vec::new(), dir, env };
     Ok((Exec::Line(line), arguments, text))
@@ -147,9 +148,9 @@ impl Fill<'_> {
                     filled.push_str(&self.root.file_name().unwrap_or_default().to_string_lossy());
                 }
                 None if matches!(name, "pathSeparator" | "/") => filled.push('/'),
-                Some(("env", variable)) if has_places => filled.push_str(&format!("${{{variable}}}")),
+                Some(("env", variable)) if has_places => filled.extend(["${", variable, "}"]),
                 Some(("input", id)) if has_places && self.input(id).is_some() => {
-                    filled.push_str(&format!("{{{{{id}}}}}"));
+                    filled.extend(["{{", id, "}}"]);
                 }
                 _ => return Err(format!("only the editor knows ${{{name}}}")),
             }

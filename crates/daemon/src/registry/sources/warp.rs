@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
-use super::scan::{Scan, slug};
+use super::scan::{Scan, ends_with};
 use super::template::{Line, Places, places};
 use super::tree::Tree;
 
@@ -20,7 +21,7 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 }
 
 fn read(scan: &mut Scan<'_>, dir: &Path) {
-    for path in scan.walk(dir, |name| name.ends_with(".yaml") || name.ends_with(".yml")) {
+    for path in scan.walk(dir, |name| ends_with(name, "yaml") || ends_with(name, "yml")) {
         let Some(file) = scan.file(&path) else { continue };
         let Some(tree) = scan.tree(&file, Tree::yaml) else { continue };
         let (Some(name), Some(text)) = (tree.text_of("name"), tree.text_of("command")) else {
@@ -53,7 +54,7 @@ fn read(scan: &mut Scan<'_>, dir: &Path) {
         };
         let mut item = Item::new("warp", slug(name), Kind::Task, Exec::Line(line), file.path.clone());
         item.display_name = (item.name != name).then(|| name.to_owned());
-        item.description = tree.text_of("description").unwrap_or(text).to_owned();
+        tree.text_of("description").unwrap_or(text).clone_into(&mut item.description);
         item.group = tree.get("tags").map(Tree::texts).filter(|tags| !tags.is_empty()).map(|tags| tags.join(", "));
         item.arguments.hint = hint(&arguments);
         item.arguments.names = arguments;

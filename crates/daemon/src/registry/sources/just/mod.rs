@@ -100,15 +100,12 @@ impl Reader {
     fn submodule(&mut self, scan: &mut Scan<'_>, parent: &Path, module: &Module, prefix: &str, depth: usize) {
         let dir = parent.parent().unwrap_or(Path::new(""));
         let own = ["mod.just", "justfile", ".justfile"];
-        let path = match &module.path {
-            Some(path) => {
-                let path = tidy(&dir.join(path));
-                find(scan, &path, &own).or(Some(path))
-            }
-            None => {
-                let beside = dir.join(format!("{}.just", module.name));
-                if scan.exists(&beside) { Some(beside) } else { find(scan, &dir.join(&module.name), &own) }
-            }
+        let path = if let Some(path) = &module.path {
+            let path = tidy(&dir.join(path));
+            find(scan, &path, &own).or(Some(path))
+        } else {
+            let beside = dir.join(format!("{}.just", module.name));
+            if scan.exists(&beside) { Some(beside) } else { find(scan, &dir.join(&module.name), &own) }
         };
         match path.and_then(|path| scan.file(path)) {
             Some(file) => self.module(scan, &file, &format!("{prefix}{}::", module.name), depth + 1),

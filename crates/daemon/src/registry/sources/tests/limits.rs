@@ -186,7 +186,7 @@ fn an_item_and_a_file_that_are_too_large_are_left_out_and_said() {
 #[test]
 fn directories_deeper_than_the_limit_and_rings_of_links_end() {
     let world = World::empty();
-    let deep = (0..12).map(|number| format!("d{number}/")).collect::<String>();
+    let deep = "d/".repeat(12);
     world.write(&format!(".claude/commands/{deep}x.md"), "x");
     world.write(".claude/commands/a.md", "x");
     let commands = world.root().join(".claude/commands");
@@ -228,4 +228,16 @@ fn long_front_matter_is_not_read_and_said() {
     world.write(".claude/commands/a.md", text);
     assert_eq!(world.item("claude", "a").description, "Title");
     assert!(world.messages("claude").contains("longer than 65536 bytes"));
+}
+
+#[test]
+fn a_file_that_many_lines_name_is_read_once() {
+    let world = World::empty();
+    let scripts: Vec<String> = (0..100).map(|number| format!("\"s{number}\":\"node tool.js {number}\"")).collect();
+    world.write("package.json", format!("{{\"scripts\":{{{}}}}}", scripts.join(",")));
+    world.write("tool.js", "x");
+    let limits = Limits { files: 8, ..patient() };
+    let slice = discover(&world.places, &limits).into_iter().find(|slice| slice.source == "npm").unwrap();
+    assert!(slice.complete, "{:?}", slice.diagnostics);
+    assert!(slice.items.iter().all(|item| item.evidence.len() == 2 && item.can_be_remembered()));
 }

@@ -84,7 +84,8 @@ impl World {
     }
 
     fn messages(&self, source: &str) -> String {
-        self.slice(source).diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.message)).collect()
+        let messages: Vec<String> = self.slice(source).diagnostics.into_iter().map(|one| one.message).collect();
+        messages.join("\n")
     }
 
     fn names(&self, source: &str) -> Vec<String> {
@@ -104,7 +105,7 @@ fn fixtures() -> PathBuf {
 
 /// The limits, but for the time: a busy machine changes no result.
 fn patient() -> Limits {
-    Limits { time: Duration::from_secs(600), ..Limits::default() }
+    Limits { time: Duration::from_mins(10), ..Limits::default() }
 }
 
 /// One slice as lines for people; nothing of one that has nothing to say.

@@ -88,7 +88,9 @@ fn bad_or_missing_files_of_plugins_mean_no_plugins_and_no_error() {
         let world = World::empty();
         fs::create_dir_all(world.places.home.join(".claude/plugins")).unwrap();
         for (path, text) in [(".claude/settings.json", settings), (installed, plugins)] {
-            text.map(|text| fs::write(world.places.home.join(path), text).unwrap());
+            if let Some(text) = text {
+                fs::write(world.places.home.join(path), text).unwrap();
+            }
         }
         world.write("package.json", r#"{"scripts":{"a":"b"}}"#);
         assert_eq!(world.slice("claude-plugins").items, []);
