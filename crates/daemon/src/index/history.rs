@@ -128,8 +128,8 @@ fn indexed(
 }
 
 /// Where the shell of a session was, as far as the index has read.
-pub(crate) fn directory(directory: &Path, id: SessionId) -> Option<String> {
-    let db = Store::read(directory).ok()??;
+pub(crate) fn directory(directory: &Path, secrets: &Secrets, id: SessionId) -> Option<String> {
+    let db = Store::read(directory, secrets.digest()).ok()??;
     let session = session_row(&db, id).ok()??;
     saved_row(&db, session).ok()?.map(|saved| saved.course.directory().to_owned())
 }

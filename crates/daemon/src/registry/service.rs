@@ -18,6 +18,7 @@ use super::trust::TrustStore;
 use crate::Config;
 use crate::index::follower::Follower;
 use crate::index::history;
+use crate::index::secrets::Secrets;
 use crate::sessions::logs::Logs;
 use crate::sessions::manager::LogChange;
 use crate::sessions::spool;
@@ -51,6 +52,7 @@ impl Registry {
             logs: logs.clone(),
             spools: config.places.spools.clone(),
             index: config.places.index.clone(),
+            secrets: Arc::clone(&config.secrets),
         });
         discovery.start(Arc::clone(&sessions))?;
         let moved = discovery.clone();
@@ -115,11 +117,12 @@ struct Recorded {
     logs: Logs,
     spools: PathBuf,
     index: PathBuf,
+    secrets: Arc<Secrets>,
 }
 
 impl Sessions for Recorded {
     fn directory(&self, session: SessionId) -> Option<String> {
-        history::directory(&self.index, session).or_else(|| Some(self.logs.summary(session)?.attrs.cwd))
+        history::directory(&self.index, &self.secrets, session).or_else(|| Some(self.logs.summary(session)?.attrs.cwd))
     }
 
     fn is_here(&self, session: SessionId) -> bool {
