@@ -80,8 +80,7 @@ impl Follower {
         Ok(())
     }
 
-    /// From now on calls `call` with the directory of a session's shell, when it is read, and whenever it is another one. It must
-    /// not block. Only the first of these counts.
+    /// From now on calls `call` when it reads of a directory, and of another one. It must not block. The first of these counts.
     pub(crate) fn when_moved(&self, call: OnMove) {
         let _only_the_first = self.shared.on_move.set(call);
     }
