@@ -9,25 +9,31 @@ else
     set -e XDG_DATA_DIRS
 end
 set -g __shellkeep_nonce $SHELLKEEP_MARKS
+# Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
+set -g __shellkeep_number 0
 set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
 
 if status is-interactive
     function __shellkeep_last
         function __shellkeep_preexec --on-event fish_preexec
             set -l line (string escape --style=url -- (string sub --length 32768 -- $argv[1] | string collect))
+            set -g __shellkeep_number (builtin math $__shellkeep_number + 1)
             # lead: what fish prints before the command does, up to the next carriage return, is none of the command's.
-            builtin printf '\e]133;C;sk=%s;lead;cmdline_url=%s\a' $__shellkeep_nonce "$line"
+            builtin printf '\e]133;C;sk=%s;sn=%s;lead;cmdline_url=%s\a' \
+                $__shellkeep_nonce $__shellkeep_number "$line"
         end
     end
 
     function __shellkeep_postexec --on-event fish_postexec
-        builtin printf '\e]133;D;%s;sk=%s\a' $status $__shellkeep_nonce
+        builtin printf '\e]133;D;%s;sk=%s;sn=%s\a' $status $__shellkeep_nonce $__shellkeep_number
     end
 
     function __shellkeep_prompt --on-event fish_prompt
         # Made at the first prompt, and so called behind the user's own: what those print is not the command's.
         functions -q __shellkeep_preexec; or __shellkeep_last
         set -l directory (string escape --style=url -- $PWD)
-        builtin printf '\e]7;file://%s%s\a\e]133;A;sk=%s\a' $hostname "$directory" $__shellkeep_nonce
+        set -g __shellkeep_number (builtin math $__shellkeep_number + 1)
+        builtin printf '\e]7;file://%s%s\a\e]133;A;sk=%s;sn=%s\a' \
+            $hostname "$directory" $__shellkeep_nonce $__shellkeep_number
     end
 end

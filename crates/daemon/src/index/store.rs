@@ -15,7 +15,7 @@ use shellkeep_protocol::query::CommandInfo;
 use super::block::Block;
 
 /// Version of everything in the file. Another one is thrown away.
-const VERSION: i64 = 1;
+const VERSION: i64 = 3;
 
 /// Name of the file in its directory.
 const FILE: &str = "index.db";
