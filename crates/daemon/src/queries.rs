@@ -1,5 +1,6 @@
 //! Answers the queries of people's commands. Reads logs beside the store thread and never holds it up.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
@@ -96,8 +97,9 @@ impl Queries {
             }
             Query::History { session, after } => {
                 self.adopter.looked().await;
-                let index = self.config.places.index.clone();
-                self.blocking(move |logs| history::history(&index, logs, session, after).map(Reply::History)).await
+                let (index, secrets) = (self.config.places.index.clone(), Arc::clone(&self.config.secrets));
+                let found = move |logs: &Logs| history::history(&index, &secrets, logs, session, after);
+                self.blocking(move |logs| found(logs).map(Reply::History)).await
             }
             Query::Remove { session } => self.remove(session).await,
             Query::Screen { session, at_least, cols, rows, wait_ms } => {
@@ -148,8 +150,9 @@ impl Queries {
         let follower = self.watchers.follower();
         let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
         let (index, state) = (self.config.places.index.clone(), follower.state());
+        let shapes = self.config.secrets.digest();
         self.blocking(move |_| {
-            let found = search::search(&index, &search)
+            let found = search::search(&index, shapes, &search)
                 .map_err(|error| failed(&index, &std::io::Error::other(error.to_string())))?;
             crate::memory::give_back(); // texts that were unpacked
             let is_behind = !caught_up || state.is_building || state.trouble.is_some();

@@ -21,7 +21,7 @@ pub(crate) fn run(places: &Places, verb: &ConfigVerb) -> Outcome {
         ConfigVerb::Path => {
             // Whoever asks is about to write there.
             if let Some(Err(failure)) = path.parent().map(prepare) {
-                report::notice(failure.message);
+                report::notice(failure);
             }
             report::result(&(report::printable(&path.display().to_string()) + "\n"))?;
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Event, Subject, Writer, describe};
 use crate::cmd::told;
-use crate::report::printable;
+use crate::report::in_one_line;
 
 /// Versions of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::report::in_one_line;
+use crate::report::{in_one_line, printable};
 
 /// What the line says.
 #[derive(Debug, Clone, Default, PartialEq)]
