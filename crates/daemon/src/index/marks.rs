@@ -338,8 +338,7 @@ mod tests {
         let seen: Vec<_> = [&turn(1)[..], &turn(500), &turn(502)[..3], &turn(1), &turn(500), &turn(502)[..3]].concat();
         let job = [&turn(502)[3..], &turn(504)[..2], &turn(500), &turn(502), &turn(504)[..1], &turn(504)[2..]].concat();
         let all: Vec<_> = seen.iter().chain(&job).map(|(letter, rest)| (*letter, rest.as_str())).collect();
-        let expected =
-            [vec![true; 11], vec![false; 11], vec![true; 3], vec![false; 9], vec![true; 2]].concat();
+        let expected = [vec![true; 11], vec![false; 11], vec![true; 3], vec![false; 9], vec![true; 2]].concat();
         assert_eq!(counted(&all), expected);
     }
 
@@ -358,9 +357,10 @@ mod tests {
             (&[("A", ";sn=3"), ("A", ""), ("D", ";cmdline_url=x"), ("B", ";sn=3")], &[true, false, false, true]),
             // A shell inside; what is no number, or too great for one; and the greatest.
             (&[("C", ";sn=0"), ("B", ";sn="), ("A", ";sn=-1"), ("A", ";sn=18446744073709551616")], &[false; 4]),
-            (&[("A", ";sn=18446744073709551615"), ("C", ";sn=18446744073709551615"), ("A", ";sn=1")], &[
-                true, true, false,
-            ]),
+            (
+                &[("A", ";sn=18446744073709551615"), ("C", ";sn=18446744073709551615"), ("A", ";sn=1")],
+                &[true, true, false],
+            ),
             // What is none of ours has no turn.
             (&[("P", ";sn=9"), ("", ";sn=9"), ("A", ";sn=2")], &[false, false, true]),
         ] {
