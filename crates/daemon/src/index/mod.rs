@@ -19,6 +19,7 @@ mod row;
 mod runs;
 pub(crate) mod search;
 pub mod secrets;
+mod stamp;
 pub(crate) mod store;
 
 #[cfg(test)]
