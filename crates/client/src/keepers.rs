@@ -178,6 +178,7 @@ fn only_one(places: &Places) -> Result<Keeper, Failure> {
 }
 
 fn unknown(text: &str) -> Failure {
-    Failure::refused(format_args!("no running session is called {text}"))
-        .with_hint("\"shellkeep ls\" shows the running sessions; those that have ended are in \"ls --all\", for output and replay")
+    Failure::refused(format_args!("no running session is called {text}")).with_hint(
+        "\"shellkeep ls\" shows the running sessions; those that have ended are in \"ls --all\", for output and replay",
+    )
 }
