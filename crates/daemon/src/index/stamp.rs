@@ -1,7 +1,7 @@
 //! How the index's file is told from another one, and from what somebody has left of it.
 //!
-//! Promises that a file that was deleted, replaced or cut is found out without opening it: SQLite takes an empty one for a
-//! new one, in which nothing was ever recorded. Does not see what was overwritten; SQLite does.
+//! Promises that a file that was deleted, replaced or cut is found out without opening it: `SQLite` takes an empty one for a
+//! new one, in which nothing was ever recorded. Does not see what was overwritten; `SQLite` does.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
