@@ -4,18 +4,21 @@
 //! bounded whatever was printed, and that a crash costs what was read since the last transaction and nothing else. It runs
 //! below everything else in priority, and once it has caught up it gives its memory back.
 
+mod inbox;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use shellkeep_journal::{JournalError, Seq};
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::query::IndexState;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+pub(crate) use self::inbox::Follower;
+use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::stamp::Stamp;
 use super::store::{self, Store, StoreError};
@@ -39,40 +42,6 @@ const MERGES_PER_TURN: usize = 4;
 /// How little the thread's work matters beside all other. Source: `setpriority(2)`.
 const NICE: i32 = 10;
 
-/// What somebody wants of the thread.
-enum Ask {
-    /// To know when everything that has happened until now was read.
-    CaughtUp(oneshot::Sender<()>),
-    /// A session is gone: so is what is known of it.
-    Forget(SessionId, Option<oneshot::Sender<()>>),
-    /// The oldest records of a session are gone.
-    Pruned(SessionId),
-    /// To throw everything away and read all logs again.
-    Rebuild(oneshot::Sender<()>),
-}
-
-#[derive(Default)]
-struct Inbox {
-    /// Sessions to which something happened.
-    changed: BTreeSet<SessionId>,
-    /// Bounded by the queries that wait.
-    asks: VecDeque<Ask>,
-    stop: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    inbox: Mutex<Inbox>,
-    wake: Condvar,
-    state: Mutex<IndexState>,
-}
-
-/// Tells the follower what happens. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Follower {
-    shared: Arc<Shared>,
-}
-
 impl Follower {
     /// Starts the thread, which looks at all logs first.
     ///
@@ -93,60 +62,6 @@ impl Follower {
         };
         std::thread::Builder::new().name("index".into()).spawn(move || work.run())?;
         Ok(())
-    }
-
-    /// Something was written to a session's log. Never waits for more than a moment's lock.
-    pub(crate) fn changed(&self, session: SessionId) {
-        if self.shared.inbox.lock().changed.insert(session) {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    fn ask(&self, ask: Ask) {
-        self.shared.inbox.lock().asks.push_back(ask);
-        self.shared.wake.notify_one();
-    }
-
-    /// Resolves when what was written until now was read; false if that takes longer than `wait`.
-    pub(crate) async fn caught_up(&self, wait: Duration) -> bool {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::CaughtUp(done));
-        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
-    }
-
-    /// A session's log was removed. Resolves when nothing is known of it any more; false if that takes longer than `wait`.
-    pub(crate) async fn forgotten(&self, session: SessionId, wait: Duration) -> bool {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::Forget(session, Some(done)));
-        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
-    }
-
-    /// A session's log was removed.
-    pub(crate) fn forget(&self, session: SessionId) {
-        self.ask(Ask::Forget(session, None));
-    }
-
-    /// The oldest records of a session were removed.
-    pub(crate) fn pruned(&self, session: SessionId) {
-        self.ask(Ask::Pruned(session));
-    }
-
-    /// Throws everything away and reads all logs again; resolves when that has begun.
-    pub(crate) async fn rebuild(&self) {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::Rebuild(done));
-        let _ = is_done.await;
-    }
-
-    /// How the index is.
-    pub(crate) fn state(&self) -> IndexState {
-        self.shared.state.lock().clone()
-    }
-
-    /// Ends the thread soon; what is not written is read again by the next one.
-    pub(crate) fn stop(&self) {
-        self.shared.inbox.lock().stop = true;
-        self.shared.wake.notify_one();
     }
 }
 
