@@ -204,3 +204,35 @@ fn a_terminal_of_version_1_is_served() -> Result<()> {
     world.ok(&["kill", &session])?;
     Ok(())
 }
+
+/// A program may have had the terminal report keys in another way; the detach key still detaches.
+#[test]
+fn the_detach_key_is_seen_whatever_keyboard_the_program_has_set() -> Result<()> {
+    let world = World::new()?;
+    // What the program sets, and what a terminal then sends for Ctrl-Space, d.
+    let keyboards: [(&str, &[&[u8]]); 4] = [
+        (r"\033[>4;2m", &[b"\x1b[27;5;32~", b"d"]),
+        (r"\033[>1u", &[b"\x1b[32;5u", b"d"]),
+        (r"\033[=3;1u", &[b"\x1b[32;5:1u", b"\x1b[32;5:3u", b"d"]),
+        (
+            r"\033[>31u",
+            &[b"\x1b[57442;5:1u\x1b[32", b";5:1u\x1b[32;5:3u\x1b", b"[57442;1:3u", b"\x1b[100;1:1", b";100u"],
+        ),
+    ];
+    for (set, typed) in keyboards {
+        let session = world.session(&format!("stty raw -echo; printf '{set}READY'; exec cat -v"))?;
+        eventually("it runs", || Ok(ends_with(&world.output(&session)?, b"READY").then_some(())))?;
+        let mut terminal = Screen::start(&world, &["attach", &session])?;
+        terminal.shows("READY")?;
+        terminal.keys(b"x\x1b[A")?;
+        terminal.shows("x^[[A")?;
+        for keys in typed {
+            terminal.keys(keys)?;
+        }
+        ensure!(terminal.ended()?.success(), "{set}: detach failed");
+        let output = String::from_utf8_lossy(&world.output(&session)?).into_owned();
+        ensure!(!output.contains("32;5") && !output.contains("100;1"), "{set}: the keys passed: {output:?}");
+        world.ok(&["kill", &session])?;
+    }
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! What shellkeep promises, one file per promise.
 
 mod attach;
+mod behind;
 mod contracts;
 mod daemon_faults;
 mod damage;

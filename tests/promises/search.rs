@@ -62,6 +62,7 @@ fn a_hit_tells_the_command_and_filters_ask_for_it() -> Result<()> {
     let typed = found(&world, &["second-$((", "--failed"])?;
     ensure!(typed.len() == 1 && typed[0]["kind"] == "command", "the command, and not the prompt besides: {typed:?}");
     ensure!(lines(&found(&world, &["d-4", "--exit", "7"])?) == ["second-43"]);
+    ensure!(found(&world, &["t-4", "--exit", "7"])?.is_empty() && found(&world, &["t-4", "--exit", "1"])?.len() == 1);
     let below = world.outside().join("sub");
     let below = found(&world, &["nd-4", "--dir", below.to_str().context("a path")?, "--since", "1h"])?;
     ensure!(lines(&below).contains(&"second-43") && !lines(&below).contains(&"first-42"), "{below:?}");

@@ -1,6 +1,9 @@
 //! What is typed at a prompt for a secret is nowhere on the disk, with `--record-input` too; what is typed around it is.
+//! What is printed and secret is in the record and nowhere else.
 
+mod printed;
 mod programs;
+mod shells;
 
 use std::io::Write as _;
 use std::path::Path;

@@ -25,6 +25,8 @@ pub struct Screen {
     far_side: Option<OwnedFd>,
     child: Child,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Nobody reads what is shown while this is held.
+    reading: Arc<Mutex<()>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -58,12 +60,12 @@ impl Screen {
             .stderr(File::create(world.stderr_of_screens())?);
         let child = command.spawn().context("setsid starts")?;
         let master = File::from(master);
-        let shown = Arc::default();
+        let (shown, reading) = (Arc::default(), Arc::default());
         let reader = std::thread::spawn({
-            let (mut master, shown) = (master.try_clone()?, Arc::clone(&shown));
-            move || capture(&mut master, &shown)
+            let (mut master, shown, reading) = (master.try_clone()?, Arc::clone(&shown), Arc::clone(&reading));
+            move || capture(&mut master, &shown, &reading)
         });
-        Ok(Self { master, far_side: Some(far_side), child, shown, reader: Some(reader) })
+        Ok(Self { master, far_side: Some(far_side), child, shown, reading, reader: Some(reader) })
     }
 
     /// Process id of the terminal.
@@ -77,6 +79,15 @@ impl Screen {
     /// Everything shown so far.
     pub fn shown(&self) -> Vec<u8> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something while nobody reads what is shown, as if the terminal hung: soon it takes nothing any more.
+    ///
+    /// # Errors
+    /// What `act` says.
+    pub fn stuck(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _nobody_reads = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        act()
     }
 
     /// Waits until `text` is on the screen.
@@ -145,9 +156,10 @@ impl Drop for Screen {
 }
 
 /// Reads until the far side is closed by all who had it.
-fn capture(master: &mut File, shown: &Mutex<Vec<u8>>) {
+fn capture(master: &mut File, shown: &Mutex<Vec<u8>>, reading: &Mutex<()>) {
     let mut bytes = [0; 16 << 10];
     while let Ok(count @ 1..) = master.read(&mut bytes) {
+        drop(reading.lock().unwrap_or_else(PoisonError::into_inner));
         shown.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
     }
 }

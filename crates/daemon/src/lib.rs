@@ -91,7 +91,8 @@ pub async fn run(
     store
         .with(move |manager| manager.when_changed(Box::new(move |session, change| followers.changed(session, change))));
     let follower = watchers.follower().clone();
-    follower.start(logs.clone(), store.clone(), config.places.index.clone()).map_err(system("start the index"))?;
+    let (index, secrets) = (config.places.index.clone(), Arc::clone(&config.secrets));
+    follower.start(logs.clone(), store.clone(), index, secrets).map_err(system("start the index"))?;
     let queries = Queries::new(config.clone(), store.clone(), logs, watchers, adopter.clone(), screens.clone());
     let server = Server { store: store.clone(), queries: Arc::new(queries), adopter: adopter.clone() };
     let options = ServerOptions { first_frame_bytes_max: FIRST_FRAME_BYTES_MAX, ..ServerOptions::default() };

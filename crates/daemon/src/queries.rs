@@ -1,5 +1,6 @@
 //! Answers the queries of people's commands. Reads logs beside the store thread and never holds it up.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shellkeep_journal::Seq;
@@ -97,8 +98,9 @@ impl Queries {
             }
             Query::History { session, after } => {
                 self.adopter.looked().await;
-                let index = self.config.places.index.clone();
-                self.blocking(move |logs| history::history(&index, logs, session, after).map(Reply::History)).await
+                let (index, secrets) = (self.config.places.index.clone(), Arc::clone(&self.config.secrets));
+                let found = move |logs: &Logs| history::history(&index, &secrets, logs, session, after);
+                self.blocking(move |logs| found(logs).map(Reply::History)).await
             }
             Query::Remove { session } => self.remove(session).await,
             Query::Screen { session, at_least, cols, rows, wait_ms } => {
@@ -151,8 +153,9 @@ impl Queries {
         loop {
             let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
             let (index, state, search) = (self.config.places.index.clone(), follower.state(), search.clone());
+            let shapes = self.config.secrets.digest();
             let found = tokio::task::spawn_blocking(move || {
-                let found = search::search(&index, &search);
+                let found = search::search(&index, shapes, &search);
                 crate::memory::give_back(); // texts that were unpacked
                 found
             });

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::chain::Position;
+use crate::chain::{Chain, Position, Seq};
 use crate::record::{RECORD_HEADER_BYTES, RECORD_MAGIC, Record, RecordHeader};
 use crate::resync::ResyncMap;
 use crate::sealed::SealedCursor;
@@ -34,6 +34,17 @@ pub(crate) enum Step {
     Damage(Range<u64>),
     /// Nothing sound comes any more; these bytes (none, as a rule) are behind the last entry.
     End(Range<u64>),
+}
+
+/// Where a record was in a plain segment. It proves itself there; if it does not, it is sought as if nothing were known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    /// Ordinal of the segment.
+    pub segment: u32,
+    /// Byte of the file at which the record began.
+    pub at: u64,
+    /// The chain behind the record.
+    pub chain: Chain,
 }
 
 /// The walk over a segment of either kind.
@@ -96,6 +107,8 @@ pub(crate) struct PlainCursor {
     /// What comes next; `None` where it is not known.
     expected: Option<Position>,
     last: Option<(RecordHeader, Position)>,
+    /// The record that was met last, and where it begins.
+    met: Option<(RecordHeader, u64)>,
     /// Of the bytes from the given place on, once damage was met.
     map: Option<(u64, ResyncMap)>,
     searches: u32,
@@ -110,12 +123,43 @@ impl std::fmt::Debug for PlainCursor {
 impl PlainCursor {
     /// Over `file` from byte `at`, where `expected` comes.
     pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, expected: Option<Position>) -> Self {
-        Self { file, buf: Vec::new(), filled: 0, buf_at: at, at, expected, last: None, map: None, searches: 0 }
+        Self {
+            file,
+            buf: Vec::new(),
+            filled: 0,
+            buf_at: at,
+            at,
+            expected,
+            last: None,
+            met: None,
+            map: None,
+            searches: 0,
+        }
     }
 
     /// Place in the file of the next entry.
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Goes to where record `seq` was, if it is there still.
+    pub(crate) fn seek(&mut self, seq: Seq, hint: Hint) -> io::Result<()> {
+        let (from, expected) = (self.at, self.expected.take());
+        self.at = hint.at.max(from);
+        self.forget();
+        self.entry()?;
+        if self.last.is_some_and(|(header, _)| header.seq == seq && header.check == hint.chain) {
+            self.unread();
+        } else {
+            (self.at, self.expected, self.last) = (from, expected, None);
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// Where record `seq` begins, with the chain behind it, if it is the one that was met last.
+    pub(crate) fn place_of(&self, seq: Seq) -> Option<(u64, Chain)> {
+        self.met.filter(|(header, _)| header.seq == seq).map(|(header, at)| (at, header.check))
     }
 
     /// Where the next entry begins in the buffer.
@@ -192,6 +236,7 @@ impl PlainCursor {
             return Ok(None);
         }
         self.last = Some((header, after));
+        self.met = Some((header, self.at));
         self.expected = Some(after);
         self.at += len as u64;
         Ok(Some(Step::Record))

@@ -18,6 +18,7 @@ mod segment;
 pub mod storage;
 
 pub use chain::{Chain, POSITION_MAX, Position, Seq, SeqRange};
+pub use cursor::Hint;
 pub use error::JournalError;
 pub use journal::{
     Appended, BATCH_BYTES_MAX, Durability, Journal, NewJournal, NewRecord, Options, SEGMENT_BYTES_RANGE, Sealed,

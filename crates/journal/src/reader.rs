@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::chain::{Position, Seq, SeqRange};
-use crate::cursor::{Cursor, Step};
+use crate::cursor::{Cursor, Hint, Step};
 use crate::directory::{Listing, Opened, Presence, open_segment};
 use crate::error::JournalError;
 use crate::record::Record;
@@ -26,6 +26,8 @@ pub enum Start {
     Oldest,
     /// At this record, or at the gap that it lies in.
     Seq(Seq),
+    /// As `Seq`, which was at this place when it was read before.
+    Hinted(Seq, Option<Hint>),
     /// At the record that holds this byte of output, counted from the session's start.
     OutputOffset(u64),
 }
@@ -129,6 +131,8 @@ pub struct Reader {
     next: Seq,
     /// Output before this byte is skipped.
     skip_output: u64,
+    /// Where `next` was, until it was looked for there.
+    hint: Option<Hint>,
     /// Only records below this number are given.
     end: Option<Seq>,
     /// The end was moved: what lies behind the old one may have been replaced since the last look.
@@ -148,6 +152,7 @@ impl Reader {
             known: BTreeMap::new(),
             next: Seq::FIRST,
             skip_output: 0,
+            hint: None,
             end: None,
             end_moved: false,
             current: None,
@@ -158,6 +163,10 @@ impl Reader {
         reader.next = match start {
             Start::Oldest => oldest.next_seq,
             Start::Seq(seq) => seq.max(Seq::FIRST),
+            Start::Hinted(seq, hint) => {
+                reader.hint = hint;
+                seq.max(Seq::FIRST)
+            }
             Start::OutputOffset(offset) => {
                 reader.skip_output = offset;
                 let holder = reader.known.values().rev().find(|known| known.first.output_offset <= offset);
@@ -176,6 +185,12 @@ impl Reader {
     /// The number that comes next.
     pub fn next_seq(&self) -> Seq {
         self.next
+    }
+
+    /// Where record `seq` is, if it was given last; `None` if seeking it is quick.
+    pub fn hint(&self, seq: Seq) -> Option<Hint> {
+        let Some(Current { ordinal, cursor: Cursor::Plain(cursor), .. }) = &self.current else { return None };
+        cursor.place_of(seq).map(|(at, chain)| Hint { segment: *ordinal, at, chain })
     }
 
     /// The next item; `None` if there is nothing more for now: call again when more was written.
@@ -295,12 +310,14 @@ impl Reader {
             match open_segment(&*self.storage, &self.dir, ordinal, known.presence) {
                 Ok(Opened::Segment(segment)) => {
                     let mut cursor = segment.cursor()?;
-                    if let Cursor::Sealed(cursor) = &mut cursor {
-                        if self.skip_output > 0 {
-                            cursor.seek_output(self.skip_output);
-                        } else {
-                            cursor.seek_seq(self.next);
-                        }
+                    let hint = self.hint.take().filter(|hint| hint.segment == ordinal);
+                    match (&mut cursor, hint) {
+                        (Cursor::Sealed(cursor), _) if self.skip_output > 0 => cursor.seek_output(self.skip_output),
+                        (Cursor::Sealed(cursor), _) => cursor.seek_seq(self.next),
+                        (Cursor::Plain(cursor), Some(hint)) => cursor
+                            .seek(self.next, hint)
+                            .map_err(|source| JournalError::of(&self.dir, "read", source))?,
+                        (Cursor::Plain(_), None) => {}
                     }
                     let limit = self.first_above(ordinal);
                     self.current = Some(Current { ordinal, cursor, limit, damage: None, reread: false });

@@ -99,6 +99,8 @@ pub(super) const MORE: &[Asks] = &[
         &["Enter passphrase for"],
     ),
     asks("age", &["age"], "echo x | age -p -o out", &["Enter passphrase", "Confirm passphrase"]),
+    asks("passwd", &["passwd", "setpriv"], "setpriv --reuid=65534 --regid=65534 --clear-groups passwd", &["assword: "]),
+    asks("systemd", &["systemd-ask-password"], "systemd-ask-password 'pw?' >/dev/null", &["pw?"]),
     asks("lftp", &["lftp"], "lftp -u user -e 'exit' 127.0.0.1", &["assword: "]),
     asks(
         "docker-like",

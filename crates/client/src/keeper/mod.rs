@@ -16,6 +16,7 @@ use shellkeep_protocol::attach::{ATTACH_VERSIONS, FromKeeper, FromTerminal, Laun
 use shellkeep_protocol::ids::WriterId;
 use shellkeep_protocol::session::Attrs;
 
+use self::asking::Asking;
 use self::attach::Connection;
 use self::core::KeeperCore;
 use self::disk::Plan;
@@ -31,6 +32,7 @@ use crate::link::{self, LinkError, Receiver, Sender};
 use crate::places::Places;
 
 pub mod agent;
+pub mod asking;
 pub mod attach;
 pub mod core;
 pub mod disk;
@@ -189,7 +191,8 @@ impl Birth {
         let writer = WriterId::random().ok();
         let plan = writer.and_then(|writer| self.spool_plan(&attrs, writer));
         let spool = Arc::new(Spool::new(plan, self.launch.when_full));
-        let recorder = Arc::new(Recorder::new(Arc::clone(&spool), self.launch.record_input));
+        let recorder =
+            Arc::new(Recorder::new(Arc::clone(&spool), self.launch.record_input.then(|| Asking::new(identity.marks))));
         let shipper = writer.and_then(|writer| self.shipper(attrs, writer, &spool));
         let drain = Drain { is_foreign: self.places.foreign_socket.is_some(), stopped: self.places.stopped() };
         let place = server.place();

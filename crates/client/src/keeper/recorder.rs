@@ -1,7 +1,7 @@
 //! Turns what happens in a session into records: numbered and spooled before a terminal sees a byte of it.
 //!
-//! Promises that order, that no typed secret is recorded (input is left out while the program reads a line with echo
-//! off), and that nothing is recorded during a pause but the marks around it. Knows the payloads of the records, and
+//! Promises that order, that no typed secret is recorded (input is left out while a secret is
+//! asked for), and that nothing is recorded during a pause but the marks around it. Knows the payloads of the records, and
 //! nothing of where they go.
 
 use std::fs::File;
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use rustix::termios::LocalModes;
 use shellkeep_journal::RecordKind;
 use shellkeep_protocol::attach::{MASKED_INPUT_PAYLOAD, Recording, Size, exit_payload};
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
 
+use super::asking::Asking;
 use super::output::History;
 use super::spool::Spool;
 
@@ -23,7 +23,8 @@ use super::spool::Spool;
 #[derive(Debug)]
 pub struct Recorder {
     spool: Arc<Spool>,
-    records_input: bool,
+    /// Looks for who asks, if typed bytes are recorded.
+    asking: Option<Asking>,
     /// The last input record says that input was left out; one says it for all until something is recorded again.
     masked: AtomicBool,
     /// Held while output is recorded, so that none gets behind the mark of a pause. A full spool that blocks may hold
@@ -37,11 +38,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records into `spool`; typed bytes only if asked.
-    pub fn new(spool: Arc<Spool>, records_input: bool) -> Self {
+    /// Records into `spool`; typed bytes only with `asking`.
+    pub fn new(spool: Arc<Spool>, asking: Option<Asking>) -> Self {
         Self {
             spool,
-            records_input,
+            asking,
             masked: AtomicBool::new(false),
             recording: Mutex::default(),
             paused: AtomicBool::new(false),
@@ -52,12 +53,15 @@ impl Recorder {
 
     /// Whether typed bytes must come through here.
     pub fn records_input(&self) -> bool {
-        self.records_input
+        self.asking.is_some()
     }
 
     /// Records what the PTY gave. Returns the offset of its first byte among all that is shown. The shipper is woken by
     /// the caller, when the bytes are shown: waking it first would cost an echo its time on the processor.
     pub fn output(&self, bytes: &[u8]) -> u64 {
+        if let Some(asking) = &self.asking {
+            asking.output(bytes);
+        }
         let recording = self.recording.lock();
         let unrecorded = self.unrecorded.load(Ordering::SeqCst);
         if *recording == Recording::On {
@@ -105,10 +109,11 @@ impl Recorder {
 
     /// Records what was typed, unless the program behind `master` asked for something secret.
     pub fn input(&self, master: &File, bytes: &[u8]) {
-        if !self.records_input || bytes.is_empty() || self.recording() == Recording::Paused {
+        let Some(asking) = self.asking.as_ref().filter(|_| self.recording() == Recording::On) else { return };
+        if bytes.is_empty() {
             return;
         }
-        if asks_for_a_secret(master) {
+        if asking.is_for_a_secret(master) {
             if !self.masked.swap(true, Ordering::Relaxed) {
                 self.spool.append(RecordKind::Input, MASKED_INPUT_PAYLOAD);
             }
@@ -136,12 +141,4 @@ impl History for Recorder {
         let recorded = offset.checked_sub(self.unrecorded.load(Ordering::SeqCst)).filter(|_| is_behind);
         recorded.is_some_and(|recorded| self.spool.output_from(recorded, bytes_max, out))
     }
-}
-
-/// Whether the program reads a line that it does not show: `read -s`, `sudo`, `ssh`, `getpass`. A full-screen program
-/// has echo off too, but reads no lines. Source: termios(3).
-fn asks_for_a_secret(master: &File) -> bool {
-    let modes = rustix::termios::tcgetattr(master).map(|modes| modes.local_modes);
-    // If the modes cannot be read, the safe side is to record nothing.
-    modes.map_or(true, |modes| modes.contains(LocalModes::ICANON) && !modes.contains(LocalModes::ECHO))
 }

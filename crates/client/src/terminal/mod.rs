@@ -21,20 +21,19 @@ use shellkeep_protocol::query::Screen;
 use shellkeep_protocol::session::ExitStatus;
 
 use self::detach_key::{DetachKey, Keys};
-use self::modes::Raw;
+use self::modes::{LEAVE_SCREEN, Raw};
 use self::signals::Signals;
 use crate::input::Input;
 use crate::link::{LinkError, Receiver, Sender};
 
 pub mod detach_key;
 pub mod modes;
+pub mod pressed;
 pub mod signals;
 mod tty;
 
 pub use self::tty::{has_tty, size, wait_for_foreground};
 
-/// How long the first of the detach keys is held back when nothing follows.
-const HOLD_MAX: Duration = Duration::from_millis(300);
 /// How long a keeper may take to let go. Then the terminal goes without its word.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the way in is looked at again while it takes nothing.
@@ -45,13 +44,6 @@ const INPUT_BYTES: usize = 4096;
 const PIPE_WRITE_BYTES: usize = 4096;
 /// Lines that a keeper may leave for after the session. Later ones are dropped.
 const NOTICES_MAX: usize = 8;
-/// What the screen is left in when the session goes on without it: the main screen, a visible cursor of the usual
-/// shape, no mouse, no bracketed paste, the usual keyboard, plain characters, no region. Harmless where nothing of it
-/// was changed. Region and origin stand between saving and restoring the cursor, for both move it. Source: xterm's control sequences, kitty's keyboard protocol.
-const LEAVE_SCREEN: &[u8] =
-    b"\x1b[?2026l\x1b[<16u\x1b[?47l\x1b[<16u\x1b[>4;0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\
-      \x1b[?1015l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h\x1b[0 q\x1b7\x1b[r\x1b[?6l\x1b8\x1b[?7h\x1b[4l\
-      \x1b[?5l\x1b(B\x0f\x1b[m\r\n";
 
 /// How a terminal came to its end.
 #[derive(Debug)]
@@ -323,7 +315,7 @@ impl Loop {
             Ok(count) => {
                 let mut passed = Vec::with_capacity(count + 1);
                 let detach = self.key.pass(&typed[..count], &mut passed);
-                self.held_until = self.key.is_held().then(|| Instant::now() + HOLD_MAX);
+                self.held_until = self.key.hold().map(|hold| Instant::now() + hold);
                 self.type_in(&passed)?;
                 if detach { self.detach() } else { Ok(()) }
             }

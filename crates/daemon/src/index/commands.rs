@@ -4,12 +4,16 @@
 //! what lies between its marks, without what the shell itself prints around it, and that a nested shell, or text that looks
 //! like a mark, changes nothing. A pure machine.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
 use shellkeep_protocol::query::CommandInfo;
 
 use super::marks::{Found, Mark, MarkReader, Place, Told};
 use super::plain::{SIZE_DEFAULT, behind_prompt};
+use super::secrets::Secrets;
 
 /// Most bytes of a prompt with the line typed at it that are kept to look at. Beyond it the shell's own word must do.
 const ECHO_BYTES_MAX: usize = 64 << 10;
@@ -125,6 +129,33 @@ impl Course {
         Some(CommandInfo { output_to: self.end.max(command.output_from), line, ..command })
     }
 
+    /// Whether a secret is in what has to be kept to go on.
+    pub(super) fn has_secret(&self, secrets: &Arc<Secrets>) -> bool {
+        let told = self.current.iter().flat_map(|command| [&command.line, &command.cwd]);
+        let is_in = |text: &[u8]| secrets.are_in_output(text, self.columns);
+        told.chain([&self.directory]).any(|text| secrets.may_be_in(text.as_bytes()) && secrets.text(text) != *text)
+            || [&self.shown, &self.tail].into_iter().chain(&self.lead).any(|text| is_in(text))
+            || is_in(&self.marks.unfinished())
+    }
+
+    /// Nothing comes any more: forgets all but a list of commands without secrets.
+    pub(super) fn close(&mut self, secrets: &Arc<Secrets>) {
+        let running = self.running();
+        let nothing = Self::new(None, secrets.text(&self.directory).into_owned());
+        *self = Self {
+            phase: self.phase.clone(),
+            current: running.map(|command| redacted(command, secrets)),
+            last_id: self.last_id,
+            end: self.end,
+            ..nothing
+        };
+    }
+
+    /// Number of the newest command.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
     fn current_id(&self) -> u64 {
         self.current.as_ref().map_or(0, |command| command.id)
     }
@@ -149,6 +180,10 @@ impl Course {
             (Mark::Ended { exit, command, fill }, Phase::Running) => {
                 let filled = fill.map_or(0, |fill| filled(&self.tail, to - from, &fill));
                 self.ended(exit, command, from - filled, time_us);
+                // Nobody asks for it any more, and it may have what is to be kept nowhere.
+                self.shown.clear();
+                self.prompt_bytes = 0;
+                self.tail.clear();
             }
             // A prompt before the end is one of a shell inside, which has inherited ours by `export PS1` or the like.
             (Mark::Prompt | Mark::PromptEnd, Phase::Running) => self.is_nested = true,
@@ -245,6 +280,15 @@ impl Course {
             _ => newest,
         }
     }
+}
+
+/// A command as everybody may see it.
+pub(super) fn redacted(command: CommandInfo, secrets: &Arc<Secrets>) -> CommandInfo {
+    let without = |text: String| match secrets.text(&text) {
+        Cow::Owned(shown) => shown,
+        Cow::Borrowed(_) => text,
+    };
+    CommandInfo { line: without(command.line), cwd: without(command.cwd), ..command }
 }
 
 /// How many bytes at the end of `tail`, up to behind a mark of `mark` bytes, were printed when the command had ended: by

@@ -170,10 +170,14 @@ impl Emulated {
         Some(Self { terminal, modes: Modes::default(), places, lines: 0, at_line_end: false })
     }
 
+    /// Output that draws the screen.
+    pub(super) fn dump(&self) -> String {
+        catch_unwind(AssertUnwindSafe(|| self.terminal.dump())).unwrap_or_default()
+    }
+
     pub(super) fn save(&self) -> SavedScreen {
-        let dump = catch_unwind(AssertUnwindSafe(|| self.terminal.dump())).unwrap_or_default();
         SavedScreen {
-            dump,
+            dump: self.dump(),
             modes: self.modes,
             places: self.places.clone(),
             lines: self.lines,

@@ -9,12 +9,14 @@
 mod sequences;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::emulated::{Emulated, SavedScreen};
 use super::lines::{At, Joiner, Sink, is_blank};
 use super::row::{Row, width};
+use super::secrets::Secrets;
 
 /// Window of a session that never said one.
 pub const SIZE_DEFAULT: (u16, u16) = (80, 24);
@@ -113,6 +115,12 @@ impl Fold {
     /// What is needed to go on with it.
     pub fn save(&self) -> SavedFold {
         SavedFold { simple: self.simple.clone(), emulated: self.emulated.as_ref().map(Emulated::save) }
+    }
+
+    /// Whether a secret is in what has to be kept beside [`Self::visible`]: the screen that a full-screen program draws.
+    pub(super) fn has_secret_beside(&self, secrets: &Arc<Secrets>) -> bool {
+        let columns = u16::try_from(self.simple.columns).unwrap_or(u16::MAX);
+        self.emulated.as_ref().is_some_and(|screen| secrets.are_in_output(screen.dump().as_bytes(), columns))
     }
 
     /// Goes on.

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 pub(crate) use self::inbox::Follower;
 use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
+use super::secrets::Secrets;
 use super::stamp::Stamp;
 use super::store::{self, Store, StoreError};
 use crate::memory;
@@ -36,6 +37,10 @@ const TURN_BYTES: usize = 8 << 20;
 /// Sessions that are open to be read at a time; beyond that all are closed.
 const READINGS_MAX: usize = 32;
 
+/// Sessions that are remembered while nothing happens, because what is written of them is behind what was read: a secret
+/// is on their screen. Beyond that a session is read again from where it had none.
+const REMEMBERED_MAX: usize = 16;
+
 /// Lists that are merged in one transaction.
 const MERGES_PER_TURN: usize = 4;
 
@@ -47,13 +52,20 @@ impl Follower {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(crate) fn start(&self, logs: Logs, sessions: Sessions, directory: PathBuf) -> std::io::Result<()> {
+    pub(crate) fn start(
+        &self,
+        logs: Logs,
+        sessions: Sessions,
+        directory: PathBuf,
+        secrets: Arc<Secrets>,
+    ) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let work = Work {
             shared,
             logs,
             sessions,
             directory,
+            secrets,
             open: None,
             stamp: None,
             is_new: false,
@@ -71,6 +83,8 @@ struct Work {
     logs: Logs,
     sessions: Sessions,
     directory: PathBuf,
+    /// What is left out.
+    secrets: Arc<Secrets>,
     /// While there is work.
     open: Option<(Store, Tools)>,
     /// The file, as it was left.
@@ -226,7 +240,6 @@ impl Work {
     /// Everything is to be read again, into a new file.
     fn throw_away(&mut self, begun: &mut bool) -> Result<(), StoreError> {
         self.rest();
-        self.readings.clear();
         if let Err(error) = store::remove(&self.directory) {
             self.trouble(Some(error.to_string())); // whoever asked for this hears of it
             return Err(error.into());
@@ -264,9 +277,12 @@ impl Work {
 
     fn opened(&mut self) -> Result<&mut (Store, Tools), StoreError> {
         if self.open.is_none() {
-            let (store, is_new) = Store::open(&self.directory)?;
+            let (store, is_new) = Store::open(&self.directory, self.secrets.digest())?;
             self.stamp = Stamp::of_open(&self.directory);
             self.is_new |= is_new;
+            if is_new {
+                self.readings.clear(); // what is remembered goes on in a file that is no more
+            }
             self.open = Some((store, Tools::new()?));
         }
         self.open.as_mut().ok_or(StoreError::Damaged)
@@ -278,7 +294,12 @@ impl Work {
 
     /// Gives everything back that is only needed for work.
     fn rest(&mut self) {
-        self.readings.clear();
+        self.readings.retain(|_, reading| reading.is_ahead());
+        while let Some(session) = self.readings.keys().next().copied().filter(|_| self.readings.len() > REMEMBERED_MAX)
+        {
+            self.readings.remove(&session);
+        }
+        self.readings.values_mut().for_each(Reading::rest);
         if let Some((store, _)) = self.open.take() {
             store.roll_back();
             drop(store);
@@ -369,8 +390,8 @@ impl Work {
     fn turn(&mut self, session: SessionId) -> Result<bool, StoreError> {
         for _ in 0..2 {
             let mut reading = match self.readings.remove(&session) {
-                Some(reading) => reading,
-                None => match self.open_reading(session)? {
+                Some(reading) if reading.is_awake() => reading,
+                rested => match self.open_reading(session, rested)? {
                     Some(reading) => reading,
                     None => return Ok(false),
                 },
@@ -410,23 +431,28 @@ impl Work {
     }
 
     /// From where it stopped, if the log is still the same; `None` if it cannot be read.
-    fn open_reading(&mut self, session: SessionId) -> Result<Option<Reading>, StoreError> {
-        let logs = self.logs.clone();
-        let known = self.opened()?.0.session(session)?;
-        if let Some((row, saved)) = known.and_then(|(row, state)| Some((row, Saved::decode(&state)?)))
-            && self.is_same(session, saved.store, saved.next)
+    fn open_reading(&mut self, session: SessionId, rested: Option<Reading>) -> Result<Option<Reading>, StoreError> {
+        let (logs, secrets) = (self.logs.clone(), Arc::clone(&self.secrets));
+        let open = |start| logs.follow(session, start);
+        if let Some(rested) = rested
+            && self.is_same(session, rested.store_id, rested.next)
+            && let Ok(reading) = rested.wake(&self.opened()?.0, open)?
         {
-            let (store, _) = self.opened()?;
-            return match Reading::go_on(session, (row, saved), store, |start| logs.follow(session, start))? {
-                Ok(reading) => Ok(Some(reading)),
-                Err(_) => self.forget(session).map(|()| None),
-            };
+            return Ok(Some(reading));
+        }
+        let known = self.opened()?.0.session(session)?;
+        if let Some((row, state)) = known
+            && let Some(saved) = Saved::decode(&state)
+            && self.is_same(session, saved.store, saved.next)
+            && let store = &self.opened()?.0
+            && let Ok(reading) = Reading::go_on(session, (row, state), saved, Arc::clone(&secrets), (store, open))?
+        {
+            return Ok(Some(reading));
         }
         self.forget(session)?;
         let Some(identity) = self.logs.scan(session).and_then(|found| found.identity) else { return Ok(None) };
         let attrs = crate::sessions::journal_log::decode_attrs(&identity.attrs);
-        let begun =
-            Reading::begin(session, (StoreId::from_bytes(identity.store), attrs), |start| logs.follow(session, start));
+        let begun = Reading::begin(session, (StoreId::from_bytes(identity.store), attrs), secrets, open);
         Ok(begun.ok())
     }
 

@@ -1,8 +1,9 @@
 //! The commands of a session: those that the index has, then those in what it has not read yet.
 //!
-//! Promise: the same list as the log alone would give, whatever state the index is in.
+//! Promise: the same list as the log alone would give, without its secrets, whatever state the index is in.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use shellkeep_journal::{Item, Record, RecordKind, Start};
@@ -10,10 +11,11 @@ use shellkeep_protocol::attach::Size;
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::query::{CommandInfo, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History};
 
-use super::commands::Course;
+use super::commands::{Course, redacted};
 use super::marks::Place;
 use super::reading::Saved;
 use super::search::session_row;
+use super::secrets::Secrets;
 use super::store::{self, COMMAND, Store, StoreError, signed};
 use crate::sessions::logs::Logs;
 
@@ -21,10 +23,16 @@ use crate::sessions::logs::Logs;
 ///
 /// # Errors
 /// If there is no such log, or it cannot be read.
-pub(crate) fn history(directory: &Path, logs: &Logs, id: SessionId, after: u64) -> Result<History, Failure> {
+pub(crate) fn history(
+    directory: &Path,
+    secrets: &Arc<Secrets>,
+    logs: &Logs,
+    id: SessionId,
+    after: u64,
+) -> Result<History, Failure> {
     let found = logs.scan(id).ok_or(Failure::UnknownSession)?;
     let store = found.identity.as_ref().map(|identity| StoreId::from_bytes(identity.store));
-    let known = match indexed(directory, id, after) {
+    let known = match indexed(directory, secrets, id, after) {
         Ok(known) => known.filter(|(_, saved)| Some(saved.store) == store && saved.next <= found.end.next_seq),
         Err(error) => {
             tracing::debug!(%error, "the index cannot be read; the log is");
@@ -35,12 +43,14 @@ pub(crate) fn history(directory: &Path, logs: &Logs, id: SessionId, after: u64) 
         if commands.len() >= HISTORY_PAGE_MAX || bytes(&commands) >= HISTORY_PAGE_BYTES_MAX {
             return Ok(History { commands, output_bytes: saved.course.output_end(), is_last: false });
         }
-        return read(logs, id, after, commands, saved.course, Start::Seq(saved.next));
+        // The index may have commands behind the place where its state goes on.
+        let after = commands.last().map_or(after, |command| command.id);
+        return read((logs, id), secrets, after, commands, saved.course, Start::Seq(saved.next));
     }
     let attrs = logs.summary(id).ok_or(Failure::UnknownSession)?.attrs;
     let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
     course.resized(attrs.size.0);
-    read(logs, id, after, Vec::new(), course, Start::Oldest)
+    read((logs, id), secrets, after, Vec::new(), course, Start::Oldest)
 }
 
 fn bytes(commands: &[CommandInfo]) -> usize {
@@ -49,8 +59,8 @@ fn bytes(commands: &[CommandInfo]) -> usize {
 
 /// Goes on from where the index has come to.
 fn read(
-    logs: &Logs,
-    id: SessionId,
+    (logs, id): (&Logs, SessionId),
+    secrets: &Arc<Secrets>,
     after: u64,
     mut page: Vec<CommandInfo>,
     mut course: Course,
@@ -70,6 +80,7 @@ fn read(
             _ => {}
         }
         for command in course.finished().into_iter().filter(|command| command.id > after) {
+            let command = redacted(command, secrets);
             held += command.line.len() + command.cwd.len();
             page.push(command);
         }
@@ -77,13 +88,18 @@ fn read(
             return Ok(History { commands: page, output_bytes: course.output_end(), is_last: false });
         }
     }
-    page.extend(course.running().filter(|command| command.id > after));
+    page.extend(course.running().filter(|command| command.id > after).map(|command| redacted(command, secrets)));
     Ok(History { commands: page, output_bytes: course.output_end(), is_last: true })
 }
 
 /// What the index has: one page, and where it goes on.
-fn indexed(directory: &Path, id: SessionId, after: u64) -> Result<Option<(Vec<CommandInfo>, Saved)>, StoreError> {
-    let Some(db) = Store::read(directory)? else { return Ok(None) };
+fn indexed(
+    directory: &Path,
+    secrets: &Secrets,
+    id: SessionId,
+    after: u64,
+) -> Result<Option<(Vec<CommandInfo>, Saved)>, StoreError> {
+    let Some(db) = Store::read(directory, secrets.digest())? else { return Ok(None) };
     db.execute_batch("BEGIN")?;
     let Some(session) = session_row(&db, id)? else { return Ok(None) };
     let Some(saved) = saved_row(&db, session)? else { return Ok(None) };

@@ -140,6 +140,11 @@ impl MarkReader {
         }
     }
 
+    /// The mark that has begun and not ended, as an escape sequence.
+    pub(super) fn unfinished(&self) -> Vec<u8> {
+        [b"\x1b]".as_slice(), &self.body, b"\x07"].concat()
+    }
+
     /// Takes one byte of an escape sequence; true if it ends a body.
     fn step(&mut self, byte: u8) -> bool {
         self.state = match (&self.state, byte) {

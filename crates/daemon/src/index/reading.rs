@@ -1,7 +1,11 @@
 //! One session as the index reads it: from where it stopped, record by record, into lines, commands and blocks.
 //!
 //! Promise: the same log gives the same lines, commands and blocks, however often reading stopped and went on; a log that
-//! is not the one that was read before is told, so that what was read of it goes.
+//! is not the one that was read before is told, so that what was read of it goes. Nothing is written that has a secret in
+//! it: lines and commands are without, and the state to go on from, which has the screen as it is, is written only when
+//! it has none; until then what was read behind it is read again after a restart, to the same.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::{Chain, Item, JournalError, Reader, Record, RecordKind, Seq, Start};
@@ -11,11 +15,13 @@ use shellkeep_protocol::query::CommandInfo;
 use shellkeep_protocol::session::Attrs;
 
 use super::block::{Block, Kind};
-use super::commands::Course;
+use super::commands::{Course, redacted};
 use super::fold::{Fold, SavedFold};
 use super::grams::{GramSet, fold_case};
 use super::lines::At;
 use super::marks::Place;
+use super::secrets::{KeyBlock, Secrets};
+use super::sieve::Sieve;
 use super::store::{Store, StoreError};
 
 /// Most bytes of what is kept of a session to go on with it: a screen of the largest size and a command line.
@@ -32,6 +38,7 @@ pub(super) struct Saved {
     pub(super) chain: Option<Chain>,
     pub(super) course: Course,
     fold: SavedFold,
+    key: KeyBlock,
     /// Row of the block that is not closed, if any, and how many of its lines stay as they are.
     tail: Option<i64>,
     tail_lines: u32,
@@ -79,24 +86,53 @@ pub(super) enum More {
     No,
 }
 
+/// Lines on their way into blocks.
+#[derive(Debug, Default)]
+struct Packing {
+    /// Lines that stay as they are, of the block that is not full.
+    block: Block,
+    /// Number of its first line in the session.
+    first_line: u64,
+    full: Vec<(u64, Block)>,
+}
+
+impl Packing {
+    fn push(&mut self, line: &[u8], at: At, kind: Kind) {
+        self.block.push(line, at, kind);
+        if self.block.is_full() {
+            let block = std::mem::take(&mut self.block);
+            let lines = u64::from(block.lines);
+            self.full.push((self.first_line, block));
+            self.first_line += lines;
+        }
+    }
+}
+
 /// A session that is being read.
 pub(super) struct Reading {
     pub(super) id: SessionId,
     row: Option<i64>,
     name: Option<String>,
-    reader: Reader,
-    store_id: StoreId,
-    next: Seq,
+    /// `None` while it rests.
+    reader: Option<Reader>,
+    pub(super) store_id: StoreId,
+    pub(super) next: Seq,
     chain: Option<Chain>,
     course: Course,
     fold: Fold,
     is_over: bool,
+    secrets: Arc<Secrets>,
+    sieve: Sieve,
+    packing: Packing,
     tail: Option<i64>,
-    first_line: u64,
-    /// Lines that stay as they are, of the block that is not full.
-    block: Block,
-    full: Vec<(u64, Block)>,
+    /// While it rests, how many lines of that block stay as they are.
+    tail_lines: u32,
     commands: Vec<CommandInfo>,
+    /// The state that is written, and whether more was read and written since.
+    resume: Vec<u8>,
+    is_ahead: bool,
+    /// The first line and the last command behind which another reading may have written.
+    stale: Option<(u64, u64)>,
     /// Bytes of output up to here, from the session's start.
     pub(super) output_end: u64,
 }
@@ -106,78 +142,137 @@ impl Reading {
     pub(super) fn begin(
         id: SessionId,
         (store_id, attrs): (StoreId, Attrs),
+        secrets: Arc<Secrets>,
         open: impl FnOnce(Start) -> Result<Reader, JournalError>,
     ) -> Result<Self, ReadError> {
         let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
         course.resized(attrs.size.0);
-        Ok(Self {
+        let mut reading = Self {
             id,
             row: None,
             name: attrs.name,
-            reader: open(Start::Oldest)?,
+            reader: Some(open(Start::Oldest)?),
             store_id,
             next: Seq::FIRST,
             chain: None,
             course,
             fold: Fold::new(attrs.size),
             is_over: false,
+            sieve: Sieve::new(secrets.lines()),
+            secrets,
+            packing: Packing::default(),
             tail: None,
-            first_line: 0,
-            block: Block::default(),
-            full: Vec::new(),
+            tail_lines: 0,
             commands: Vec::new(),
+            resume: Vec::new(),
+            is_ahead: false,
+            stale: None,
             output_end: 0,
-        })
+        };
+        // Of a directory with a secret in its name there is no beginning to go on from: then all is read again.
+        if !reading.course.has_secret(&reading.secrets) {
+            reading.resume = reading.state().unwrap_or_default();
+        }
+        Ok(reading)
     }
 
     /// From where it stopped.
     pub(super) fn go_on(
         id: SessionId,
-        (row, saved): (i64, Saved),
-        store: &Store,
-        open: impl FnOnce(Start) -> Result<Reader, JournalError>,
+        (row, resume): (i64, Vec<u8>),
+        saved: Saved,
+        secrets: Arc<Secrets>,
+        (store, open): (&Store, impl FnOnce(Start) -> Result<Reader, JournalError>),
     ) -> Result<Result<Self, ReadError>, StoreError> {
-        let block = match saved.tail {
-            Some(tail) => store.block(tail)?.ok_or(StoreError::Damaged)?.truncated(saved.tail_lines),
-            None => Block::default(),
-        };
-        let reader = match open(Start::Seq(saved.next)) {
-            Ok(reader) => reader,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        Ok(Ok(Self {
+        let reading = Self {
             id,
             row: Some(row),
             name: saved.name,
-            reader,
+            reader: None,
             store_id: saved.store,
             next: saved.next,
             chain: saved.chain,
             output_end: saved.course.output_end(),
+            stale: Some((saved.first_line, saved.course.last_id())),
             course: saved.course,
             fold: Fold::restore(saved.fold),
             is_over: false,
+            sieve: Sieve::new(secrets.lines_from(saved.key)),
+            secrets,
+            packing: Packing { first_line: saved.first_line, ..Packing::default() },
             tail: saved.tail,
-            first_line: saved.first_line,
-            block,
-            full: Vec::new(),
+            tail_lines: saved.tail_lines,
             commands: Vec::new(),
-        }))
+            resume,
+            is_ahead: false,
+        };
+        reading.wake(store, open)
+    }
+
+    /// Goes on, with what was given away for the rest. Something else if the index is not as it was left.
+    pub(super) fn wake(
+        mut self,
+        store: &Store,
+        open: impl FnOnce(Start) -> Result<Reader, JournalError>,
+    ) -> Result<Result<Self, ReadError>, StoreError> {
+        let known = store.session(self.id)?;
+        if known.is_none_or(|(row, state)| self.row != Some(row) || self.resume != state) {
+            return Ok(Err(ReadError::Changed));
+        }
+        let tail = self.tail.map(|tail| store.block(tail)).transpose()?.flatten();
+        self.packing.block = match tail {
+            Some(tail) => tail.truncated(self.tail_lines),
+            None if self.tail_lines == 0 => Block::default(),
+            None => return Ok(Err(ReadError::Changed)), // pruned, behind the state's back
+        };
+        self.reader = match open(Start::Seq(self.next)) {
+            Ok(reader) => Some(reader),
+            Err(error) => return Ok(Err(error.into())),
+        };
+        Ok(Ok(self))
+    }
+
+    /// Gives away what can be had again.
+    pub(super) fn rest(&mut self) {
+        if self.reader.take().is_some() {
+            self.tail_lines = std::mem::take(&mut self.packing.block).lines;
+        }
+    }
+
+    /// Whether it can be read from.
+    pub(super) fn is_awake(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Whether more was read than the state that is written says.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.is_ahead
     }
 
     /// Reads about so many bytes of records, or all that there are.
     pub(super) fn read(&mut self, bytes_max: usize) -> Result<More, ReadError> {
+        let more = self.read_records(bytes_max)?;
+        let Self { sieve, packing, .. } = self;
+        let sink = &mut |line: &[u8], at, kind| packing.push(line, at, kind);
+        if self.is_over {
+            sieve.finish(sink);
+        } else {
+            sieve.flush(sink);
+        }
+        Ok(more)
+    }
+
+    fn read_records(&mut self, bytes_max: usize) -> Result<More, ReadError> {
         let mut bytes = 0;
         while bytes < bytes_max {
-            let Some(item) = self.reader.next()? else { return Ok(More::No) };
+            let Some(item) = self.reader.as_mut().map(Reader::next).transpose()?.flatten() else { return Ok(More::No) };
             let after = match item {
                 Item::Record(record) => {
                     if self.chain.is_some_and(|chain| chain != record.header.prev) {
                         return Err(ReadError::Changed);
                     }
                     bytes += record.payload.len() + 1;
-                    let mut lines =
-                        Lines { block: &mut self.block, full: &mut self.full, first_line: &mut self.first_line };
+                    let mut lines = Lines { sieve: &mut self.sieve, packing: &mut self.packing };
                     match record.header.kind {
                         RecordKind::Output => output(&mut self.course, &mut self.fold, &mut lines, &record),
                         RecordKind::Resize => {
@@ -194,6 +289,7 @@ impl Reading {
                         _ => {}
                     }
                     for command in self.course.finished() {
+                        let command = redacted(command, &self.secrets);
                         lines.command(&command);
                         self.commands.push(command);
                     }
@@ -216,15 +312,17 @@ impl Reading {
     pub(super) fn write(&mut self, store: &Store, tools: &mut Tools) -> Result<(), StoreError> {
         let row = match self.row {
             Some(row) => row,
-            None => store.put_session(self.id, false, &[])?,
+            None => store.put_session(self.id, false, None, &self.resume)?,
         };
         self.row = Some(row);
-        for (first_line, block) in std::mem::take(&mut self.full) {
+        if let Some((first_line, last_command)) = self.stale.take() {
+            store.drop_behind(row, self.tail, first_line, last_command)?;
+        }
+        for (first_line, block) in std::mem::take(&mut self.packing.full) {
             put(store, tools, self.tail.take(), (row, first_line), &block, true)?;
         }
-        let mut shown = self.block.clone();
-        self.fold.visible(&mut |line, at| shown.push(line, at, Kind::Output));
-        let place = (row, self.first_line);
+        let (shown, is_hidden) = self.shown();
+        let place = (row, self.packing.first_line);
         let tail = match (shown.lines, self.tail) {
             (0, None) => None,
             (0, Some(tail)) => {
@@ -235,12 +333,34 @@ impl Reading {
         };
         self.tail = tail.filter(|_| !self.is_over);
         if self.is_over {
-            self.first_line += u64::from(self.block.lines);
-            self.block = Block::default();
+            self.packing.first_line += u64::from(self.packing.block.lines);
+            self.packing.block = Block::default();
+            self.course.close(&self.secrets);
         }
         for command in self.commands.drain(..) {
             store.put_command(row, &command)?;
         }
+        let has_secret = || self.course.has_secret(&self.secrets) || self.fold.has_secret_beside(&self.secrets);
+        self.is_ahead = !self.is_over && (is_hidden || self.sieve.is_waiting() || has_secret());
+        if !self.is_ahead {
+            self.resume = self.state()?;
+        }
+        let running = self.course.running().map(|running| redacted(running, &self.secrets));
+        store.put_session(self.id, self.is_over, running.as_ref(), &self.resume)?;
+        Ok(())
+    }
+
+    /// The block that is not full with the lines that may still change, and whether something was left out of those.
+    fn shown(&self) -> (Block, bool) {
+        let (mut shown, mut sieve) = (self.packing.block.clone(), self.sieve.branch());
+        let mut push = |line: &[u8], at, kind| shown.push(line, at, kind);
+        self.fold.visible(&mut |line, at| sieve.push(line, at, Kind::Output, &mut push));
+        sieve.finish(&mut push);
+        (shown, sieve.found() > 0)
+    }
+
+    /// What is needed to go on.
+    fn state(&self) -> Result<Vec<u8>, StoreError> {
         let saved = Saved {
             name: self.name.clone(),
             store: self.store_id,
@@ -248,34 +368,28 @@ impl Reading {
             chain: self.chain,
             course: self.course.clone(),
             fold: self.fold.save(),
+            key: self.sieve.block(),
             tail: self.tail,
-            tail_lines: self.block.lines,
-            first_line: self.first_line,
+            tail_lines: self.packing.block.lines,
+            first_line: self.packing.first_line,
         };
         let mut state = Vec::new();
         let encoded = shellkeep_transport::encode_into(&saved, &mut state, STATE_BYTES_MAX);
         encoded.map_err(|error| StoreError::Failed(error.to_string()))?;
-        store.put_session(self.id, self.is_over, &state)?;
-        Ok(())
+        Ok(state)
     }
 }
 
 /// Where lines go.
 struct Lines<'a> {
-    block: &'a mut Block,
-    full: &'a mut Vec<(u64, Block)>,
-    first_line: &'a mut u64,
+    sieve: &'a mut Sieve,
+    packing: &'a mut Packing,
 }
 
 impl Lines<'_> {
     fn push(&mut self, line: &[u8], at: At, kind: Kind) {
-        self.block.push(line, at, kind);
-        if self.block.is_full() {
-            let block = std::mem::take(self.block);
-            let lines = u64::from(block.lines);
-            self.full.push((*self.first_line, block));
-            *self.first_line += lines;
-        }
+        let packing = &mut *self.packing;
+        self.sieve.push(line, at, kind, &mut |line, at, kind| packing.push(line, at, kind));
     }
 
     /// A command's own line is found as output is; one of several lines is found by each.

@@ -17,7 +17,7 @@ use shellkeep_protocol::query::{
 use super::block::{Block, Kind};
 use super::grams::{fold_case, of_word};
 use super::runs::having;
-use super::store::{self, BlockRow, COMMAND, Store, StoreError, signed, unsigned};
+use super::store::{self, BlockRow, COMMAND, Shapes, Store, StoreError, signed, unsigned};
 
 /// How long one page may take: then it ends where it has come to, and the next one goes on.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -34,8 +34,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 ///
 /// # Errors
 /// If there is no index, or it cannot be read.
-pub(crate) fn search(directory: &Path, search: &Search) -> Result<Found> {
-    let Some(db) = Store::read(directory)? else { return Ok(Found::default()) };
+pub(crate) fn search(directory: &Path, shapes: Shapes, search: &Search) -> Result<Found> {
+    let Some(db) = Store::read(directory, shapes)? else { return Ok(Found::default()) };
     db.execute_batch("BEGIN")?; // one state of the index, whatever is written meanwhile
     Seeker::new(&db, search)?.map_or_else(|| Ok(Found::default()), Seeker::page)
 }
@@ -356,8 +356,7 @@ impl<'a> Seeker<'a> {
         let row = params![owner, signed(number)];
         let mut found = db.prepare_cached(&query)?.query_row(row, store::command).optional()?;
         if found.is_none() {
-            let running = super::history::saved_row(db, owner)?.and_then(|saved| saved.course.running());
-            found = running.filter(|running| running.id == number);
+            found = store::running(db, owner)?.filter(|running| running.id == number);
         }
         known.commands.insert(number, found.clone());
         Ok(found)

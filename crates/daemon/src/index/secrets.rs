@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-use key_block::KeyBlock;
+pub(super) use key_block::KeyBlock;
 use rules::{Rule, SHIPPED, any};
 pub use stream::Stream;
 
@@ -69,12 +69,13 @@ pub struct Secrets {
     rules: Vec<Rule>,
     key_begins: Option<Regex>,
     key_ends: Option<Regex>,
+    digest: u32,
 }
 
 impl Secrets {
     /// Leaves nothing out.
     pub fn none() -> Arc<Self> {
-        Arc::new(Self { hints: RegexSet::empty(), rules: Vec::new(), key_begins: None, key_ends: None })
+        Arc::new(Self { hints: RegexSet::empty(), rules: Vec::new(), key_begins: None, key_ends: None, digest: 0 })
     }
 
     /// The shipped shapes, and the user's own: regular expressions, of which the last group that takes
@@ -96,7 +97,11 @@ impl Secrets {
         let set = RegexSetBuilder::new(&hints).size_limit(SET_BYTES_MAX).dfa_size_limit(SET_CACHE_BYTES_MAX).build();
         let hints = set.map_err(|error| syntax("all patterns together", &error))?;
         let (key_begins, key_ends) = (Some(compiled(rules::KEY_BEGINS)?), Some(compiled(rules::KEY_ENDS)?));
-        Ok(Arc::new(Self { hints, rules, key_begins, key_ends }))
+        let shipped = SHIPPED.iter().flat_map(|shipped| [shipped.hint, shipped.pattern]);
+        let all = shipped.chain([rules::KEY_BEGINS, rules::KEY_ENDS]).chain(own.iter().map(String::as_str));
+        let digest =
+            all.fold(1, |digest, text| crc32c::crc32c_append(crc32c::crc32c_append(digest, text.as_bytes()), &[0]));
+        Ok(Arc::new(Self { hints, rules, key_begins, key_ends, digest }))
     }
 
     /// Whether a user's pattern can be taken.
@@ -119,6 +124,12 @@ impl Secrets {
         if count > PATTERNS_MAX { Err(PatternError::TooMany { count }) } else { Ok(()) }
     }
 
+    /// Tells these shapes from others, also in another process: text that was looked through with others is to be looked
+    /// through again.
+    pub fn digest(&self) -> u32 {
+        self.digest
+    }
+
     /// Whether there may be a secret in `text`; if not, there is none. One pass.
     pub fn may_be_in(&self, text: &[u8]) -> bool {
         !self.hints.is_empty() && self.hints.is_match(text)
@@ -136,7 +147,23 @@ impl Secrets {
 
     /// For the lines of a text, one after another.
     pub fn lines(self: &Arc<Self>) -> Lines {
-        Lines { secrets: Arc::clone(self), block: KeyBlock::default() }
+        self.lines_from(KeyBlock::default())
+    }
+
+    /// The same behind lines of which [`Lines::block`] is left.
+    pub(super) fn lines_from(self: &Arc<Self>, block: KeyBlock) -> Lines {
+        Lines { secrets: Arc::clone(self), block }
+    }
+
+    /// Whether raw output of a terminal has a secret in it, or the end of one.
+    pub(super) fn are_in_output(self: &Arc<Self>, output: &[u8], columns: u16) -> bool {
+        if self.hints.is_empty() {
+            return false;
+        }
+        let (mut stream, mut shown) = (self.stream(columns), Vec::with_capacity(output.len()));
+        stream.feed((), output, |(), bytes| shown.extend(bytes));
+        stream.finish(|(), bytes| shown.extend(bytes));
+        shown != output || self.key_ends.as_ref().is_some_and(|ends| ends.is_match(output))
     }
 
     /// For the raw output of a terminal of so many columns. `T` says of each piece where it belongs, like its time.
@@ -170,7 +197,7 @@ impl Secrets {
 }
 
 /// Reads the lines of a text in order: of a key of several lines each is left out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lines {
     secrets: Arc<Secrets>,
     block: KeyBlock,
@@ -182,21 +209,49 @@ impl Lines {
         if self.block.takes(&self.secrets, line.as_bytes()) {
             return Cow::Borrowed(REDACTED);
         }
-        let spans = self.secrets.spans(line.as_bytes());
-        if spans.is_empty() {
-            return Cow::Borrowed(line);
-        }
-        let (mut shown, mut taken) = (String::new(), 0);
-        for span in spans {
-            // A user's pattern may have been cut within a character: all of it goes.
-            let (from, to) = (line.floor_char_boundary(span.start), line.ceil_char_boundary(span.end));
-            shown.push_str(&line[taken.min(from)..from]);
-            shown.push_str(REDACTED);
-            taken = to;
-        }
-        shown.push_str(&line[taken..]);
-        Cow::Owned(shown)
+        without(line, self.secrets.spans(line.as_bytes()))
     }
+
+    /// The same for a part of a line, which goes on with `behind` and began with `before`.
+    pub(super) fn part<'t>(&mut self, before: &str, part: &'t str, behind: &str) -> Cow<'t, str> {
+        if before.is_empty() && behind.is_empty() {
+            return self.line(part);
+        }
+        if self.block.takes(&self.secrets, part.as_bytes()) {
+            return Cow::Borrowed(REDACTED);
+        }
+        let (from, to) = (before.len(), before.len() + part.len());
+        let mut spans = self.secrets.spans([before, part, behind].concat().as_bytes());
+        spans.retain(|span| span.end > from && span.start < to);
+        without(part, spans.into_iter().map(|span| span.start.max(from) - from..span.end.min(to) - from).collect())
+    }
+
+    /// What is known of a key that may go on in the next line.
+    pub(super) fn block(&self) -> KeyBlock {
+        self.block
+    }
+
+    /// Whether nothing is known that makes the next lines secrets, whatever is in them, and `text` has none.
+    pub(super) fn are_none_in(&self, text: &[u8]) -> bool {
+        !self.block.is_open() && !self.secrets.may_be_in(text)
+    }
+}
+
+/// `line` with [`REDACTED`] for each of `spans`.
+fn without(line: &str, spans: Vec<Range<usize>>) -> Cow<'_, str> {
+    if spans.is_empty() {
+        return Cow::Borrowed(line);
+    }
+    let (mut shown, mut taken) = (String::new(), 0);
+    for span in spans {
+        // A user's pattern may have been cut within a character: all of it goes.
+        let (from, to) = (line.floor_char_boundary(span.start), line.ceil_char_boundary(span.end));
+        shown.push_str(&line[taken.min(from)..from]);
+        shown.push_str(REDACTED);
+        taken = to;
+    }
+    shown.push_str(&line[taken..]);
+    Cow::Owned(shown)
 }
 
 fn compiled(pattern: &str) -> Result<Regex, PatternError> {

@@ -15,7 +15,7 @@ use shellkeep_protocol::query::CommandInfo;
 use super::block::Block;
 
 /// Version of everything in the file. Another one is thrown away.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Name of the file in its directory.
 pub(super) const FILE: &str = "index.db";
@@ -29,12 +29,15 @@ const CACHE_KIB: i64 = 2 << 10;
 /// Pages that are given back to the disk at a time.
 const VACUUM_PAGES: i64 = 4 << 10;
 
+/// Most bytes of the running command, encoded; a longer one is known once it has ended.
+const RUNNING_BYTES_MAX: usize = 1 << 20;
+
 /// How long one connection waits for another one, which only ever holds the file for a moment.
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Text with the session's id in it is bound as 16 bytes; numbers of blocks and sessions are rows.
 const SCHEMA: &str = "
-CREATE TABLE sessions(key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, over INTEGER NOT NULL, state BLOB NOT NULL);
+CREATE TABLE sessions(key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, over INTEGER NOT NULL, running BLOB, state BLOB NOT NULL);
 CREATE TABLE commands(session INTEGER NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL, cwd TEXT NOT NULL,
     started INTEGER NOT NULL, ended INTEGER, exit INTEGER, first_seq INTEGER NOT NULL, output_from INTEGER NOT NULL,
     output_to INTEGER NOT NULL, PRIMARY KEY(session, number)) WITHOUT ROWID;
@@ -85,6 +88,10 @@ pub(super) struct BlockRow {
     pub(super) last_us: u64,
 }
 
+/// What of a file makes it another one, beside [`VERSION`]: the shapes of secrets that were left out of it. Their digest
+/// stands in `SQLite`'s field for the file's application, which is in the same page as the version.
+pub(crate) type Shapes = u32;
+
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -118,18 +125,18 @@ fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
 
 impl Store {
     /// Opens the file to write to it; makes it, or makes it anew, if it cannot be used. Says whether it was made.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, bool)> {
-        match Self::try_open(directory) {
+    pub(crate) fn open(directory: &Path, shapes: Shapes) -> Result<(Self, bool)> {
+        match Self::try_open(directory, shapes) {
             Err(StoreError::Damaged) => {
-                tracing::warn!(path = %file_in(directory).display(), "the index cannot be used and is built anew");
+                tracing::warn!(path = %file_in(directory).display(), "the index is damaged, of another version, or made with other patterns of secrets; it is built anew");
                 remove(directory)?;
-                Self::try_open(directory)
+                Self::try_open(directory, shapes)
             }
             other => other,
         }
     }
 
-    fn try_open(directory: &Path) -> Result<(Self, bool)> {
+    fn try_open(directory: &Path, shapes: Shapes) -> Result<(Self, bool)> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
         let path = file_in(directory);
         // Made by us first: what SQLite makes beside it gets the same rights.
@@ -145,11 +152,14 @@ impl Store {
         db.pragma_update(None, "secure_delete", "ON")?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
-        let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let (version, made_with) = versions(&db)?;
         match version {
-            VERSION => {}
+            VERSION if made_with == shapes => {}
             0 if db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0 => {
-                db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+                let shapes = shapes.cast_signed();
+                db.execute_batch(&format!(
+                    "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {shapes}; PRAGMA user_version = {VERSION}; COMMIT;"
+                ))?;
             }
             _ => return Err(StoreError::Damaged),
         }
@@ -157,8 +167,8 @@ impl Store {
         Ok((Self { db }, version == 0))
     }
 
-    /// Opens the file to read from it; `None` if there is none of this version.
-    pub(super) fn read(directory: &Path) -> Result<Option<Connection>> {
+    /// Opens the file to read from it; `None` if there is none of this version and these shapes.
+    pub(super) fn read(directory: &Path, shapes: Shapes) -> Result<Option<Connection>> {
         let path = file_in(directory);
         if !path.exists() {
             return Ok(None);
@@ -169,8 +179,7 @@ impl Store {
         db.busy_timeout(LOCK_WAIT)?;
         db.pragma_update(None, "query_only", "ON")?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok((version == VERSION).then_some(db))
+        Ok((versions(&db)? == (VERSION, shapes)).then_some(db))
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -217,13 +226,26 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Writes a session's state, and whether nothing comes any more; returns its row.
-    pub(super) fn put_session(&self, id: SessionId, over: bool, state: &[u8]) -> Result<i64> {
+    /// Writes a session's state, the command that runs, and whether nothing comes any more; returns its row.
+    pub(super) fn put_session(
+        &self,
+        id: SessionId,
+        over: bool,
+        running: Option<&CommandInfo>,
+        state: &[u8],
+    ) -> Result<i64> {
         let mut put = self.db.prepare_cached(
-            "INSERT INTO sessions(id, over, state) VALUES(?, ?, ?)
-             ON CONFLICT(id) DO UPDATE SET over = excluded.over, state = excluded.state RETURNING key",
+            "INSERT INTO sessions(id, over, running, state) VALUES(?, ?, ?, ?)
+             ON CONFLICT(id) DO UPDATE SET over = excluded.over, running = excluded.running, state = excluded.state
+             RETURNING key",
         )?;
-        Ok(put.query_row(params![&id.as_bytes()[..], over, state], |row| row.get(0))?)
+        let encoded = |command: &CommandInfo| {
+            let mut bytes = Vec::new();
+            shellkeep_transport::encode_into(command, &mut bytes, RUNNING_BYTES_MAX).ok()?;
+            Some(bytes)
+        };
+        let running = running.and_then(encoded);
+        Ok(put.query_row(params![&id.as_bytes()[..], over, running, state], |row| row.get(0))?)
     }
 
     /// Writes a command, which may have been written before.
@@ -286,6 +308,28 @@ impl Store {
         self.drop_from_runs(rows)
     }
 
+    /// Removes what was written behind a state that is gone on from: blocks from `first_line` on but the one that is gone
+    /// on with, and commands after `last_command`.
+    pub(super) fn drop_behind(
+        &self,
+        session: i64,
+        tail: Option<i64>,
+        first_line: u64,
+        last_command: u64,
+    ) -> Result<()> {
+        let mut query =
+            self.db.prepare_cached("SELECT id FROM blocks WHERE session = ? AND first_line >= ? AND id IS NOT ?")?;
+        let rows = query.query_map(params![session, signed(first_line), tail], |row| row.get(0))?;
+        let rows: Vec<i64> = rows.collect::<rusqlite::Result<_>>()?;
+        if !rows.is_empty() {
+            self.drop_blocks(&rows)?;
+            self.drop_from_runs(&tail.into_iter().collect::<Vec<_>>())?; // it was full since
+        }
+        let behind = "DELETE FROM commands WHERE session = ? AND number > ?";
+        self.db.prepare_cached(behind)?.execute(params![session, signed(last_command)])?;
+        Ok(())
+    }
+
     /// A block with its text.
     pub(super) fn block(&self, row: i64) -> Result<Option<Block>> {
         block(&self.db, row)
@@ -317,6 +361,20 @@ impl Store {
         )?;
         Ok(())
     }
+}
+
+/// The version of a file, and the shapes with which it was made.
+fn versions(db: &Connection) -> Result<(i64, Shapes)> {
+    let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let shapes: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok((version, shapes.cast_unsigned()))
+}
+
+/// The command that runs in a session, as far as it is known.
+pub(super) fn running(db: &Connection, session: i64) -> Result<Option<CommandInfo>> {
+    let mut query = db.prepare_cached("SELECT running FROM sessions WHERE key = ?")?;
+    let found = query.query_row([session], |row| row.get::<_, Option<Vec<u8>>>(0)).optional()?.flatten();
+    Ok(found.and_then(|bytes| shellkeep_transport::decode(&bytes).ok()))
 }
 
 /// A block with its text; `None` if it is gone or damaged.

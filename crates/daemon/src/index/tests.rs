@@ -11,10 +11,23 @@ use shellkeep_protocol::query::{Ended, Found, Search};
 use shellkeep_protocol::session::Attrs;
 
 use super::reading::{More, Reading, Saved, Tools};
-use super::search::search;
+use super::search;
+use super::secrets::Secrets;
 use super::store::Store;
 
 const NONCE: MarksNonce = MarksNonce::from_bytes([7; 16]);
+
+fn secrets() -> Arc<Secrets> {
+    Secrets::new(&[]).unwrap()
+}
+
+fn shapes() -> u32 {
+    secrets().digest()
+}
+
+fn search(directory: &Path, search: &Search) -> Result<Found, super::store::StoreError> {
+    search::search(directory, shapes(), search)
+}
 
 fn attrs() -> Attrs {
     Attrs { cwd: "/start".to_owned(), size: (60, 5), marks: Some(NONCE), ..Attrs::default() }
@@ -62,9 +75,10 @@ fn index(store: &Store, logs: &Path, id: SessionId, step: usize) {
     loop {
         let known = store.session(id).unwrap();
         let mut reading = match known {
-            None => Reading::begin(id, (StoreId::from_bytes([2; 16]), attrs()), open).unwrap(),
+            None => Reading::begin(id, (StoreId::from_bytes([2; 16]), attrs()), secrets(), open).unwrap(),
             Some((row, state)) => {
-                Reading::go_on(id, (row, Saved::decode(&state).unwrap()), store, open).unwrap().unwrap()
+                let saved = Saved::decode(&state).unwrap();
+                Reading::go_on(id, (row, state), saved, secrets(), (store, open)).unwrap().unwrap()
             }
         };
         let more = reading.read(step).unwrap();
@@ -81,7 +95,7 @@ fn index(store: &Store, logs: &Path, id: SessionId, step: usize) {
 /// Everything that the index says, without its own numbers of things.
 fn dump(store: &Store) -> Vec<Vec<Value>> {
     let all = [
-        "SELECT s.id, s.over, s.state FROM sessions s ORDER BY s.id",
+        "SELECT s.id, s.over, s.running, s.state FROM sessions s ORDER BY s.id",
         "SELECT s.id, c.number, c.line, c.cwd, c.started, c.ended, c.exit, c.first_seq, c.output_from, c.output_to
          FROM commands c JOIN sessions s ON s.key = c.session ORDER BY s.id, c.number",
         "SELECT s.id, b.first_line, b.lines, b.first_us, b.last_us, b.last_seq, b.bytes, b.closed, t.places, t.text
@@ -116,7 +130,7 @@ fn the_same_log_gives_the_same_index_however_often_reading_stopped() {
         .into_iter()
         .map(|step| {
             let directory = home.path().join(format!("index-{step}"));
-            let store = Store::open(&directory).unwrap().0;
+            let store = Store::open(&directory, shapes()).unwrap().0;
             for id in ids {
                 index(&store, home.path(), id, step);
             }
@@ -130,13 +144,156 @@ fn the_same_log_gives_the_same_index_however_often_reading_stopped() {
     assert!(dumps[0] == dumps[2], "in steps of 5,000 bytes");
 }
 
+/// Reads a log as the follower does: it rests now and then, and every third time nothing of it is remembered.
+struct Follows<'a> {
+    store: &'a Store,
+    logs: &'a Path,
+    id: SessionId,
+    reading: Option<Reading>,
+    reads: usize,
+}
+
+impl Follows<'_> {
+    fn open(&self, start: Start) -> Result<Reader, shellkeep_journal::JournalError> {
+        Reader::open(Arc::new(RealStorage), &self.logs.join(self.id.to_string()), start)
+    }
+
+    fn awake(&mut self) -> Reading {
+        let rested = self.reading.take();
+        let open = |start| self.open(start);
+        match rested {
+            Some(reading) if reading.is_awake() => reading,
+            Some(rested) => rested.wake(self.store, open).unwrap().unwrap(),
+            None => match self.store.session(self.id).unwrap() {
+                None => Reading::begin(self.id, (StoreId::from_bytes([2; 16]), attrs()), secrets(), open).unwrap(),
+                Some((row, state)) => {
+                    let saved = Saved::decode(&state).unwrap();
+                    Reading::go_on(self.id, (row, state), saved, secrets(), (self.store, open)).unwrap().unwrap()
+                }
+            },
+        }
+    }
+
+    /// Reads so many bytes beyond what was read before; true if there is more.
+    fn step(&mut self, bytes: usize, tools: &mut Tools) -> bool {
+        let before = self.reading.as_ref().map(|reading| reading.next);
+        self.reads += 1;
+        if self.reads.is_multiple_of(3) {
+            self.reading = None;
+        } else if let Some(reading) = &mut self.reading {
+            reading.rest();
+        }
+        loop {
+            let mut reading = self.awake();
+            let more = reading.read(bytes).unwrap();
+            self.store.begin().unwrap();
+            reading.write(self.store, tools).unwrap();
+            while self.store.merge().unwrap() {}
+            self.store.commit().unwrap();
+            let is_further = before.is_none_or(|before| reading.next > before);
+            self.reading = Some(reading);
+            if more == More::No || is_further {
+                return more == More::Yes;
+            }
+        }
+    }
+}
+
+/// Words of which no part may be in the file.
+const SECRETS: [&str; 5] =
+    ["a1B2c3D4e5F6g7H8i9", "hunter2-long-enough", "bm9uZQAAAAAAAAABAAAAMw", "aws0secret1typed", "in-the-editor-7"];
+
+/// Secrets printed, typed, wrapped, coloured, drawn on the other screen, left on the screen for long.
+fn leaky_session() -> Vec<u8> {
+    let token = format!("{}_{}j0K1l2M3n4O5p6Q7r8", "ghp", SECRETS[0]);
+    let key = format!("{}tz\r\n", SECRETS[2]).repeat(60);
+    let command = |line: &str, output: &str| {
+        let encoded = line.replace('%', "%25").replace('=', "%3D");
+        format!(
+            "\x1b]133;A;sk={NONCE}\x07$ \x1b]133;B;sk={NONCE}\x07{line}\r\n\
+             \x1b]133;C;sk={NONCE};cmdline_url={encoded}\x07{output}\x1b]133;D;0;sk={NONCE}\x07"
+        )
+    };
+    let filler = |n: usize| "an ordinary line with key value\r\n".repeat(n);
+    let red: String =
+        token.chars().flat_map(|c| ["\x1b[31m".to_owned(), c.to_string(), "\x1b[0m".to_owned()]).collect();
+    let mut all = command("first", &filler(400));
+    all +=
+        &command(&format!("export AWS_SECRET={}", SECRETS[3]), &format!("{}{token}\r\nred {red}\r\n", "x".repeat(41)));
+    all += &command("cat key", &format!("-----BEGIN RSA PRIVATE KEY-----\r\n{key}-----END RSA PRIVATE KEY-----\r\n"));
+    all += &command("short", "ok\r\n");
+    let tty = format!("password: {}\r\n\x1b[?1049h\x1b[2;3Hpassword={}\x1b[3;1Hmore", SECRETS[1], SECRETS[4]);
+    all += &command("vi", &format!("{tty}{}\x1b[?1049lback\r\n", "\x1b[4;1Hdrawn again".repeat(200)));
+    all += &command("redraw", &format!("pwd={}\r\n\x1b[A\x1b[Bbelow\r\n", SECRETS[1]));
+    all += &command("last", &filler(300));
+    all.into_bytes()
+}
+
+#[test]
+fn no_secret_is_in_the_file_at_any_time_and_it_is_the_same_however_often_reading_stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let id = SessionId::new();
+    let mut records: Vec<_> = leaky_session().chunks(97).map(|piece| (RecordKind::Output, piece.to_vec())).collect();
+    records.push((RecordKind::Exit, vec![0; 8]));
+    log(home.path(), id, &records);
+    let dumps: Vec<_> = [usize::MAX, 5_000, 400]
+        .into_iter()
+        .map(|bytes| {
+            let directory = home.path().join(format!("index-{bytes}"));
+            let store = Store::open(&directory, shapes()).unwrap().0;
+            let mut tools = Tools::new().unwrap();
+            let mut follows = Follows { store: &store, logs: home.path(), id, reading: None, reads: 0 };
+            while follows.step(bytes, &mut tools) {
+                store.tidy().unwrap();
+                for path in std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+                    let file = std::fs::read(path).unwrap();
+                    for secret in SECRETS {
+                        assert!(memchr::memmem::find(&file, secret.as_bytes()).is_none(), "{secret} in the file");
+                    }
+                }
+            }
+            for secret in SECRETS {
+                assert_eq!(lines(&found(&directory, secret)), [""; 0]);
+            }
+            let typed = found(&directory, "AWS_SECRET");
+            assert_eq!(lines(&typed), ["export AWS_SECRET=[redacted]"]);
+            assert_eq!(
+                found(&directory, "[redacted]").hits.len(),
+                60 + 5,
+                "{:?}",
+                lines(&found(&directory, "[redacted]"))
+            );
+            dump(&store)
+        })
+        .collect();
+    assert!(dumps[0] == dumps[1], "in steps of 5,000 bytes");
+    assert!(dumps[0] == dumps[2], "in steps of 400 bytes");
+}
+
+#[test]
+fn a_file_made_with_other_patterns_is_not_read_and_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("index");
+    let store = Store::open(&directory, shapes()).unwrap().0;
+    store.put_session(SessionId::new(), false, None, b"x").unwrap();
+    drop(store);
+    assert!(!Store::open(&directory, shapes()).unwrap().1, "the same patterns: the same file");
+    for other in [Secrets::none(), Secrets::new(&["staff-[0-9]+".to_owned()]).unwrap()] {
+        assert!(Store::read(&directory, other.digest()).unwrap().is_none());
+    }
+    let own = |pattern: &str| Secrets::new(&[pattern.to_owned()]).unwrap().digest();
+    assert!(own("ab") != own("abc") && own("ab") == own("ab"));
+    let (store, is_new) = Store::open(&directory, own("ab")).unwrap();
+    assert!(is_new && store.sessions().unwrap().is_empty());
+}
+
 #[test]
 fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     let home = tempfile::tempdir().unwrap();
     let id = SessionId::new();
     log(home.path(), id, &session(1, 40));
     let directory = home.path().join("index");
-    index(&Store::open(&directory).unwrap().0, home.path(), id, 50_000);
+    index(&Store::open(&directory, shapes()).unwrap().0, home.path(), id, 50_000);
 
     let one = found(&directory, "PART-17"); // an upper-case letter: as it is
     assert_eq!(lines(&one), [""; 0]);
@@ -161,9 +318,8 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     }
     assert!(pages == all.hits, "{} {}", pages.len(), all.hits.len());
 
-    let with = |search: Search| {
-        self::search(&directory, &Search { text: "line 9 ".to_owned(), limit: 1000, ..search }).unwrap()
-    };
+    let with =
+        |wanted: Search| search(&directory, &Search { text: "line 9 ".to_owned(), limit: 1000, ..wanted }).unwrap();
     assert_eq!(with(Search::default()).hits.len(), 40);
     let failed = with(Search { ended: Some(Ended::Failed), ..Search::default() });
     assert_eq!(
@@ -204,7 +360,7 @@ fn what_is_removed_is_gone_from_every_table_and_every_byte_of_the_file() {
         log(home.path(), id, &records);
     }
     let directory = home.path().join("index");
-    let store = Store::open(&directory).unwrap().0;
+    let store = Store::open(&directory, shapes()).unwrap().0;
     for id in ids {
         index(&store, home.path(), id, 100_000);
     }
@@ -243,12 +399,12 @@ fn a_file_that_is_damaged_or_of_another_version_is_made_anew() {
     let directory = home.path().join("index");
     let count =
         |store: &Store| store.db().query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap();
-    let store = Store::open(&directory).unwrap().0;
-    store.put_session(SessionId::new(), false, b"x").unwrap();
+    let store = Store::open(&directory, shapes()).unwrap().0;
+    store.put_session(SessionId::new(), false, None, b"x").unwrap();
     store.db().pragma_update(None, "user_version", 99).unwrap();
     drop(store);
-    assert!(Store::read(&directory).unwrap().is_none());
-    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
+    assert!(Store::read(&directory, shapes()).unwrap().is_none());
+    assert_eq!(count(&Store::open(&directory, shapes()).unwrap().0), 0);
     std::fs::write(super::store::file_in(&directory), vec![b'x'; 20_000]).unwrap();
-    assert_eq!(count(&Store::open(&directory).unwrap().0), 0);
+    assert_eq!(count(&Store::open(&directory, shapes()).unwrap().0), 0);
 }

@@ -13,7 +13,7 @@ use shellkeep_protocol::ids::SessionId;
 use super::STATE_BYTES_MAX;
 
 /// First bytes of a file, with the version of everything in it. Raised with every change of what a state holds.
-const MAGIC: [u8; 8] = *b"SKscrn\0\x01";
+const MAGIC: [u8; 8] = *b"SKscrn\0\x02";
 /// Largest file.
 const FILE_BYTES_MAX: usize = STATE_BYTES_MAX + 1024;
 
@@ -26,6 +26,8 @@ pub struct Checkpoint {
     pub seq: u64,
     /// The chain behind that record: proof that a log is the one that was read.
     pub check: u32,
+    /// Segment and byte where that record was: there it need not be sought. `None` where seeking is quick.
+    pub place: Option<(u32, u64)>,
     /// Bytes of output from the session's start to behind it.
     pub offset: u64,
     /// Of the screen.

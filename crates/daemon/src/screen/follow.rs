@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use shellkeep_journal::{Item, Reader, RecordKind, Seq, Start};
+use shellkeep_journal::{Chain, Hint, Item, Reader, RecordKind, Seq, Start};
 use shellkeep_protocol::attach::{Recording, Size};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{Failure, Screen as Shown};
@@ -297,8 +297,9 @@ impl Shared {
 
     /// Goes on from a checkpoint, if the log is the one that it was made from.
     fn restore(&self, saved: Checkpoint) -> Option<Followed> {
-        let Checkpoint { session, seq, check, offset, state } = saved;
-        let mut reader = self.logs.reader(session, Start::Seq(Seq::new(seq))).ok()?;
+        let Checkpoint { session, seq, check, place, offset, state } = saved;
+        let hint = place.map(|(segment, at)| Hint { segment, at, chain: Chain::new(check) });
+        let mut reader = self.logs.reader(session, Start::Hinted(Seq::new(seq), hint)).ok()?;
         let is_same = match reader.next() {
             Ok(Some(Item::Record(record))) => record.header.seq == Seq::new(seq) && record.header.check.get() == check,
             _ => false,
@@ -368,7 +369,9 @@ impl Followed {
         let Some((seq, check)) = self.last.filter(|_| self.offset > self.saved_at) else { return };
         let Some(state) = self.screen.state().filter(|_| logs.join(self.session.to_string()).is_dir()) else { return };
         self.saved_at = self.offset;
-        let checkpoint = Checkpoint { session: self.session, seq: seq.get(), check, offset: self.offset, state };
+        let place = self.reader.hint(seq).map(|hint| (hint.segment, hint.at));
+        let (session, offset) = (self.session, self.offset);
+        let checkpoint = Checkpoint { session, seq: seq.get(), check, place, offset, state };
         if let Err(error) = checkpoint.save(directory) {
             tracing::debug!(session = %self.session, %error, "a screen's checkpoint cannot be written");
         }

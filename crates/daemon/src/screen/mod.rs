@@ -5,12 +5,14 @@
 //! terminal answer. Memory is bounded whatever was printed. A cache: everything here can be made again from the log.
 //! Knows no log (that is [`follow`]) and no terminal.
 
+pub mod attributes;
 pub mod checkpoint;
 pub mod elide;
 pub mod emulator;
 pub mod follow;
 pub mod modes;
 pub mod render;
+pub mod saved;
 pub mod scan;
 pub mod text;
 
@@ -144,7 +146,22 @@ impl Screen {
                 self.modes.resized();
             }
             self.window = window;
-            self.guarded(|this| this.emulator.resize(window.cols.into(), window.rows.into()));
+            self.guarded(|this| {
+                this.emulator.resize(window.cols.into(), window.rows.into());
+                if this.modes.alternate() == 1049 {
+                    this.come_back_behind_text();
+                }
+            });
+        }
+    }
+
+    /// The lines of the main screen may have other rows now: whoever leaves the alternate one must come back to the
+    /// cursor that moved with them.
+    fn come_back_behind_text(&mut self) {
+        if let Some(dump) = saved::at_main_cursor(&self.emulator.dump()) {
+            let mut scrolled = String::new();
+            self.emulator.scrolled(&mut scrolled);
+            self.emulator = emulator_with(self.window, &scrolled, self.emulator.scrolled_len(), &dump);
         }
     }
 
@@ -196,7 +213,8 @@ impl Screen {
             Token::Osc(_) => {}
             Token::Escape(bytes) | Token::Csi(bytes) => {
                 self.joined.interrupted();
-                if let Ok(text) = std::str::from_utf8(bytes) {
+                let known = attributes::known(bytes);
+                if let Ok(text) = std::str::from_utf8(&known) {
                     self.emulator.feed(text);
                 }
                 if bytes == b"\x1b[3J" {
@@ -244,19 +262,9 @@ impl Screen {
         if Window::of(window.cols, window.rows) != window {
             return None;
         }
-        let mut screen = Self { window, emulator: new_emulator(window), scanner, modes, joined, is_exact };
-        let restored = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let lines = usize::try_from(scrolled_lines).unwrap_or(0);
-            let mut above = Vec::new();
-            if lines > 0 {
-                screen.emulator.feed(&scrolled);
-                render::scroll(window.rows(), lines.min(window.rows() - 1), &mut above);
-            }
-            screen.emulator.feed(&String::from_utf8_lossy(&above));
-            screen.emulator.feed(&dump);
-            screen
-        }));
-        restored.ok()
+        let lines = usize::try_from(scrolled_lines).unwrap_or(0);
+        let emulator = std::panic::catch_unwind(|| emulator_with(window, &scrolled, lines, &dump)).ok()?;
+        Some(Self { window, emulator, scanner, modes, joined, is_exact })
     }
 
     /// What a terminal with this window must be shown to show the same; `None` if that is too much.
@@ -314,6 +322,19 @@ fn new_emulator(window: Window) -> Box<dyn Emulator> {
     }
 }
 
+/// An emulator with these lines above what was dumped.
+fn emulator_with(window: Window, scrolled: &str, lines: usize, dump: &str) -> Box<dyn Emulator> {
+    let mut emulator = new_emulator(window);
+    if lines > 0 {
+        emulator.feed(scrolled);
+        let mut above = Vec::new();
+        render::scroll(window.rows(), lines.min(window.rows() - 1), &mut above);
+        emulator.feed(&String::from_utf8_lossy(&above));
+    }
+    emulator.feed(dump);
+    emulator
+}
+
 /// What lasts of output that is left out.
 #[derive(Default)]
 struct Lasting {
@@ -333,7 +354,7 @@ impl Lasting {
                 if is_reset(bytes) {
                     self.attributes.clear();
                 }
-                self.attributes.extend_from_slice(bytes);
+                self.attributes.extend_from_slice(&attributes::known(bytes));
             }
             Token::Csi(bytes) | Token::Escape(bytes) if effect(token) == Effect::State => {
                 self.modes.extend_from_slice(bytes);

@@ -39,7 +39,7 @@ fn visible(screen: &Screen) -> String {
 const PIECES: &[&[u8]] = &[
     b"word ", b"\r\n", b"\r\n", b"\n", b"\r", b"\t", b"\x08", b"a line that is longer than the window", b"\x1b[m",
     b"\x1b[0m", b"\x1b[1;31m", b"\x1b[38;5;200m", b"\x1b[48;2;1;2;3m", b"\x1b[7m", b"\x1b[39;4m", b"\x1b[22m",
-    b"\x1b[3;9m", b"\x1b[K", b"\x1b[1K", b"\x1b[2K", b"\x1b[J", b"\x1b[1J", b"\x1b[2J", b"\x1b[3J", b"\x1b[H",
+    b"\x1b[3;9m", b"\x1b[4:3;58:5:1m", b"\x1b[21m", b"\x1b[4:0m", b"\x1b[58;5;1m", b"\x1b[K", b"\x1b[1K", b"\x1b[2K", b"\x1b[J", b"\x1b[1J", b"\x1b[2J", b"\x1b[3J", b"\x1b[H",
     b"\x1b[3;5H", b"\x1b[6;20H", b"\x1b[A", b"\x1b[2B", b"\x1b[3C", b"\x1b[D", b"\x1b[10G", b"\x1b[2d", b"\x1b[L",
     b"\x1b[M", b"\x1b[@", b"\x1b[P", b"\x1b[2X", b"\x1b[S", b"\x1b[T", b"\x1bM", b"\x1bD", b"\x1bE", b"\x1b[2;4r",
     b"\x1b[r", b"\x1b7", b"\x1b8", b"\x1b[s", b"\x1b[u", b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?25h",
@@ -220,6 +220,55 @@ fn judged(output: &[u8], window: Window) -> (Vec<String>, String) {
     (rows, format!("{:?} {modes:?} {:?}", term.grid().cursor.point, term.cursor_style().shape))
 }
 
+/// The last lines that another emulator has above the screen, oldest first, without blanks at their ends.
+fn judged_above(output: &[u8], window: Window, count: usize) -> Vec<String> {
+    let mut term = Term::new(Config::default(), &Size(window), VoidListener);
+    Processor::<alacritty_terminal::vte::ansi::StdSyncHandler>::new().advance(&mut term, output);
+    let lines = i32::try_from(term.history_size().min(count)).expect("few lines");
+    let row = |line: i32| -> String {
+        let row = &term.grid()[alacritty_terminal::index::Line(line)];
+        // Nobody sees the colour of a blank.
+        let cell = |c: char, fg: Color| if c == ' ' { " ".to_owned() } else { format!("{c}{fg:?}") };
+        row.into_iter().map(|found| cell(found.c, found.fg)).collect::<String>().trim_end().to_owned()
+    };
+    (-lines..0).map(row).collect()
+}
+
+/// What is left out of much output was above the lines that are kept, and took nothing along that still counts.
+#[test]
+fn another_emulator_has_the_same_lines_above_a_screen_of_which_much_was_left_out() {
+    let states: [&[u8]; 7] = [
+        b"",
+        b"\x1b[35m",
+        b"\x1b[1;32mx\x1b[0;34m",
+        b"\x1b[1;31mx\x1b[m",
+        b"\x1b[?7l",
+        b"\x1b(0",
+        b"\x1b)0\x0elqk\x1b[?25l\x1b[?2004h",
+    ];
+    for state in states {
+        let mut output = Vec::new();
+        for line in 0..6000 {
+            if line == 1000 {
+                output.extend_from_slice(state);
+            }
+            output.extend_from_slice(format!("line {line} of \x1b[4mmany\x1b[24m\r\n").as_bytes());
+        }
+        assert!(output.len() > 2 * ELIDE_BYTES_MIN);
+        let mut screen = Screen::new(WINDOW);
+        screen.feed(&output);
+        let dump = screen.show(WINDOW).expect("a dump");
+        assert_eq!(judged(&output, WINDOW), judged(&dump, WINDOW), "{:?}", state.escape_ascii());
+        let (wanted, found) =
+            (judged_above(&output, WINDOW, SCROLLED_LINES_MAX), judged_above(&dump, WINDOW, SCROLLED_LINES_MAX));
+        assert_eq!(wanted.len(), SCROLLED_LINES_MAX);
+        for (wanted, found) in wanted.iter().zip(&found) {
+            assert_eq!(wanted, found, "{:?}", state.escape_ascii());
+        }
+        assert_eq!(found.len(), SCROLLED_LINES_MAX);
+    }
+}
+
 /// Compares what the judge shows of the output, and of the dump of a screen that was fed the output.
 fn judge(name: &str, output: &[u8], window: Window) {
     let dump = shown(output, window).show(window).expect("a dump");
@@ -241,7 +290,7 @@ fn judge(name: &str, output: &[u8], window: Window) {
 
 #[test]
 fn another_emulator_shows_the_same_of_a_dump() {
-    let screens: [(&str, &[u8]); 14] = [
+    let screens: [(&str, &[u8]); 15] = [
         ("prompt", b"line\r\n\x1b[1;32muser@host\x1b[m:\x1b[34m~\x1b[m$ half ty\x1b[?2004h"),
         ("full line", b"\x1b[31m12345678901234567890"),
         ("wrapped", b"123456789012345678901234 and more of it, again and again and again"),
@@ -255,6 +304,7 @@ fn another_emulator_shows_the_same_of_a_dump() {
         ("accents", b"e\xcc\x81te\xcc\x81 a\xcc\x8a\xcc\xa3 \xe4\xbd\xa0\xcc\x81x"),
         ("wide", b"\xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x92\xbb!\r\n1234567890123456789\xe4\xbd\xa0"),
         ("colours", b"\x1b[38;5;200;48;5;17mA\x1b[38;2;1;2;3mB\x1b[0;91;102mC\x1b[0m   \x1b[44m   \x1b[0m"),
+        ("underlined", b"\x1b[1;4ma\x1b[24mb\x1b[58;5;1mc\x1b[4m\x1b[58:2::1:2:3md\x1b[4:0me"),
         ("insert", b"abc\x1b[4h\x1b[Hx\x1b[?7l"),
     ];
     for (name, output) in screens {
@@ -286,6 +336,42 @@ fn another_emulator_that_comes_in_anywhere_ends_where_one_does_that_saw_everythi
                 assert_eq!(wanted, found, "{name}: row {row} after a cut at {cut}");
             }
             assert_eq!(whole.1, rest, "{name}: after a cut at {cut}");
+        }
+    }
+}
+
+/// The window changes while a full-screen program is there: whoever leaves it goes on where the shell's text ends.
+#[test]
+fn leaving_the_alternate_screen_goes_on_behind_the_text_whatever_became_of_the_window() {
+    let (small, wide) = (Window { cols: 12, rows: 3 }, Window { cols: 30, rows: 9 });
+    let texts: [&[u8]; 4] = [
+        b"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n$ ",
+        b"$ ",
+        b"a line that is longer than the window\r\nand one more like it\r\n\x1b[31m$ ",
+        b"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n12345678901234567890",
+    ];
+    for before in texts {
+        for sizes in [&[small][..], &[wide], &[small, WINDOW], &[wide, WINDOW], &[small, wide, small]] {
+            let text = String::from_utf8_lossy(before);
+            let mut screen = shown(&[before, b"\x1b[?1049h\x1b[H\x1b[2Jfull\x1b[2;2H"].concat(), WINDOW);
+            for size in sizes {
+                screen.resize(*size);
+            }
+            let last = sizes[sizes.len() - 1];
+            let mut terminal = shown(&screen.show(last).expect("a dump"), last);
+            // A window that was given to a screen as it is shown.
+            let mut other = shown(&screen.show(WINDOW).expect("a dump"), WINDOW);
+            for screen in [&mut screen, &mut terminal, &mut other] {
+                screen.feed_whole(b"\x1b[?1049l\x1b[mgoes on");
+                let (rows, (_, row)) = screen.grid();
+                let above = rows[..=row].concat();
+                let end = text.trim_end().chars().last().expect("text");
+                assert!(above.trim_end().ends_with("goes on"), "{text:?} {sizes:?} {rows:?}");
+                let rest: String = above.trim_end().trim_end_matches("goes on").to_owned();
+                let rest = rest.replace("\x1b[0m", "");
+                assert!(rest.trim_end().ends_with(end) || end == '0', "{text:?} {sizes:?} {rows:?}");
+                assert!(rows[row + 1..].iter().all(|row| row.trim_end().is_empty()), "{text:?} {sizes:?} {rows:?}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shellkeep_journal::storage::{DirEntry, FaultyStorage, FileStat, OpenMode, Storage, StorageFile};
-use shellkeep_journal::{Item, Journal, JournalError, Options, Reader, Seq, Start};
+use shellkeep_journal::{Chain, Hint, Item, Journal, JournalError, Options, Reader, Seq, Start};
 
 use crate::kit::{NAME, assert_is_record, create, dir, fill, identity, small, storage, sync};
 
@@ -299,6 +299,41 @@ fn a_record_that_is_being_written_is_waited_for_and_never_damage() {
                 None => looks += 1,
             }
             assert!(looks < 100_000, "seed {seed}: stuck before {}", reader.next_seq());
+        }
+    }
+}
+
+/// Whatever a hint says, right or wrong, the same records come; the right one is the one that was asked for.
+#[test]
+fn a_hint_changes_nothing_of_what_is_read() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 60);
+    let mut hints = Vec::new();
+    let mut reader = Reader::open(journal.storage(), &dir(), Start::Oldest).unwrap();
+    while let Some(item) = reader.next().unwrap() {
+        let Item::Record(record) = item else { panic!("{item:?}") };
+        let seq = record.header.seq;
+        assert_eq!(reader.hint(Seq::new(seq.get() + 1)), None);
+        hints.push((seq, reader.hint(seq).expect("it is in a plain segment")));
+    }
+    let last = hints.last().map(|(seq, hint)| (*seq, *hint)).expect("records");
+    assert_eq!(reader.hint(last.0), Some(last.1), "it is known at the end too");
+    for (seq, hint) in hints {
+        let wrong = [
+            Hint { at: hint.at + 1, ..hint },
+            Hint { at: 0, ..hint },
+            Hint { at: u64::MAX / 2, ..hint },
+            Hint { at: last.1.at, ..hint },
+            Hint { chain: Chain::new(!hint.chain.get()), ..hint },
+            Hint { segment: hint.segment + 1, ..hint },
+        ];
+        for hint in [hint].into_iter().chain(wrong) {
+            let start = Start::Hinted(seq, Some(hint));
+            let mut reader = Reader::open(journal.storage(), &dir(), start).unwrap();
+            let mut next = seq.get();
+            read_on(&mut reader, &mut next).unwrap();
+            assert_eq!(next, 60, "{seq} by {hint:?}");
         }
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! Promises that a key that never ends hides no more than [`LINES_MAX`] lines, and none that does not look like a key's.
 
+use serde::{Deserialize, Serialize};
+
 use super::Secrets;
 
 /// Longest key, in lines; the longest usual one has about 100. Behind it lines count as text again.
 const LINES_MAX: u32 = 2000;
 
 /// Whether a key is being read.
-#[derive(Debug, Default)]
-pub(super) struct KeyBlock {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyBlock {
     /// So many lines may still belong to it.
     left: u32,
 }
@@ -37,7 +39,7 @@ impl KeyBlock {
     }
 
     /// Whether a key has begun whose end has not come.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn is_open(self) -> bool {
         self.left > 0
     }
 }
