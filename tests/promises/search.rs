@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -301,4 +302,53 @@ fn whatever_befalls_the_index_recording_goes_on_and_search_says_so() -> Result<(
 
 fn memmem(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The index is a cache: without it, or with a damaged one, the records are read again, and nobody is told "nowhere".
+#[test]
+fn a_lost_or_damaged_index_is_found_out_by_searching_and_built_anew() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let (directory, file) = (world.home().join("state/index"), world.home().join("state/index/index.db"));
+    let cut = |len| move |file: &Path| std::fs::OpenOptions::new().write(true).open(file)?.set_len(len);
+    let (page, part) = (cut(8192), cut(100));
+    let losses: [(&str, &dyn Fn() -> std::io::Result<()>); 6] = [
+        ("emptied", &|| std::fs::write(&file, "")),
+        ("deleted", &|| std::fs::remove_file(&file)),
+        ("deleted with its directory", &|| std::fs::remove_dir_all(&directory)),
+        ("cut to its first page", &|| page(&file)),
+        ("cut to a part of it", &|| part(&file)),
+        ("overwritten", &|| std::fs::write(&file, vec![b'x'; std::fs::metadata(&file)?.len().try_into().unwrap_or(0)])),
+    ];
+    for (what, lose) in losses {
+        lose()?;
+        let search = world.run(&["search", "needle", "--json"])?;
+        let (hits, said) = (String::from_utf8(search.stdout)?, String::from_utf8(search.stderr)?);
+        ensure!(hits.contains("needle in hay") || said.contains("still being read"), "{what}: {hits}{said}");
+        eventually("it is found again", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    }
+    Ok(())
+}
+
+/// What stands where the index belongs is told by its path, and advice fits what is wrong.
+#[test]
+fn what_is_in_the_way_of_the_index_is_named_with_what_to_do() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let file = world.home().join("state/index/index.db");
+    std::fs::remove_file(&file)?;
+    std::fs::create_dir(&file)?;
+    for command in [&["search", "needle"][..], &["reindex"]] {
+        let refused = world.run(command)?;
+        let said = String::from_utf8(refused.stderr)?;
+        ensure!(refused.status.code() == Some(1) && said.contains("index.db"), "{command:?}: {said}");
+        ensure!(said.contains("\"shellkeep reindex\"") && !said.contains("make room"), "{command:?}: {said}");
+        ensure!(said.contains("recording goes on"), "{command:?}: {said}");
+    }
+    std::fs::remove_dir(&file)?;
+    world.ok(&["reindex"])?;
+    ensure!(found(&world, &["needle"])?.len() == 1);
+    Ok(())
 }

@@ -21,6 +21,7 @@ mod runs;
 pub(crate) mod search;
 pub mod secrets;
 mod sieve;
+mod stamp;
 pub(crate) mod store;
 
 #[cfg(test)]
