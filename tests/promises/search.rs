@@ -124,7 +124,7 @@ fn a_line_is_found_as_its_own_commands_and_with_its_neighbours_in_each_shell() -
     ];
     for shell in SHELLS {
         let world = World::new()?;
-        let pages: String = (1..=500).map(|page| format!("paged {page}\n")).collect();
+        let pages: String = (1..=500).map(|page| format!("paged {page}\n")).collect::<Vec<_>>().concat();
         std::fs::write(world.outside().join("pages"), pages)?;
         if !typed_at(&world, shell, &commands)? {
             continue;

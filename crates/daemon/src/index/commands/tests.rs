@@ -84,7 +84,9 @@ fn of_lines_that_were_pasted_each_is_a_command_and_a_running_one_has_its_line() 
     assert_eq!(seen, [(1, "echo one", None, 5), (2, "echo two", Some(3), 5), (3, "exit", None, 3)]);
 }
 
-/// What was given of an output that came in pieces: the text of each command, and how each text ended.
+/// What was given of an output that came in pieces, of a session that has no end yet, or one without or with a status: the
+/// text of each command, and how each text ended.
+#[allow(clippy::option_option)] // three cases of a test
 fn given(output: &str, cut: usize, exit: Option<Option<u8>>) -> (Vec<(u64, String)>, Vec<CommandInfo>) {
     let mut course = Course::new(Some("n".to_owned()), String::new());
     let (mut offset, mut texts, mut is_open) = (0, Vec::<(u64, Vec<u8>)>::new(), false);
