@@ -173,3 +173,25 @@ fn what_a_shell_prints_that_tells_of_prompts_but_not_of_commands_is_output_of_no
     let (texts, _) = given(&flood, 1000, None);
     assert_eq!(texts.iter().map(|(_, text)| text.len()).sum::<usize>(), 2 * ECHO_BYTES_MAX);
 }
+
+#[test]
+fn the_sessions_own_record_printed_in_it_changes_nothing() {
+    let one = marked("<A;sn=1>$ <B;sn=1>x\r\n<C;sn=2>out\r\n<D;1;sn=2;cmdline_url=one>");
+    let two = marked("<A;sn=3>$ <B;sn=3>y\r\n<C;sn=4>");
+    let two_ends = marked("<D;3;sn=4;cmdline_url=two>");
+    let last = marked("<A;sn=5>$ <B;sn=5>exit\r\n<C;sn=6;cmdline_url=exit>");
+    let seen = |all: &[CommandInfo]| -> Vec<_> {
+        all.iter().map(|c| (c.id, c.line.clone(), c.exit, c.output_to - c.output_from)).collect()
+    };
+    let plain = seen(&course(&[&one, &two, &two_ends, &last].map(String::as_str).concat()));
+    assert_eq!(plain.len(), 3, "{plain:?}");
+    let record = format!("{one}{two}");
+    for cut in 0..=record.len() {
+        // The command prints what is recorded when it runs, or a part of it; twice, and then a part of that.
+        let (printed, part) = (&record[..cut], &record[cut..]);
+        let all = course(&[&one, &two, printed, &record, part, &two_ends, &last].map(ToString::to_string).concat());
+        let mut expected = plain.clone();
+        expected[1].3 = (2 * record.len()) as u64;
+        assert_eq!(seen(&all), expected, "cut at {cut}");
+    }
+}
