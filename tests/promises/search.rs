@@ -172,10 +172,9 @@ fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {
         let listed = world.ok(&["history", shell.0, "--json"])?;
         let last: Vec<Value> = serde_json::from_str(&listed)?;
         ensure!(last[1]["exit_code"] == 3 && last[1]["duration_ms"].is_u64(), "{listed}");
-        let pid = world.kill_daemon()?;
+        world.ok(&["daemon", "stop"])?;
         std::fs::remove_dir_all(world.home().join("state/index"))?;
         std::fs::write(world.home().join("state/index"), "in the way")?;
-        world.daemon_other_than(Some(pid))?;
         ensure!(world.ok(&["history", shell.0, "--json"])? == listed, "{}", shell.0);
     }
     Ok(())
