@@ -1,6 +1,8 @@
 //! What was printed is found: soon, wholly, and not once it is removed; and whatever befalls the index, recording goes on.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -70,6 +72,111 @@ fn a_hit_tells_the_command_and_filters_ask_for_it() -> Result<()> {
     ensure!(shown.starts_with("work #3  ") && shown.contains("status 7  $ echo second"), "{shown}");
     screen.keys(b"exit\r")?;
     screen.ended()?;
+    Ok(())
+}
+
+/// A shell, and what its user has in the file that it reads first.
+const SHELLS: [(&str, &str, &str); 3] = [
+    ("bash", ".bashrc", "PS1='READY> '\n"),
+    ("zsh", ".zshrc", "PS1='READY> '\n"),
+    ("fish", ".config/fish/config.fish", "function fish_prompt; echo -n 'READY> '; end; function fish_greeting; end\n"),
+];
+
+/// Types commands at a shell, one prompt after the other, and leaves with status 3. False if there is no such shell.
+fn typed_at(world: &World, (shell, file, text): (&str, &str, &str), commands: &[&str]) -> Result<bool> {
+    if !std::path::Path::new("/usr/bin").join(shell).exists() && !std::path::Path::new("/bin").join(shell).exists() {
+        writeln!(std::io::stderr(), "no {shell} here: passed over")?;
+        return Ok(false);
+    }
+    let file = world.outside().join(file);
+    std::fs::create_dir_all(file.parent().context("a parent")?)?;
+    std::fs::write(file, text)?;
+    let mut screen = Screen::start(world, &["start", "-n", shell, "--", shell])?;
+    let prompts = |screen: &Screen| {
+        let shown = String::from_utf8_lossy(&screen.shown()).into_owned();
+        shown.split("\x1b]133;A;sk=").skip(1).filter(|prompt| prompt.contains("READY> ")).count()
+    };
+    for (number, line) in commands.iter().enumerate() {
+        eventually("the prompt is there", || Ok((prompts(&screen) > number).then_some(())))?;
+        screen.keys(line.as_bytes())?;
+        screen.keys(b"\r")?;
+        if line.starts_with("less") {
+            screen.shows("paged 9")?;
+            screen.keys(b"q")?;
+        }
+    }
+    eventually("the prompt is there", || Ok((prompts(&screen) > commands.len()).then_some(())))?;
+    screen.keys(b"exit 3\r")?;
+    ensure!(screen.ended()?.code() == Some(3));
+    Ok(true)
+}
+
+/// Whatever a pager showed in between, whatever the shell prints around commands, and from the index as from the log.
+#[test]
+fn a_line_is_found_as_its_own_commands_and_with_its_neighbours_in_each_shell() -> Result<()> {
+    let commands = [
+        "sh -c 'echo needle; exit 4'",
+        "less pages",
+        "seq 100 105",
+        "printf 'no%s' end-here",
+        "echo 'AAA\nBBB'",
+        "seq 200 205",
+    ];
+    for shell in SHELLS {
+        let world = World::new()?;
+        let pages: String = (1..=500).map(|page| format!("paged {page}\n")).collect::<Vec<_>>().concat();
+        std::fs::write(world.outside().join("pages"), pages)?;
+        if !typed_at(&world, shell, &commands)? {
+            continue;
+        }
+        for round in ["as it grew", "built anew"] {
+            let what = format!("{} {round}", shell.0);
+            let needle = found(&world, &["needle"])?;
+            let needle = needle.iter().find(|hit| hit["kind"] == "output").context("a hit")?;
+            ensure!(needle["command_id"] == 1 && needle["exit_code"] == 4, "{what}: {needle}");
+            ensure!(found(&world, &["READY"])?.is_empty(), "{what}: prompts are no output");
+            let open = found(&world, &["noend-here"])?;
+            ensure!(lines(&open) == ["noend-here"] && open[0]["command_id"] == 4, "{what}: {open:?}");
+            for (text, id, before, behind) in [
+                ("102", 3, &["100", "101"][..], &["103", "104"][..]),
+                ("202", 6, &["200", "201"], &["203", "204"]),
+                ("BBB", 5, &["AAA"], &[]),
+                ("needle", 1, &[], &[]),
+            ] {
+                let hits = found(&world, &[text, "-C", "2"])?;
+                let hit = hits.iter().find(|hit| hit["kind"] == "output").with_context(|| what.clone())?;
+                let texts = |name: &str| serde_json::from_value::<Vec<String>>(hit[name].clone());
+                ensure!(hit["command_id"] == id, "{what}: {hit}");
+                ensure!(texts("before")? == before && texts("after")? == behind, "{what}: {hit}");
+            }
+            let typed = found(&world, &["seq 200", "-C", "2"])?;
+            ensure!(typed.len() == 1 && typed[0]["after"] == serde_json::json!(["200", "201"]), "{what}: {typed:?}");
+            let listed: Vec<Value> = serde_json::from_str(&world.ok(&["history", shell.0, "--json"])?)?;
+            let last = listed.last().context("commands")?;
+            ensure!(last["command"] == "exit 3" && last["exit_code"] == 3, "{what}: {last}");
+            ensure!(last["duration_ms"].is_u64(), "{what}: {last}");
+            world.ok(&["reindex"])?;
+        }
+    }
+    Ok(())
+}
+
+/// Also when nothing was indexed: the log alone tells the same.
+#[test]
+fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {
+    for shell in SHELLS.into_iter().filter(|shell| shell.0 != "fish") {
+        let world = World::new()?;
+        if !typed_at(&world, shell, &["true"])? {
+            continue;
+        }
+        let listed = world.ok(&["history", shell.0, "--json"])?;
+        let last: Vec<Value> = serde_json::from_str(&listed)?;
+        ensure!(last[1]["exit_code"] == 3 && last[1]["duration_ms"].is_u64(), "{listed}");
+        world.ok(&["daemon", "stop"])?;
+        std::fs::remove_dir_all(world.home().join("state/index"))?;
+        std::fs::write(world.home().join("state/index"), "in the way")?;
+        ensure!(world.ok(&["history", shell.0, "--json"])? == listed, "{}", shell.0);
+    }
     Ok(())
 }
 
@@ -194,4 +301,53 @@ fn whatever_befalls_the_index_recording_goes_on_and_search_says_so() -> Result<(
 
 fn memmem(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The index is a cache: without it, or with a damaged one, the records are read again, and nobody is told "nowhere".
+#[test]
+fn a_lost_or_damaged_index_is_found_out_by_searching_and_built_anew() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let (directory, file) = (world.home().join("state/index"), world.home().join("state/index/index.db"));
+    let cut = |len| move |file: &Path| std::fs::OpenOptions::new().write(true).open(file)?.set_len(len);
+    let (page, part) = (cut(8192), cut(100));
+    let losses: [(&str, &dyn Fn() -> std::io::Result<()>); 6] = [
+        ("emptied", &|| std::fs::write(&file, "")),
+        ("deleted", &|| std::fs::remove_file(&file)),
+        ("deleted with its directory", &|| std::fs::remove_dir_all(&directory)),
+        ("cut to its first page", &|| page(&file)),
+        ("cut to a part of it", &|| part(&file)),
+        ("overwritten", &|| std::fs::write(&file, vec![b'x'; std::fs::metadata(&file)?.len().try_into().unwrap_or(0)])),
+    ];
+    for (what, lose) in losses {
+        lose()?;
+        let search = world.run(&["search", "needle", "--json"])?;
+        let (hits, said) = (String::from_utf8(search.stdout)?, String::from_utf8(search.stderr)?);
+        ensure!(hits.contains("needle in hay") || said.contains("still being read"), "{what}: {hits}{said}");
+        eventually("it is found again", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    }
+    Ok(())
+}
+
+/// What stands where the index belongs is told by its path, and advice fits what is wrong.
+#[test]
+fn what_is_in_the_way_of_the_index_is_named_with_what_to_do() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let file = world.home().join("state/index/index.db");
+    std::fs::remove_file(&file)?;
+    std::fs::create_dir(&file)?;
+    for command in [&["search", "needle"][..], &["reindex"]] {
+        let refused = world.run(command)?;
+        let said = String::from_utf8(refused.stderr)?;
+        ensure!(refused.status.code() == Some(1) && said.contains("index.db"), "{command:?}: {said}");
+        ensure!(said.contains("\"shellkeep reindex\"") && !said.contains("make room"), "{command:?}: {said}");
+        ensure!(said.contains("recording goes on"), "{command:?}: {said}");
+    }
+    std::fs::remove_dir(&file)?;
+    world.ok(&["reindex"])?;
+    ensure!(found(&world, &["needle"])?.len() == 1);
+    Ok(())
 }

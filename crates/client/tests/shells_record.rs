@@ -30,11 +30,11 @@ fn lists_what_was_typed(shell: &str, file: &str, start_up: &str) {
     // Each prints a word of its own at its end, in two parts: it is not in the line that is echoed.
     let mut typed: Vec<(String, u64)> = Vec::new();
     let mut run = |tty: &mut Tty, line: String, status: u64| {
-        let word = format!("w-{}-d", typed.len());
+        let marker = format!("w-{}-d", typed.len());
         let line = format!("{line}; echo w-{}''-d; sh -c 'exit {status}'", typed.len());
         tty.keys(format!("{line}\r"));
         typed.push((line, status));
-        prompt(tty, &word);
+        prompt(tty, &marker);
     };
     run(&mut tty, "echo one".to_owned(), 0);
     run(&mut tty, "false".to_owned(), 1);

@@ -97,6 +97,7 @@ fn serve(places: &Places) -> Outcome {
             lock: places.lock(),
             logs: places.logs(),
             spools: places.spools(),
+            keepers: places.keeper_directories(),
             index: places.state.join("index"),
         },
         retention: settings.retention(),

@@ -1,16 +1,20 @@
 //! Commands of a session, from the marks in its output.
 //!
 //! Promises that commands are numbered from 1 in the order in which they began, that what a command printed is exactly
-//! what lies between its marks, without what the shell itself prints around it, and that a nested shell, or text that looks
-//! like a mark, changes nothing. A pure machine.
+//! what lies between its marks, without what the shell itself prints around it, that prompts and what is typed at them are
+//! nobody's output, and that a nested shell, or text that looks like a mark, changes nothing. A pure machine.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
+use shellkeep_protocol::attach::exit_from_payload;
 use shellkeep_protocol::query::CommandInfo;
+use shellkeep_protocol::session::ExitStatus;
 
+use super::held::Held;
+use super::lines::At;
 use super::marks::{Found, Mark, MarkReader, Place, Told};
 use super::plain::{SIZE_DEFAULT, behind_prompt};
 use super::secrets::Secrets;
@@ -18,8 +22,9 @@ use super::secrets::Secrets;
 /// Most bytes of a prompt with the line typed at it that are kept to look at. Beyond it the shell's own word must do.
 const ECHO_BYTES_MAX: usize = 64 << 10;
 
-/// Most bytes of a running command's newest output that are kept to look at. A wider terminal's filler is not recognised.
-const TAIL_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a running command's newest output that are kept back until it is known that they are its own. A wider
+/// terminal's filler is not recognised.
+const TAIL_BYTES: usize = 8 << 10;
 
 /// Most bytes that a shell prints of its own before a command prints.
 const LEAD_BYTES_MAX: usize = 4 << 10;
@@ -38,7 +43,22 @@ enum Phase {
     Running,
 }
 
+/// A piece of what a session printed.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// Output, and where it was printed.
+    Text(&'a [u8], At),
+    /// What was given so far is a text by itself: a command's, or what was printed before the first prompt.
+    End,
+    /// A command has ended, whose output was given.
+    Ended(CommandInfo),
+}
+
+/// Who is given pieces.
+pub type Give<'a> = dyn FnMut(Piece<'_>) + 'a;
+
 /// Reads a session's output in order.
+#[allow(clippy::struct_excessive_bools)] // independent facts about what the shell has said
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Course {
     marks: MarkReader,
@@ -49,8 +69,14 @@ pub struct Course {
     /// Where in it the prompt ends.
     prompt_bytes: usize,
     columns: u16,
-    /// The newest output of the running command.
-    tail: Vec<u8>,
+    /// The newest output of the running command; at a prompt, what came behind it.
+    held: Held,
+    /// The shell has said that a prompt begins: from then on only commands have output.
+    is_marked: bool,
+    /// It has said where the newest prompt ends.
+    is_prompt_told: bool,
+    /// More came behind the newest prompt than anybody types: it is given as output of no command.
+    is_flood: bool,
     /// What the shell may have printed of its own at the beginning of it, until that can be told.
     lead: Option<Vec<u8>>,
     /// Commands of the newest prompt that began before the one that runs.
@@ -58,7 +84,6 @@ pub struct Course {
     /// The running command has shown a prompt of ours.
     is_nested: bool,
     current: Option<CommandInfo>,
-    finished: Vec<CommandInfo>,
     last_id: u64,
     end: u64,
 }
@@ -73,47 +98,63 @@ impl Course {
             shown: Vec::new(),
             prompt_bytes: 0,
             columns: SIZE_DEFAULT.0,
-            tail: Vec::new(),
+            held: Held::default(),
+            is_marked: false,
+            is_prompt_told: false,
+            is_flood: false,
             lead: None,
             pasted: 0,
             is_nested: false,
             current: None,
-            finished: Vec::new(),
             last_id: 0,
             end: 0,
         }
     }
 
     /// The window has so many columns from here on.
-    pub fn resized(&mut self, columns: u16) {
+    pub fn resized(&mut self, columns: u16, give: &mut Give<'_>) {
         self.columns = columns;
+        if self.phase == Phase::Running {
+            self.held.give(&mut |bytes, at| give(Piece::Text(bytes, at)));
+        }
     }
 
-    /// Takes the next piece of output.
-    pub fn output(&mut self, bytes: &[u8], place: Place) {
-        self.output_with(bytes, place, |_, _| {});
-    }
-
-    /// The same; gives the output back in pieces, each with the number of the command that ran, 0 if none did.
-    pub fn output_with(&mut self, bytes: &[u8], place: Place, mut piece: impl FnMut(&[u8], u64)) {
+    /// Takes the next piece of output; gives what of it is output of commands, or of none, and the commands that have
+    /// ended: sooner or later, and in order.
+    pub fn output(&mut self, bytes: &[u8], place: Place, give: &mut Give<'_>) {
         let mut found = Vec::new();
         self.marks.feed(bytes, place, |mark| found.push(mark));
         let mut taken = 0;
         for mark in found {
             let to = usize::try_from(mark.to - place.offset).unwrap_or(usize::MAX).min(bytes.len());
-            self.show(&bytes[taken..to]);
-            piece(&bytes[taken..to], self.current_id());
+            self.show(&bytes[taken..to], place, give);
             taken = to;
-            self.take(mark);
+            self.take(mark, give);
         }
-        self.show(&bytes[taken..]);
-        piece(&bytes[taken..], self.current_id());
+        self.show(&bytes[taken..], place, give);
         self.end = place.offset + bytes.len() as u64;
     }
 
-    /// Commands that have ended since the last call.
-    pub fn finished(&mut self) -> Vec<CommandInfo> {
-        std::mem::take(&mut self.finished)
+    /// The session has ended, with this status if it was one: so has what ran in it.
+    pub fn exited(&mut self, exit: Option<u8>, time_us: u64, give: &mut Give<'_>) {
+        match self.phase {
+            Phase::Running => {
+                self.ended((exit, None, 0), (self.end, time_us), give);
+            }
+            Phase::Typing => {
+                self.leave_prompt(give);
+                give(Piece::End);
+            }
+            Phase::Between => give(Piece::End),
+        }
+        self.phase = Phase::Between;
+    }
+
+    /// Output of the running command that is kept back and not given yet.
+    pub(super) fn waiting(&self, give: &mut Give<'_>) {
+        if self.phase == Phase::Running {
+            self.held.show(&mut |bytes, at| give(Piece::Text(bytes, at)));
+        }
     }
 
     /// Offset behind the last byte of output that was taken.
@@ -134,7 +175,7 @@ impl Course {
         let told = self.current.iter().flat_map(|command| [&command.line, &command.cwd]);
         let is_in = |text: &[u8]| secrets.are_in_output(text, self.columns);
         told.chain([&self.directory]).any(|text| secrets.may_be_in(text.as_bytes()) && secrets.text(text) != *text)
-            || [&self.shown, &self.tail].into_iter().chain(&self.lead).any(|text| is_in(text))
+            || [self.shown.as_slice(), self.held.bytes()].into_iter().chain(self.lead.as_deref()).any(is_in)
             || is_in(&self.marks.unfinished())
     }
 
@@ -160,49 +201,81 @@ impl Course {
         self.current.as_ref().map_or(0, |command| command.id)
     }
 
-    /// Of interest while a line is typed, and around what a command prints. The marks in it show nothing on a screen.
-    fn show(&mut self, bytes: &[u8]) {
-        if self.phase == Phase::Running {
-            self.skip_lead(bytes);
-            self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..]);
-            if self.tail.len() > TAIL_BYTES_MAX * 2 {
-                self.tail.drain(..self.tail.len() - TAIL_BYTES_MAX);
+    /// The marks in it show nothing on a screen.
+    fn show(&mut self, bytes: &[u8], place: Place, give: &mut Give<'_>) {
+        let at = At { seq: place.seq, time_us: place.time_us, command: self.current_id() };
+        match self.phase {
+            Phase::Between if !self.is_marked => give(Piece::Text(bytes, at)),
+            Phase::Between => {}
+            Phase::Running => {
+                self.skip_lead(bytes);
+                self.held.slide(bytes, at, TAIL_BYTES, &mut |bytes, at| give(Piece::Text(bytes, at)));
             }
-        }
-        if self.phase == Phase::Typing && self.shown.len() + bytes.len() <= ECHO_BYTES_MAX {
-            self.shown.extend_from_slice(bytes);
+            Phase::Typing => {
+                if self.shown.len() + bytes.len() <= ECHO_BYTES_MAX {
+                    self.shown.extend_from_slice(bytes);
+                }
+                if self.is_prompt_told {
+                    self.held.keep(bytes, at);
+                }
+                self.is_flood |= self.held.bytes().len() > ECHO_BYTES_MAX;
+                if self.is_flood {
+                    self.held.give(&mut |bytes, at| give(Piece::Text(bytes, at)));
+                }
+            }
         }
     }
 
-    fn take(&mut self, Found { mark, from, to, seq, time_us }: Found) {
+    /// Another prompt follows, or nothing, and no command was told. If more than one line came behind the prompt, that was
+    /// the output of one: a shell may have lost the hook that tells of commands, and nothing it prints must get lost.
+    fn leave_prompt(&mut self, give: &mut Give<'_>) {
+        if self.is_flood || memchr::memchr_iter(b'\n', self.held.bytes()).nth(1).is_some() {
+            self.held.give(&mut |bytes, at| give(Piece::Text(bytes, at)));
+        }
+        self.forget_prompt();
+    }
+
+    fn forget_prompt(&mut self) {
+        self.held.clear();
+        self.shown.clear();
+        self.prompt_bytes = 0;
+        (self.is_prompt_told, self.is_flood) = (false, false);
+    }
+
+    fn take(&mut self, Found { mark, from, to, seq, time_us }: Found, give: &mut Give<'_>) {
         match (mark, &self.phase) {
             // A shell inside a command may say where it is, and even begin prompts of its own: it is the command's matter.
             (Mark::Ended { exit, command, fill }, Phase::Running) => {
-                let filled = fill.map_or(0, |fill| filled(&self.tail, to - from, &fill));
-                self.ended(exit, command, from - filled, time_us);
+                let filled = fill.map_or(0, |fill| filled(self.held.bytes(), to - from, &fill));
+                self.ended((exit, command, to - from + filled), (from - filled, time_us), give);
                 // Nobody asks for it any more, and it may have what is to be kept nowhere.
-                self.shown.clear();
-                self.prompt_bytes = 0;
-                self.tail.clear();
+                self.forget_prompt();
             }
             // A prompt before the end is one of a shell inside, which has inherited ours by `export PS1` or the like.
             (Mark::Prompt | Mark::PromptEnd, Phase::Running) => self.is_nested = true,
             // Several lines were pasted at one prompt: the one before has ended, and nobody says how.
             (Mark::Started { .. }, Phase::Running) if !self.is_nested => {
-                self.ended(None, None, from, time_us);
+                self.ended((None, None, to - from), (from, time_us), give);
                 self.pasted += 1;
                 self.started(None, false, (seq, time_us, to));
             }
             (_, Phase::Running) | (Mark::Ended { .. }, _) => {}
             (Mark::Directory(path), _) => self.directory = path,
             (Mark::Prompt, _) => {
+                self.leave_prompt(give);
+                give(Piece::End);
                 self.phase = Phase::Typing;
-                self.shown.clear();
-                self.prompt_bytes = 0;
+                self.is_marked = true;
             }
-            (Mark::PromptEnd, _) => self.prompt_bytes = self.shown.len(),
+            (Mark::PromptEnd, _) => {
+                self.prompt_bytes = self.shown.len();
+                self.held.clear(); // a prompt that is drawn again has nothing before it
+                self.is_prompt_told = true;
+            }
             (Mark::Started { command, has_lead }, _) => {
+                give(Piece::End);
                 self.pasted = 0;
+                self.is_marked = true;
                 self.started(command, has_lead, (seq, time_us, to));
             }
         }
@@ -212,7 +285,8 @@ impl Course {
         self.last_id += 1;
         self.phase = Phase::Running;
         self.is_nested = false;
-        self.tail.clear();
+        (self.is_prompt_told, self.is_flood) = (false, false);
+        self.held.clear();
         self.lead = has_lead.then(Vec::new);
         self.current = Some(CommandInfo {
             id: self.last_id,
@@ -244,7 +318,16 @@ impl Course {
         }
     }
 
-    fn ended(&mut self, exit: Option<u8>, told: Option<Told>, at: u64, time_us: u64) {
+    /// The running command has ended; the last bytes that have come, so many, are none of its output.
+    fn ended(
+        &mut self,
+        (exit, told, surplus): (Option<u8>, Option<Told>, u64),
+        (at, time_us): (u64, u64),
+        give: &mut Give<'_>,
+    ) {
+        self.held.drop_last(surplus);
+        self.held.give(&mut |bytes, at| give(Piece::Text(bytes, at)));
+        give(Piece::End);
         self.phase = Phase::Between;
         let Some(mut command) = self.current.take() else { return };
         // It printed nothing behind what the shell did.
@@ -262,7 +345,7 @@ impl Course {
             command.line = self.typed(String::new());
         }
         command.output_to = at.max(command.output_from);
-        self.finished.push(command);
+        give(Piece::Ended(command));
     }
 
     /// The line that was typed, where the shell knows only that its history ends with `newest`: what was shown, or that one
@@ -289,6 +372,14 @@ pub(super) fn redacted(command: CommandInfo, secrets: &Arc<Secrets>) -> CommandI
         Cow::Borrowed(_) => text,
     };
     CommandInfo { line: without(command.line), cwd: without(command.cwd), ..command }
+}
+
+/// The status that a session's end tells, if it ended with one.
+pub(super) fn status(payload: &[u8]) -> Option<u8> {
+    match exit_from_payload(payload)? {
+        ExitStatus::Code(code) => Some(code),
+        ExitStatus::Signal(_) => None,
+    }
 }
 
 /// How many bytes at the end of `tail`, up to behind a mark of `mark` bytes, were printed when the command had ended: by
@@ -334,111 +425,4 @@ fn lead_bytes(text: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn course(output: &str) -> Vec<CommandInfo> {
-        let mut course = Course::new(Some("n".to_owned()), "/start".to_owned());
-        let mut offset = 0;
-        for (at, piece) in output.as_bytes().chunks(7).enumerate() {
-            let seq = Seq::new(at as u64 + 1);
-            course.output(piece, Place { seq, offset, time_us: offset });
-            offset += piece.len() as u64;
-        }
-        let mut all = course.finished();
-        all.extend(course.running());
-        all
-    }
-
-    fn marked(text: &str) -> String {
-        text.replace('<', "\x1b]133;").replace('>', ";sk=n\x07").replace('{', "\x1b]7;file://h").replace('}', "\x07")
-    }
-
-    #[test]
-    fn commands_have_their_lines_directories_statuses_and_output() {
-        let output =
-            marked("{/a}<A>$ <B>x\r\n<C;cmdline_url=one>out1\r\n<D;0>{/b}<A>$ <B>y\r\n<C;cmdline_url=two><D;7>");
-        let all = course(&output);
-        let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.cwd.as_str(), c.exit)).collect();
-        assert_eq!(seen, [(1, "one", "/a", Some(0)), (2, "two", "/b", Some(7))]);
-        let at = |offset: u64| usize::try_from(offset).unwrap();
-        let range = |c: &CommandInfo| output[at(c.output_from)..at(c.output_to)].to_owned();
-        assert_eq!((range(&all[0]), range(&all[1])), ("out1\r\n".to_owned(), String::new()));
-    }
-
-    #[test]
-    fn the_sessions_own_record_printed_in_it_changes_nothing() {
-        let one = marked("<A;sn=1>$ <B;sn=1>x\r\n<C;sn=2>out\r\n<D;1;sn=2;cmdline_url=one>");
-        let two = marked("<A;sn=3>$ <B;sn=3>y\r\n<C;sn=4>");
-        let two_ends = marked("<D;3;sn=4;cmdline_url=two>");
-        let last = marked("<A;sn=5>$ <B;sn=5>exit\r\n<C;sn=6;cmdline_url=exit>");
-        let seen = |all: &[CommandInfo]| -> Vec<_> {
-            all.iter().map(|c| (c.id, c.line.clone(), c.exit, c.output_to - c.output_from)).collect()
-        };
-        let plain = seen(&course(&[&one, &two, &two_ends, &last].map(String::as_str).concat()));
-        assert_eq!(plain.len(), 3, "{plain:?}");
-        let record = format!("{one}{two}");
-        for cut in 0..=record.len() {
-            // The command prints what is recorded when it runs, or a part of it; twice, and then a part of that.
-            let (printed, part) = (&record[..cut], &record[cut..]);
-            let all = course(&[&one, &two, printed, &record, part, &two_ends, &last].map(ToString::to_string).concat());
-            let mut expected = plain.clone();
-            expected[1].3 = (2 * record.len()) as u64;
-            assert_eq!(seen(&all), expected, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_shell_inside_a_command_and_an_empty_line_make_no_commands() {
-        let output =
-            marked("<A>$ <B>\r\n<A>$ <B>bash\r\n<C;cmdline_url=bash>{/x}<A><B><C;cmdline_url=in>text<D;0;more");
-        let all = course(&(output + "\x07"));
-        assert_eq!(all.len(), 1);
-        assert_eq!((all[0].line.as_str(), all[0].exit), ("bash", None), "{all:?}");
-        assert_eq!(all[0].cwd, "/start");
-    }
-
-    #[test]
-    fn a_line_that_is_kept_out_of_the_history_is_read_from_the_screen() {
-        let again = marked("<A>$ <B>ls -l\r\n<C>x<D;0;same_url=ls -l>");
-        assert_eq!(course(&again)[0].line, "ls -l");
-        let blank = marked("<A>$ <B>ls -l \r\n<C>x<D;0;same_url=ls -l >");
-        assert_eq!(course(&blank)[0].line, "ls -l ");
-        let hidden = marked("<A>$ <B> secret\r\n<C>x<D;0;same_url=ls -l>");
-        assert_eq!(course(&hidden)[0].line, " secret");
-    }
-
-    #[test]
-    fn what_the_shell_prints_around_the_output_is_none_of_it() {
-        let blanks = " ".repeat(79);
-        for cut in [7, 1000] {
-            let zsh = marked("<A>% <B>x\r\n<C;cmdline_url=x>out") + "\x1b[7m%\x1b[0m" + &blanks + "\r \r";
-            let zsh = zsh + &marked("<D;0;fill=%1B[7m%25%1B[0m>");
-            // A forged mark in the output, and one that fills nothing.
-            let other = marked("<A>% <B>x\r\n<C;cmdline_url=y>100%\r<D;0;fill=%25>");
-            let fish =
-                marked("<A>> x\r\n<C;lead;cmdline_url=x>\x1b[?2004l\x1b]0;x\x07\x1b[30m\x1b(B\x1b[m\rout\r<D;0>");
-            let fish = fish + &marked("<A>> y\r\n<C;lead;cmdline_url=y>\x1b[1mbold\r<D;0>");
-            for (output, expected) in [(zsh + &other, ["out", "100%\r"]), (fish, ["out\r", "\x1b[1mbold\r"])] {
-                let mut course = Course::new(Some("n".to_owned()), String::new());
-                let mut offset = 0;
-                for piece in output.as_bytes().chunks(cut) {
-                    course.output(piece, Place { seq: Seq::FIRST, offset, time_us: 0 });
-                    offset += piece.len() as u64;
-                }
-                let at = |offset: u64| usize::try_from(offset).unwrap();
-                let all = course.finished();
-                let ranges: Vec<&str> = all.iter().map(|c| &output[at(c.output_from)..at(c.output_to)]).collect();
-                assert_eq!(ranges, expected, "cut {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_lines_that_were_pasted_each_is_a_command_and_a_running_one_has_its_line() {
-        let pasted = marked("<A>$ <B>echo one\r\necho two\r\n<C>one\r\n<C>two\r\n<D;3;cmdline_url=echo two>");
-        let all = course(&(pasted + &marked("<A>$ <B>exit\r\n<C>bye")));
-        let seen: Vec<_> = all.iter().map(|c| (c.id, c.line.as_str(), c.exit, c.output_to - c.output_from)).collect();
-        assert_eq!(seen, [(1, "echo one", None, 5), (2, "echo two", Some(3), 5), (3, "exit", None, 3)]);
-    }
-}
+mod tests;

@@ -3,6 +3,9 @@
 //!
 //! The bytes are hostile and the code is not ours: a panic in it costs the text of that screen and nothing else.
 
+mod places;
+mod script;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,15 +13,20 @@ use avt::parser::{AnsiMode, DecMode, Function};
 use avt::{Charset, Line, Observation, Observer, Operation, ScreenKind, Terminal};
 use serde::{Deserialize, Serialize};
 
+use places::Places;
+use script::Script;
+
 use super::fold::Done;
 use super::lines::{At, Joiner, Sink, is_blank};
 
 /// The screen and what is known of it.
 pub(super) struct Emulated {
     terminal: Terminal,
+    script: Script,
     modes: Modes,
-    /// Where the lines on the screen began, as far as ends of lines tell.
-    places: VecDeque<At>,
+    places: Places,
+    /// Where the newest row that has left the screen began: empty rows have no place of their own.
+    last_at: At,
     /// Ends of lines since it was begun.
     lines: u32,
     /// The last thing was one.
@@ -29,8 +37,10 @@ pub(super) struct Emulated {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SavedScreen {
     dump: String,
+    begun: String,
     modes: Modes,
-    places: VecDeque<At>,
+    places: Places,
+    last_at: At,
     lines: u32,
     at_line_end: bool,
 }
@@ -88,11 +98,27 @@ impl Modes {
 /// Sees what the emulator does in one call.
 struct Watcher<'a> {
     modes: &'a mut Modes,
+    places: &'a Places,
     rows: usize,
     /// Rows that have left the screen.
-    gone: Vec<(Vec<u8>, bool)>,
+    gone: Vec<Shown>,
     /// The last thing was the end of a line.
     at_line_end: bool,
+}
+
+/// A row, and where it began if it is not empty.
+struct Shown {
+    text: Vec<u8>,
+    is_wrapped: bool,
+    at: Option<At>,
+}
+
+impl Shown {
+    fn of(line: &Line, places: &Places) -> Self {
+        // No emulator is trusted to leave no control character in its cells.
+        let text: String = line.chars().filter(|character| *character == '\u{7f}' || !character.is_control()).collect();
+        Self { text: text.into_bytes(), is_wrapped: line.is_wrapped(), at: places.of(line) }
+    }
 }
 
 impl Observer for Watcher<'_> {
@@ -101,11 +127,12 @@ impl Observer for Watcher<'_> {
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
         let Operation::Function(function) = operation else { return };
         if matches!(function, Function::Ris) {
-            let rows: Vec<_> = context.terminal().primary_screen().visible_lines().map(text).collect();
-            let shown = rows.iter().rposition(|(text, _)| !is_blank(text)).map_or(0, |last| last + 1);
+            let lines = context.terminal().primary_screen().visible_lines();
+            let rows: Vec<_> = lines.map(|line| Shown::of(line, self.places)).collect();
+            let shown = rows.iter().rposition(|row| !is_blank(&row.text)).map_or(0, |last| last + 1);
             self.gone.extend(rows.into_iter().take(shown));
-            if let Some((_, is_wrapped)) = self.gone.last_mut() {
-                *is_wrapped = false;
+            if let Some(last) = self.gone.last_mut() {
+                last.is_wrapped = false;
             }
         }
         self.at_line_end = matches!(function, Function::Lf);
@@ -113,17 +140,10 @@ impl Observer for Watcher<'_> {
     }
 
     fn evicted(&mut self, _: &mut Observation<'_>, line: &Line) {
-        self.gone.push(text(line));
+        self.gone.push(Shown::of(line, self.places));
     }
 
     fn end(&mut self, _: &mut Observation<'_>) {}
-}
-
-/// A row's text, and whether the next one goes on with its line.
-fn text(line: &Line) -> (Vec<u8>, bool) {
-    // No emulator is trusted to leave no control character in its cells.
-    let text: String = line.chars().filter(|character| *character == '\u{7f}' || !character.is_control()).collect();
-    (text.into_bytes(), line.is_wrapped())
 }
 
 impl Emulated {
@@ -135,39 +155,41 @@ impl Emulated {
         column: usize,
         at: At,
     ) -> Option<Self> {
-        let mut places: VecDeque<At> = done.iter().filter(|row| !row.is_wrapped).map(|row| row.at).collect();
-        places.push_back(at);
-        let mut shown = Vec::new();
+        let mut drawn: Vec<(String, At)> = Vec::new();
         let mut is_wrapped = false;
-        let open = |shown: &mut Vec<u8>, is_wrapped: bool, text: &[u8]| {
-            if is_wrapped && text.is_empty() {
-                shown.extend_from_slice(b" \r"); // the row is there, though what was in it is gone
-            }
-            shown.extend_from_slice(text);
-        };
-        for row in done {
-            open(&mut shown, is_wrapped, &row.text);
+        let current = Done { text: current.to_vec(), is_wrapped: true, at };
+        for row in done.iter().chain([&current]) {
+            // The row is there, though what was in it is gone.
+            let shown = if is_wrapped && row.text.is_empty() { b" \r" } else { row.text.as_slice() };
+            let end = if row.is_wrapped { "" } else { "\r\n" };
+            drawn.push((String::from_utf8_lossy(shown).into_owned() + end, row.at));
             is_wrapped = row.is_wrapped;
-            if !is_wrapped {
-                shown.extend_from_slice(b"\r\n");
-            }
         }
-        open(&mut shown, is_wrapped, current);
+        let mut places = Places::default();
         let build = || {
-            let mut terminal = Terminal::new(columns, rows).ok()?;
-            terminal.feed(String::from_utf8_lossy(&shown).as_ref());
-            if column == 0 {
-                terminal.feed("\r");
-            } else if column < columns {
-                terminal.feed(format!("\r\x1b[{column}C").as_str());
-            } else if terminal.cursor().col < columns {
-                // Beyond the last column, though the last cell was erased: written again, it is.
-                terminal.feed(format!("\r\x1b[{column}C ").as_str());
+            let (mut terminal, mut script) = (Terminal::new(columns, rows).ok()?, Script::default());
+            let mut draw = |text: &str, at| {
+                let number = places.number(at);
+                perform(&mut terminal, &mut script, text, number, ());
+                terminal.cursor().col
+            };
+            for (text, at) in &drawn {
+                draw(text, *at);
             }
-            Some(terminal)
+            if column == 0 {
+                draw("\r", at);
+            } else if column < columns {
+                draw(&format!("\r\x1b[{column}C"), at);
+            } else if draw("", at) < columns {
+                // Beyond the last column, though the last cell was erased: written again, it is.
+                draw(&format!("\r\x1b[{column}C "), at);
+            }
+            Some((terminal, script))
         };
-        let terminal = catch_unwind(AssertUnwindSafe(build)).ok().flatten()?;
-        Some(Self { terminal, modes: Modes::default(), places, lines: 0, at_line_end: false })
+        let (terminal, script) = catch_unwind(AssertUnwindSafe(build)).ok().flatten()?;
+        let last_at = drawn.first().map_or(at, |(_, at)| *at);
+        let modes = Modes::default();
+        Some(Self { terminal, script, modes, places, last_at, lines: 0, at_line_end: false })
     }
 
     /// Output that draws the screen.
@@ -178,8 +200,10 @@ impl Emulated {
     pub(super) fn save(&self) -> SavedScreen {
         SavedScreen {
             dump: self.dump(),
+            begun: self.script.begun().to_owned(),
             modes: self.modes,
             places: self.places.clone(),
+            last_at: self.last_at,
             lines: self.lines,
             at_line_end: self.at_line_end,
         }
@@ -187,74 +211,68 @@ impl Emulated {
 
     /// `None` if the emulator fails.
     pub(super) fn restore(saved: SavedScreen, (columns, rows): (usize, usize)) -> Option<Self> {
-        let SavedScreen { dump, modes, places, lines, at_line_end } = saved;
+        let SavedScreen { dump, begun, modes, places, last_at, lines, at_line_end } = saved;
         let build = || {
             let mut terminal = Terminal::new(columns, rows).ok()?;
             terminal.feed(dump.as_str());
-            Some(terminal)
+            Some((terminal, Script::resumed(&begun)))
         };
-        let terminal = catch_unwind(AssertUnwindSafe(build)).ok().flatten()?;
-        Some(Self { terminal, modes, places, lines, at_line_end })
+        let (terminal, script) = catch_unwind(AssertUnwindSafe(build)).ok().flatten()?;
+        Some(Self { terminal, script, modes, places, last_at, lines, at_line_end })
     }
 
     /// Takes text up to the end of a line at the most; false if the emulator has failed.
     pub(super) fn feed(&mut self, text: &str, at: At, joiner: &mut Joiner, sink: &mut Sink<'_>) -> bool {
         if text.ends_with('\n') {
             self.lines = self.lines.saturating_add(1);
-            self.places.push_back(at);
-            while self.places.len() > self.terminal.size().1 + 1 {
-                self.places.pop_front();
-            }
         }
-        self.guarded(joiner, sink, |terminal, watcher| terminal.feed_with(text, watcher))
+        if self.places.are_many() {
+            self.places.keep(self.terminal.primary_screen().visible_lines());
+        }
+        let number = self.places.number(at);
+        self.guarded(joiner, sink, |terminal, script, watcher| perform(terminal, script, text, number, watcher))
     }
 
     /// The window has another size; false if the emulator has failed.
     pub(super) fn resize(&mut self, columns: usize, rows: usize, joiner: &mut Joiner, sink: &mut Sink<'_>) -> bool {
         self.modes.margins = false;
-        self.guarded(joiner, sink, |terminal, watcher| terminal.resize_with(columns, rows, watcher))
+        self.guarded(joiner, sink, |terminal, _, watcher| terminal.resize_with(columns, rows, watcher))
     }
 
     fn guarded(
         &mut self,
         joiner: &mut Joiner,
         sink: &mut Sink<'_>,
-        act: impl FnOnce(&mut Terminal, &mut Watcher<'_>),
+        act: impl FnOnce(&mut Terminal, &mut Script, &mut Watcher<'_>),
     ) -> bool {
         let rows = self.terminal.size().1;
-        let mut watcher = Watcher { modes: &mut self.modes, rows, gone: Vec::new(), at_line_end: false };
-        let terminal = &mut self.terminal;
-        if catch_unwind(AssertUnwindSafe(|| act(terminal, &mut watcher))).is_err() {
+        let (modes, places) = (&mut self.modes, &self.places);
+        let mut watcher = Watcher { modes, places, rows, gone: Vec::new(), at_line_end: false };
+        let (terminal, script) = (&mut self.terminal, &mut self.script);
+        if catch_unwind(AssertUnwindSafe(|| act(terminal, script, &mut watcher))).is_err() {
             tracing::warn!("the terminal emulator failed on recorded output; its screen begins anew");
             return false;
         }
         self.at_line_end = watcher.at_line_end;
-        for (text, is_wrapped) in watcher.gone {
-            let at = self.places.front().copied().unwrap_or_default();
-            if !is_wrapped && self.places.len() > 1 {
-                self.places.pop_front();
-            }
-            joiner.row(&text, is_wrapped, at, sink);
+        for Shown { text, is_wrapped, at } in watcher.gone {
+            self.last_at = at.unwrap_or(self.last_at);
+            joiner.row(&text, is_wrapped, self.last_at, sink);
         }
         true
     }
 
     /// All rows of the screen.
     pub(super) fn rows(&self) -> Vec<Done> {
-        let rows = self.terminal.primary_screen().visible_lines().map(text).collect();
-        self.placed(rows)
+        let lines = self.terminal.primary_screen().visible_lines();
+        self.placed(lines.map(|line| Shown::of(line, &self.places)).collect())
     }
 
-    /// With the places of their lines, as well as they are known.
-    fn placed(&self, rows: Vec<(Vec<u8>, bool)>) -> Vec<Done> {
-        let mut places = self.places.iter().copied();
-        let mut at = places.next().unwrap_or_default();
-        let place = |(text, is_wrapped): (Vec<u8>, bool)| {
-            let row = Done { text, is_wrapped, at };
-            if !is_wrapped {
-                at = places.next().unwrap_or(at);
-            }
-            row
+    /// With a place for each.
+    fn placed(&self, rows: Vec<Shown>) -> Vec<Done> {
+        let mut last_at = self.last_at;
+        let place = |Shown { text, is_wrapped, at }| {
+            last_at = at.unwrap_or(last_at);
+            Done { text, is_wrapped, at: last_at }
         };
         rows.into_iter().map(place).collect()
     }
@@ -267,21 +285,39 @@ impl Emulated {
         }
         let cursor = self.terminal.cursor();
         let screen = self.terminal.primary_screen();
-        let is_below = screen.visible_lines().skip(cursor.row + 1).all(|line| is_blank(&text(line).0));
+        let is_below =
+            screen.visible_lines().skip(cursor.row + 1).all(|line| is_blank(&Shown::of(line, &self.places).text));
         if !is_below {
             return None;
         }
-        let mut rows: Vec<_> = screen.visible_lines().take(cursor.row + 1).map(text).collect();
-        if let Some((last, is_wrapped)) = rows.last_mut() {
-            last.truncate(last.len() - last.iter().rev().take_while(|byte| **byte == b' ').count());
-            *is_wrapped = false;
+        let lines = screen.visible_lines().take(cursor.row + 1);
+        let mut rows: Vec<_> = lines.map(|line| Shown::of(line, &self.places)).collect();
+        if let Some(last) = rows.last_mut() {
+            last.is_wrapped = false;
         }
-        for (row, is_wrapped) in &mut rows {
-            if !*is_wrapped {
-                row.truncate(row.len() - row.iter().rev().take_while(|byte| **byte == b' ').count());
-            }
+        for row in rows.iter_mut().filter(|row| !row.is_wrapped) {
+            row.text.truncate(row.text.len() - row.text.iter().rev().take_while(|byte| **byte == b' ').count());
         }
         Some((self.placed(rows).into(), cursor.col))
+    }
+}
+
+/// Does what a text says; what it prints on the screen that stays has this number.
+fn perform<O: Observer<Output = ()>>(
+    terminal: &mut Terminal,
+    script: &mut Script,
+    text: &str,
+    number: u64,
+    mut observer: O,
+) {
+    let mut text = text.chars();
+    loop {
+        let stays = terminal.active_screen_kind() == ScreenKind::Primary;
+        let (todo, is_more) = script.read(&mut text, stays.then_some(number));
+        terminal.execute_with(todo, &mut observer);
+        if !is_more {
+            return;
+        }
     }
 }
 

@@ -178,6 +178,16 @@ impl Fold {
         }
     }
 
+    /// A text ends: gives the lines that are left, and begins with an empty screen.
+    pub fn end(&mut self, sink: &mut Sink<'_>) {
+        self.visible(sink);
+        self.emulated = None;
+        self.simple.blank();
+        self.simple.cut.clear();
+        self.simple.joiner = Joiner::default();
+        (self.simple.patience, self.simple.since_emulated) = (0, 0);
+    }
+
     /// The lines that are left.
     pub fn finish(self, sink: &mut Sink<'_>) {
         self.visible(sink);
@@ -197,7 +207,7 @@ impl Fold {
             let last = rows.pop_back();
             let simple = &mut self.simple;
             simple.since_emulated = 0;
-            simple.row_at = last.as_ref().map(|row| row.at).filter(|_| column > 0);
+            simple.row_at = last.as_ref().filter(|row| !row.text.is_empty()).map(|row| row.at);
             simple.row = last.map_or_else(Row::default, |row| Row::of(&String::from_utf8_lossy(&row.text)));
             simple.row.truncate(simple.row.len().min(simple.columns));
             (simple.done, simple.column) = (rows, column);

@@ -11,7 +11,7 @@ use shellkeep_protocol::attach::Size;
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::query::{CommandInfo, Failure, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, History};
 
-use super::commands::{Course, redacted};
+use super::commands::{Course, Piece, redacted, status};
 use super::marks::Place;
 use super::reading::Saved;
 use super::search::session_row;
@@ -49,7 +49,7 @@ pub(crate) fn history(
     }
     let attrs = logs.summary(id).ok_or(Failure::UnknownSession)?.attrs;
     let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
-    course.resized(attrs.size.0);
+    course.resized(attrs.size.0, &mut |_| {});
     read((logs, id), secrets, after, Vec::new(), course, Start::Oldest)
 }
 
@@ -71,15 +71,22 @@ fn read(
     let mut held = bytes(&page);
     while let Some(found) = reader.next().map_err(unreadable)? {
         let Item::Record(Record { header, payload, .. }) = found else { continue };
+        let mut new = Vec::new();
+        let mut ended = |piece: Piece<'_>| {
+            if let Piece::Ended(command) = piece {
+                new.push(command);
+            }
+        };
         match header.kind {
             RecordKind::Output => {
                 let place = Place { seq: header.seq, offset: header.offset, time_us: header.time_us };
-                course.output(payload, place);
+                course.output(payload, place, &mut ended);
             }
-            RecordKind::Resize => course.resized(Size::from_payload(payload).map_or(0, |size| size.cols)),
+            RecordKind::Exit => course.exited(status(payload), header.time_us, &mut ended),
+            RecordKind::Resize => course.resized(Size::from_payload(payload).map_or(0, |size| size.cols), &mut ended),
             _ => {}
         }
-        for command in course.finished().into_iter().filter(|command| command.id > after) {
+        for command in new.into_iter().filter(|command| command.id > after) {
             let command = redacted(command, secrets);
             held += command.line.len() + command.cwd.len();
             page.push(command);

@@ -10,6 +10,7 @@ mod emulated;
 pub mod fold;
 pub(crate) mod follower;
 mod grams;
+mod held;
 pub(crate) mod history;
 pub mod lines;
 pub mod marks;
@@ -20,6 +21,7 @@ mod runs;
 pub(crate) mod search;
 pub mod secrets;
 mod sieve;
+mod stamp;
 pub(crate) mod store;
 
 #[cfg(test)]

@@ -3,19 +3,20 @@
 //! Promise: the same log gives the same lines, commands and blocks, however often reading stopped and went on; a log that
 //! is not the one that was read before is told, so that what was read of it goes. Nothing is written that has a secret in
 //! it: lines and commands are without, and the state to go on from, which has the screen as it is, is written only when
-//! it has none; until then what was read behind it is read again after a restart, to the same.
+//! it has none; until then what was read behind it is read again after a restart, to the same. A secret of which only a
+//! part has been printed is none yet: that part is written over once the rest is there.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use shellkeep_journal::{Chain, Item, JournalError, Reader, Record, RecordKind, Seq, Start};
+use shellkeep_journal::{Chain, Item, JournalError, Reader, Record, RecordHeader, RecordKind, Seq, Start};
 use shellkeep_protocol::attach::Size;
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_protocol::query::CommandInfo;
 use shellkeep_protocol::session::Attrs;
 
 use super::block::{Block, Kind};
-use super::commands::{Course, redacted};
+use super::commands::{Course, Piece, redacted, status};
 use super::fold::{Fold, SavedFold};
 use super::grams::{GramSet, fold_case};
 use super::lines::At;
@@ -146,7 +147,7 @@ impl Reading {
         open: impl FnOnce(Start) -> Result<Reader, JournalError>,
     ) -> Result<Self, ReadError> {
         let mut course = Course::new(attrs.marks.map(|nonce| nonce.to_string()), attrs.cwd);
-        course.resized(attrs.size.0);
+        course.resized(attrs.size.0, &mut |_| {});
         let mut reading = Self {
             id,
             row: None,
@@ -272,27 +273,10 @@ impl Reading {
                         return Err(ReadError::Changed);
                     }
                     bytes += record.payload.len() + 1;
-                    let mut lines = Lines { sieve: &mut self.sieve, packing: &mut self.packing };
-                    match record.header.kind {
-                        RecordKind::Output => output(&mut self.course, &mut self.fold, &mut lines, &record),
-                        RecordKind::Resize => {
-                            let size = Size::from_payload(record.payload).map_or((0, 0), |size| (size.cols, size.rows));
-                            self.course.resized(size.0);
-                            let at = at(&record, 0);
-                            self.fold.resize(size, at, &mut |line, at| lines.push(line, at, Kind::Output));
-                        }
-                        RecordKind::Exit => {
-                            self.is_over = true;
-                            let fold = std::mem::replace(&mut self.fold, Fold::new((0, 0)));
-                            fold.finish(&mut |line, at| lines.push(line, at, Kind::Output));
-                        }
-                        _ => {}
-                    }
-                    for command in self.course.finished() {
-                        let command = redacted(command, &self.secrets);
-                        lines.command(&command);
-                        self.commands.push(command);
-                    }
+                    let lines = Lines { sieve: &mut self.sieve, packing: &mut self.packing };
+                    let text = (&mut self.course, &mut self.fold);
+                    take(&record, text, lines, (&mut self.commands, &self.secrets));
+                    self.is_over |= record.header.kind == RecordKind::Exit;
                     record.after
                 }
                 Item::Damage(damage) => damage.after,
@@ -354,7 +338,13 @@ impl Reading {
     fn shown(&self) -> (Block, bool) {
         let (mut shown, mut sieve) = (self.packing.block.clone(), self.sieve.branch());
         let mut push = |line: &[u8], at, kind| shown.push(line, at, kind);
-        self.fold.visible(&mut |line, at| sieve.push(line, at, Kind::Output, &mut push));
+        let sink = &mut |line: &[u8], at| sieve.push(line, at, Kind::Output, &mut push);
+        let mut ahead = None;
+        self.course.waiting(&mut |piece| {
+            let Piece::Text(bytes, at) = piece else { return };
+            ahead.get_or_insert_with(|| Fold::restore(self.fold.save())).feed(bytes, at, sink);
+        });
+        ahead.as_ref().unwrap_or(&self.fold).visible(sink);
         sieve.finish(&mut push);
         (shown, sieve.found() > 0)
     }
@@ -403,15 +393,34 @@ impl Lines<'_> {
     }
 }
 
-fn at(record: &Record<'_>, command: u64) -> At {
-    At { seq: record.header.seq, time_us: record.header.time_us, command }
-}
-
-fn output(course: &mut Course, fold: &mut Fold, lines: &mut Lines<'_>, record: &Record<'_>) {
-    let place = Place { seq: record.header.seq, offset: record.header.offset, time_us: record.header.time_us };
-    course.output_with(record.payload, place, |piece, command| {
-        fold.feed(piece, at(record, command), &mut |line, at| lines.push(line, at, Kind::Output));
-    });
+/// Takes what a record says.
+fn take(
+    record: &Record<'_>,
+    (course, fold): (&mut Course, &mut Fold),
+    mut lines: Lines<'_>,
+    (commands, secrets): (&mut Vec<CommandInfo>, &Arc<Secrets>),
+) {
+    let RecordHeader { kind, seq, offset, time_us, .. } = record.header;
+    let mut give = |piece: Piece<'_>| match piece {
+        Piece::Text(bytes, at) => fold.feed(bytes, at, &mut |line, at| lines.push(line, at, Kind::Output)),
+        Piece::End => fold.end(&mut |line, at| lines.push(line, at, Kind::Output)),
+        Piece::Ended(command) => {
+            let command = redacted(command, secrets);
+            lines.command(&command);
+            commands.push(command);
+        }
+    };
+    match kind {
+        RecordKind::Output => course.output(record.payload, Place { seq, offset, time_us }, &mut give),
+        RecordKind::Exit => course.exited(status(record.payload), time_us, &mut give),
+        RecordKind::Resize => {
+            let size = Size::from_payload(record.payload).map_or((0, 0), |size| (size.cols, size.rows));
+            course.resized(size.0, &mut give); // what came before is folded as it was shown
+            let at = At { seq, time_us, command: 0 };
+            fold.resize(size, at, &mut |line, at| lines.push(line, at, Kind::Output));
+        }
+        _ => {}
+    }
 }
 
 fn put(

@@ -16,6 +16,7 @@ use shellkeep_protocol::query::{
 
 use super::block::{Block, Kind};
 use super::grams::{fold_case, of_word};
+use super::lines::At;
 use super::runs::having;
 use super::store::{self, BlockRow, COMMAND, Shapes, Store, StoreError, signed, unsigned};
 
@@ -24,6 +25,9 @@ const PAGE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Blocks of text that are kept while context is looked for around hits.
 const BLOCKS_KEPT_MAX: usize = 4;
+
+/// Blocks in which the beginning of a command's output is looked for, from the one with its first record on.
+const BEGINNING_BLOCKS_MAX: usize = 3;
 
 /// Longest line that is given whole; of a longer one the part around the text.
 const LINE_BYTES_MAX: usize = 4 << 10;
@@ -118,6 +122,13 @@ struct Owner {
     id: SessionId,
     name: Option<String>,
     commands: HashMap<u64, Option<CommandInfo>>,
+}
+
+/// Where context is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    Behind,
 }
 
 /// One search.
@@ -258,51 +269,70 @@ impl<'a> Seeker<'a> {
             return Ok(None);
         }
         let is_command = kind == Kind::Command;
-        if !is_command && place.command == 0 && self.is_typed(owner, at, place.seq)? {
-            return Ok(None);
-        }
-        let all: Vec<&[u8]> = self.blocks[index].1.text.split(|byte| *byte == b'\n').collect();
-        let shown = |line: &&[u8]| String::from_utf8_lossy(line).into_owned();
-        let line = line as usize;
-        let context = if is_command { 0 } else { self.search.context.min(CONTEXT_LINES_MAX) as usize };
-        let near =
-            |range: std::ops::Range<usize>| all.get(range).unwrap_or_default().iter().map(shown).collect::<Vec<_>>();
-        let mut before = near(line.saturating_sub(context)..line);
-        let mut behind = near(line + 1..(line + 1 + context).min(all.len().saturating_sub(1)));
-        let text = all.get(line).map_or_else(String::new, shown);
-        let line = self.needle.part(&text).to_owned();
-        let missing = |have: usize| context.saturating_sub(have);
-        if missing(before.len()) > 0 || missing(behind.len()) > 0 {
-            let (less, more) = (missing(before.len()), missing(behind.len()));
-            let (earlier, later) = self.around(owner, row, less, more)?;
-            before.splice(0..0, earlier);
-            behind.extend(later);
-        }
+        let text = self.blocks[index].1.text.split(|byte| *byte == b'\n').nth(line as usize).unwrap_or_default();
+        let text = self.needle.part(&String::from_utf8_lossy(text)).to_owned();
+        let context = self.search.context.min(CONTEXT_LINES_MAX) as usize;
+        let (before, behind) = match (context, is_command) {
+            (0, _) => (Vec::new(), Vec::new()),
+            (_, true) => (Vec::new(), self.beginning(owner, place, context)?),
+            (_, false) => {
+                let before = self.beside((owner, row), (0..line).rev(), place.command, context, Side::Before)?;
+                let behind = self.beside((owner, row), line + 1..u32::MAX, place.command, context, Side::Behind)?;
+                (before.into_iter().rev().collect(), behind)
+            }
+        };
         let name = self.owner(owner)?.and_then(|owner| owner.name.clone());
-        Ok(Some(Hit { at, seq: place.seq, name, command, is_command, line, before, behind }))
+        Ok(Some(Hit { at, seq: place.seq, name, command, is_command, line: text, before, behind }))
     }
 
-    /// Lines at the borders of the blocks beside this one.
-    fn around(&self, owner: i64, row: i64, less: usize, more: usize) -> Result<(Vec<String>, Vec<String>)> {
-        let beside = |order: &str| -> Result<Vec<String>> {
-            let query = format!(
-                "SELECT id FROM blocks WHERE session = ?1 AND first_line {order} \
-                 (SELECT first_line FROM blocks WHERE id = ?2) ORDER BY first_line {} LIMIT 1",
-                if order == "<" { "DESC" } else { "ASC" }
-            );
-            let id: Option<i64> =
-                self.db.prepare_cached(&query)?.query_row(params![owner, row], |row| row.get(0)).optional()?;
-            let Some(block) = id.map(|id| store::block(self.db, id)).transpose()?.flatten() else {
-                return Ok(Vec::new());
+    /// Lines of the same command's output on one side of a line, the nearest first: in its block at `numbers`, then in
+    /// the one beside it.
+    fn beside(
+        &self,
+        (owner, row): (i64, i64),
+        numbers: impl Iterator<Item = u32>,
+        command: u64,
+        count: usize,
+        side: Side,
+    ) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let Some((_, block)) = self.blocks.iter().find(|(kept, _)| *kept == row) else { return Ok(found) };
+        if take_output(block, numbers, command, count, &mut found) {
+            return Ok(found);
+        }
+        let (than, order) = if side == Side::Before { ("<", "DESC") } else { (">", "ASC") };
+        let query = format!(
+            "SELECT id FROM blocks WHERE session = ?1 AND first_line {than} \
+             (SELECT first_line FROM blocks WHERE id = ?2) ORDER BY first_line {order} LIMIT 1"
+        );
+        let id = self.db.prepare_cached(&query)?.query_row(params![owner, row], |row| row.get(0)).optional()?;
+        if let Some(block) = id.map(|id| store::block(self.db, id)).transpose()?.flatten() {
+            let all = 0..block.lines;
+            match side {
+                Side::Before => take_output(&block, all.rev(), command, count, &mut found),
+                Side::Behind => take_output(&block, all, command, count, &mut found),
             };
-            let text = String::from_utf8_lossy(&block.text).into_owned();
-            Ok(text.lines().map(str::to_owned).collect())
-        };
-        let mut earlier = if less > 0 { beside("<")? } else { Vec::new() };
-        earlier.drain(..earlier.len().saturating_sub(less));
-        let mut later = if more > 0 { beside(">")? } else { Vec::new() };
-        later.truncate(more);
-        Ok((earlier, later))
+        }
+        Ok(found)
+    }
+
+    /// The first lines of a command's output: they stand somewhere before its own line.
+    fn beginning(&self, owner: i64, command: At, count: usize) -> Result<Vec<String>> {
+        let query = format!(
+            "SELECT id FROM blocks WHERE session = ? AND last_seq >= ? ORDER BY first_line LIMIT {BEGINNING_BLOCKS_MAX}"
+        );
+        let mut query = self.db.prepare_cached(&query)?;
+        let ids = query.query_map(params![owner, signed(command.seq.get())], |row| row.get(0))?;
+        let mut found = Vec::new();
+        for id in ids.collect::<rusqlite::Result<Vec<i64>>>()? {
+            let Some(block) = store::block(self.db, id)? else { continue };
+            let is_its = |(at, kind): (At, Kind)| kind == Kind::Output && at.command >= command.command;
+            let from = (0..block.lines).find(|line| is_its(block.place(*line))).unwrap_or(block.lines);
+            if take_output(&block, from..block.lines, command.command, count, &mut found) {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn is_wanted(&self, command: Option<&CommandInfo>) -> bool {
@@ -320,15 +350,6 @@ impl<'a> Seeker<'a> {
             Some(Ended::With(exit)) => command.is_some_and(|command| command.exit == Some(exit)),
             Some(Ended::Failed) => command.is_some_and(|command| command.exit.is_some_and(|exit| exit != 0)),
         }
-    }
-
-    /// Whether a line that no command printed is the prompt with a command line that is found by itself.
-    fn is_typed(&mut self, owner: i64, at: Cursor, seq: shellkeep_journal::Seq) -> Result<bool> {
-        let query =
-            "SELECT line FROM commands WHERE session = ? AND first_seq >= ? AND started >= ? ORDER BY number LIMIT 1";
-        let row = params![owner, signed(seq.get()), signed(at.time_us)];
-        let line: Option<String> = self.db.prepare_cached(query)?.query_row(row, |row| row.get(0)).optional()?;
-        Ok(line.is_some_and(|line| !self.needle.lines(line.as_bytes()).is_empty()))
     }
 
     fn owner(&mut self, row: i64) -> Result<Option<&mut Owner>> {
@@ -361,6 +382,27 @@ impl<'a> Seeker<'a> {
         known.commands.insert(number, found.clone());
         Ok(found)
     }
+}
+
+/// Takes lines of a command's output until there are `count` of them; true if there are, or another's output came.
+fn take_output(
+    block: &Block,
+    numbers: impl Iterator<Item = u32>,
+    command: u64,
+    count: usize,
+    found: &mut Vec<String>,
+) -> bool {
+    let text = block.text.strip_suffix(b"\n").unwrap_or(&block.text);
+    let all: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    for number in numbers {
+        let Some(line) = all.get(number as usize).filter(|_| found.len() < count) else { break };
+        match block.place(number) {
+            (_, Kind::Command) => {}
+            (at, Kind::Output) if at.command == command => found.push(String::from_utf8_lossy(line).into_owned()),
+            (_, Kind::Output) => return true,
+        }
+    }
+    found.len() >= count
 }
 
 fn block_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlockRow, u64)> {

@@ -229,45 +229,54 @@ fn leaky_session() -> Vec<u8> {
     all.into_bytes()
 }
 
-#[test]
-fn no_secret_is_in_the_file_at_any_time_and_it_is_the_same_however_often_reading_stopped() {
+fn has_no_secret(directory: &Path) {
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        let file = std::fs::read(path).unwrap();
+        for secret in SECRETS {
+            assert!(memchr::memmem::find(&file, secret.as_bytes()).is_none(), "{secret} in the file");
+        }
+    }
+    for secret in SECRETS {
+        assert_eq!(lines(&found(directory, secret)), [""; 0]);
+    }
+}
+
+/// The whole index of a leaky session whose output came in these pieces, read so many bytes at a time.
+fn leaky_index(pieces: &[&[u8]], bytes: usize, is_looked_at_each_time: bool) -> Vec<Vec<Value>> {
     let home = tempfile::tempdir().unwrap();
-    let id = SessionId::new();
-    let mut records: Vec<_> = leaky_session().chunks(97).map(|piece| (RecordKind::Output, piece.to_vec())).collect();
+    let id = SessionId::from_bytes([1; 16]);
+    let mut records: Vec<_> = pieces.iter().map(|piece| (RecordKind::Output, piece.to_vec())).collect();
     records.push((RecordKind::Exit, vec![0; 8]));
     log(home.path(), id, &records);
-    let dumps: Vec<_> = [usize::MAX, 5_000, 400]
-        .into_iter()
-        .map(|bytes| {
-            let directory = home.path().join(format!("index-{bytes}"));
-            let store = Store::open(&directory, shapes()).unwrap().0;
-            let mut tools = Tools::new().unwrap();
-            let mut follows = Follows { store: &store, logs: home.path(), id, reading: None, reads: 0 };
-            while follows.step(bytes, &mut tools) {
-                store.tidy().unwrap();
-                for path in std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
-                    let file = std::fs::read(path).unwrap();
-                    for secret in SECRETS {
-                        assert!(memchr::memmem::find(&file, secret.as_bytes()).is_none(), "{secret} in the file");
-                    }
-                }
-            }
-            for secret in SECRETS {
-                assert_eq!(lines(&found(&directory, secret)), [""; 0]);
-            }
-            let typed = found(&directory, "AWS_SECRET");
-            assert_eq!(lines(&typed), ["export AWS_SECRET=[redacted]"]);
-            assert_eq!(
-                found(&directory, "[redacted]").hits.len(),
-                60 + 5,
-                "{:?}",
-                lines(&found(&directory, "[redacted]"))
-            );
-            dump(&store)
-        })
-        .collect();
-    assert!(dumps[0] == dumps[1], "in steps of 5,000 bytes");
-    assert!(dumps[0] == dumps[2], "in steps of 400 bytes");
+    let directory = home.path().join("index");
+    let store = Store::open(&directory, shapes()).unwrap().0;
+    let mut tools = Tools::new().unwrap();
+    let mut follows = Follows { store: &store, logs: home.path(), id, reading: None, reads: 0 };
+    while follows.step(bytes, &mut tools) {
+        store.tidy().unwrap();
+        if is_looked_at_each_time {
+            has_no_secret(&directory);
+        }
+    }
+    store.tidy().unwrap();
+    has_no_secret(&directory);
+    assert_eq!(lines(&found(&directory, "AWS_SECRET")), ["export AWS_SECRET=[redacted]"]);
+    let hidden = found(&directory, "[redacted]");
+    assert_eq!(hidden.hits.len(), 60 + 5, "{:?}", lines(&hidden));
+    dump(&store)
+}
+
+/// A secret of which only a part was printed yet cannot be told: where pieces end within one, the file has none at the end.
+#[test]
+fn no_secret_is_in_the_file_at_any_time_and_it_is_the_same_however_often_reading_stopped() {
+    let session = leaky_session();
+    let whole: Vec<&[u8]> = session.split_inclusive(|byte| *byte == b'\n').collect();
+    let cut: Vec<&[u8]> = session.chunks(97).collect();
+    for (pieces, is_whole) in [(whole, true), (cut, false)] {
+        let dumps = [usize::MAX, 5_000, 400].map(|bytes| leaky_index(&pieces, bytes, is_whole));
+        assert!(dumps[0] == dumps[1], "in steps of 5,000 bytes");
+        assert!(dumps[0] == dumps[2], "in steps of 400 bytes");
+    }
 }
 
 #[test]
@@ -348,6 +357,67 @@ fn hits_have_their_commands_and_filters_hold_and_pages_follow_each_other() {
     assert_eq!((word("word1").hits.len(), word("ord1").hits.len()), (9, 0));
     assert_eq!(found(&directory, "7 word").next, None);
     assert!(!found(&directory, "li").hits.is_empty(), "two characters");
+}
+
+/// A command as a shell shows it, with a prompt that has a word of its own.
+fn shown(line: &str, output: &str, exit: u8) -> Vec<(RecordKind, Vec<u8>)> {
+    let prompt = format!("\x1b]133;A;sk={NONCE}\x07prompt $ \x1b]133;B;sk={NONCE}\x07{line}\r\n");
+    let begin = format!("\x1b]133;C;sk={NONCE};cmdline_url={}\x07", line.replace('\n', "%0A"));
+    let end = format!("\x1b]133;D;{exit};sk={NONCE}\x07");
+    [prompt, begin, output.to_owned(), end].map(|text| (RecordKind::Output, text.into_bytes())).to_vec()
+}
+
+#[test]
+fn a_hit_is_its_own_commands_and_so_are_the_lines_around_it() {
+    let home = tempfile::tempdir().unwrap();
+    let id = SessionId::new();
+    let count = |from: u32, to: u32| (from..to).map(|n| format!("{n}\r\n")).collect::<Vec<_>>().concat();
+    let pager = format!("\x1b[?1049h\x1b[2J{}\x1b[?1049l", count(0, 500));
+    let many: String = (0..3000).map(|n| format!("many {n} \r\n")).collect::<Vec<_>>().concat();
+    let mut records = vec![(RecordKind::Output, b"hello\r\n".to_vec())];
+    for (line, output, exit) in [
+        ("sh", "needle\r\n", 4),
+        ("less", pager.as_str(), 0),
+        ("seq 100 105", &count(100, 106), 0),
+        ("echo AAA\nBBB", "AAA\r\nBBB\r\n", 0),
+        ("printf", "no-end", 0),
+        ("make", &many, 0),
+        ("seq 105 109", &count(105, 110), 0),
+    ] {
+        records.extend(shown(line, output, exit));
+    }
+    records.extend(shown("exit 9", "bye\r\n", 0));
+    records.pop();
+    records.push((RecordKind::Exit, vec![0, 9]));
+    log(home.path(), id, &records);
+    let directory = home.path().join("index");
+    index(&Store::open(&directory, shapes()).unwrap().0, home.path(), id, 20_000);
+    let near = |text: &str, context| {
+        let wanted = Search { text: text.to_owned(), limit: 5000, context, ..Search::default() };
+        search(&directory, &wanted).unwrap().hits
+    };
+    let credits = |text: &str| {
+        let command = near(text, 0).pop().unwrap().command.unwrap();
+        (command.id, command.exit)
+    };
+    assert_eq!((credits("needle"), credits("no-end"), credits("bye")), ((1, Some(4)), (5, Some(0)), (8, Some(9))));
+    assert_eq!(near("no-end", 3)[0].line, "no-end");
+    assert!(near("prompt", 0).is_empty() && near("hello", 1)[0].behind.is_empty());
+    let around = near("102", 4);
+    let one = around.iter().find(|hit| hit.line == "102").unwrap();
+    assert_eq!(
+        (one.before.as_slice(), one.behind.as_slice()),
+        (&["100", "101"].map(String::from)[..], &["103", "104", "105"].map(String::from)[..])
+    );
+    let typed = near("seq 10", 2);
+    assert_eq!(typed.iter().map(|hit| hit.behind.join(" ")).collect::<Vec<_>>(), ["105 106", "100 101"]);
+    assert_eq!(near("make", 2)[0].behind, ["many 0", "many 1"]);
+    for hit in near("many", 2).iter().filter(|hit| !hit.is_command) {
+        let number: u32 = hit.line[5..].parse().unwrap();
+        let expected = |numbers: std::ops::Range<u32>| numbers.map(|n| format!("many {n}")).collect::<Vec<_>>();
+        assert_eq!(hit.before, expected(number.saturating_sub(2)..number));
+        assert_eq!(hit.behind, expected(number + 1..(number + 3).min(3000)));
+    }
 }
 
 #[test]

@@ -148,3 +148,64 @@ fn a_program_that_moves_about_once_does_not_keep_the_emulator_for_ever() {
     let output = "a\r\nb\r\n\x1b[2A\x1b[Kc\r\n\x1b[Kd\r\nnext\r\n".as_bytes();
     assert_eq!(folded(&[output], (20, 5)), (vec!["c".to_owned(), "d".to_owned(), "next".to_owned()], true));
 }
+
+/// A pager, an editor, a program that draws over what it drew: what was there before keeps its places.
+#[test]
+fn lines_that_the_emulator_has_taken_over_know_where_they_began() {
+    let pager: String = (0..40).map(|n| format!("page {n}\r\n")).collect::<Vec<_>>().concat();
+    for cut in [usize::MAX, 5] {
+        let mut fold = Fold::new((20, 6));
+        let at = |seq: u64| At { seq: shellkeep_journal::Seq::new(seq), time_us: seq * 10, command: seq };
+        let mut lines = Vec::new();
+        let output = [
+            "one\r\ntwo\r\n\r\na line of more than twenty characters\r\n".to_owned(),
+            format!("\x1b[?1049h\x1b[22;0t{pager}\x1b[5;1H\x1b[K:\x1b[?1049l"),
+            "three\r\nfour".to_owned(),
+            "\x1b[2A\rX\x1b[2B\r\n".to_owned(),
+            "five\r\nsix\r\nseven\r\neight\r\nnine\r\nten\r\n".to_owned(),
+        ];
+        for (seq, text) in (1u64..).zip(&output) {
+            for piece in text.as_bytes().chunks(cut.min(text.len())) {
+                fold.feed(piece, at(seq), &mut |line, at| lines.push((owned(line), at.seq.get())));
+                fold = Fold::restore(fold.save());
+            }
+        }
+        fold.visible(&mut |line, at| lines.push((owned(line), at.seq.get())));
+        let long = "a line of more than Xwenty characters";
+        let lines: Vec<_> = lines.iter().map(|(line, seq)| (line.as_str(), *seq)).collect();
+        let expected = [("one", 1), ("two", 1), ("", 1), (long, 1), ("three", 3), ("four", 3), ("five", 5)];
+        assert_eq!(lines[..7], expected, "cut {cut}");
+        assert!(lines[7..].iter().all(|(_, seq)| *seq == 5), "{lines:?}");
+    }
+}
+
+/// Of many records on one screen, none is forgotten that a row began in.
+#[test]
+fn a_screen_that_is_drawn_on_for_long_keeps_the_places_of_its_lines() {
+    let mut fold = Fold::new((20, 6));
+    let at = |seq: u64| At { seq: shellkeep_journal::Seq::new(seq), ..At::default() };
+    let mut lines = Vec::new();
+    let mut sink = |line: &[u8], at: At| lines.push((owned(line), at.seq.get()));
+    fold.feed(b"first\r\n", at(1), &mut sink);
+    fold.feed(b"second\r\n", at(2), &mut sink);
+    for seq in 3..20_000 {
+        fold.feed(format!("\x1b[3;1Htick {seq}\x1b[A\x1b[B").as_bytes(), at(seq), &mut sink);
+    }
+    fold.feed(b"\r\nlast", at(30_000), &mut sink);
+    fold.finish(&mut sink);
+    let lines: Vec<_> = lines.iter().map(|(line, seq)| (line.as_str(), *seq)).collect();
+    assert_eq!(lines, [("first", 1), ("second", 2), ("tick 19999", 19_999), ("last", 30_000)]);
+}
+
+#[test]
+fn a_text_that_ends_leaves_nothing_to_the_next() {
+    for open in [&b"no end"[..], b"\x1b]0;no end", b"\x1b[5;5Hhere\x1b[?1049h", b"\x0elqk", b"\xc3"] {
+        let (mut fold, mut lines) = (Fold::new((20, 6)), Vec::new());
+        let mut sink = |line: &[u8], _: At| lines.push(owned(line));
+        fold.feed(open, At::default(), &mut sink);
+        fold.end(&mut sink);
+        fold.feed(b"next", At::default(), &mut sink);
+        fold.finish(&mut sink);
+        assert_eq!(lines.pop().as_deref(), Some("next"), "{open:?}");
+    }
+}
