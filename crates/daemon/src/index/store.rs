@@ -15,7 +15,7 @@ use shellkeep_protocol::query::CommandInfo;
 use super::block::Block;
 
 /// Version of everything in the file. Another one is thrown away.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Name of the file in its directory.
 pub(super) const FILE: &str = "index.db";
