@@ -169,9 +169,12 @@ fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {
         if !typed_at(&world, shell, &["true"])? {
             continue;
         }
-        let listed = world.ok(&["history", shell.0, "--json"])?;
-        let last: Vec<Value> = serde_json::from_str(&listed)?;
-        ensure!(last[1]["exit_code"] == 3 && last[1]["duration_ms"].is_u64(), "{listed}");
+        // The terminal has the status before the record has the end.
+        let listed = eventually("the last command has ended", || {
+            let listed = world.ok(&["history", shell.0, "--json"])?;
+            let all: Vec<Value> = serde_json::from_str(&listed)?;
+            Ok((all[1]["exit_code"] == 3 && all[1]["duration_ms"].is_u64()).then_some(listed))
+        })?;
         world.ok(&["daemon", "stop"])?;
         std::fs::remove_dir_all(world.home().join("state/index"))?;
         std::fs::write(world.home().join("state/index"), "in the way")?;

@@ -46,7 +46,7 @@ pub struct Logs {
     directory: PathBuf,
     options: Options,
     session_bytes_max: u64,
-    summaries: Arc<Mutex<HashMap<SessionId, Summary>>>,
+    summaries: Arc<Mutex<Summaries>>,
 }
 
 /// What a log says about its session.
@@ -69,6 +69,14 @@ pub struct Summary {
     bytes_on_disk: u64,
 }
 
+/// What was counted of logs.
+#[derive(Debug, Default)]
+struct Summaries {
+    known: HashMap<SessionId, Summary>,
+    /// How often something was forgotten.
+    forgotten: u64,
+}
+
 impl Logs {
     /// On the real disk. Segments are small enough for `session_bytes_max` to be kept by dropping whole ones.
     pub fn real(directory: PathBuf, session_bytes_max: u64) -> Self {
@@ -82,9 +90,11 @@ impl Logs {
         self.session_bytes_max
     }
 
-    /// Forgets what was counted: the log is another one now.
+    /// Forgets what was counted, and what is being counted: the log is another one now.
     pub(super) fn forget_summary(&self, id: SessionId) {
-        self.summaries.lock().remove(&id);
+        let mut summaries = self.summaries.lock();
+        summaries.known.remove(&id);
+        summaries.forgotten += 1;
     }
 
     /// Where they are.
@@ -123,7 +133,6 @@ impl Logs {
                 return Err(WriteFailure::Storage);
             }
         };
-        self.forget_summary(id); // what is damaged may be sent again, and is no gap then
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
         }
@@ -135,6 +144,7 @@ impl Logs {
             warn!(session = %id, %hole, %error, "a hole in a log cannot be filled now");
             return Err(WriteFailure::Storage);
         }
+        self.forget_summary(id); // what was damaged may be sent again, and is no gap then
         let identity = journal.identity();
         let owner = (StoreId::from_bytes(identity.store), WriterId::from_bytes(identity.writer), identity.epoch);
         // What is sealed is durable, and nothing else is known to be.
@@ -212,11 +222,12 @@ impl Logs {
 
     /// What a log says about its session; `None` if it is gone or says nothing.
     pub fn summary(&self, id: SessionId) -> Option<Summary> {
+        let forgotten = self.summaries.lock().forgotten;
         let recovery = self.scan(id)?;
         let is_ruin = ruin::is_one(&recovery);
         // Without a readable header the records are still there, and must not vanish from lists.
         let attrs = recovery.identity.map_or_else(Attrs::default, |identity| decode_attrs(&identity.attrs));
-        let known = self.summaries.lock().get(&id).cloned();
+        let known = self.summaries.lock().known.get(&id).cloned();
         // A log that was cut back is counted anew.
         let known = known.filter(|known| known.counted_to <= recovery.end.next_seq);
         let mut summary = known.unwrap_or(Summary {
@@ -241,10 +252,13 @@ impl Logs {
             self.count(id, &mut summary).ok()?;
         }
         let mut summaries = self.summaries.lock();
-        if summaries.len() >= SUMMARIES_MAX {
-            summaries.clear();
+        // What was counted while a log changed may be neither the old one's nor the new one's.
+        if summaries.forgotten == forgotten {
+            if summaries.known.len() >= SUMMARIES_MAX {
+                summaries.known.clear();
+            }
+            summaries.known.insert(id, summary.clone());
         }
-        summaries.insert(id, summary.clone());
         Some(summary)
     }
 
@@ -373,7 +387,7 @@ impl Logs {
         removed.map_err(|error| self.unreadable(id, &error))?;
         aside::forget(&self.directory, id).map_err(|error| failed(&self.path(id), &error))?;
         checkpoint::remove(&checkpoint::directory(&self.directory), id);
-        self.summaries.lock().remove(&id);
+        self.forget_summary(id);
         Ok(summary.bytes_on_disk)
     }
 
