@@ -176,8 +176,11 @@ fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {
             Ok((all[1]["exit_code"] == 3 && all[1]["duration_ms"].is_u64()).then_some(listed))
         })?;
         world.ok(&["daemon", "stop"])?;
-        std::fs::remove_dir_all(world.home().join("state/index"))?;
-        std::fs::write(world.home().join("state/index"), "in the way")?;
+        let index = world.home().join("state/index");
+        if index.exists() {
+            std::fs::remove_dir_all(&index)?; // else the daemon was stopped before it had made one
+        }
+        std::fs::write(&index, "in the way")?;
         ensure!(world.ok(&["history", shell.0, "--json"])? == listed, "{}", shell.0);
     }
     Ok(())
