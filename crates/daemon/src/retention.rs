@@ -1,8 +1,9 @@
 //! What is removed because it is too much or too old. Pruned is no gap.
 //!
 //! A session's own share is looked at after each sync, all sessions at the daemon's start, once an hour, whenever a
-//! good part of the total was written since, and soon again when too much was left: what is not durable yet stays. Whole segments go from the front of running sessions, and ended sessions go
-//! as a whole, the oldest first; what lies beside logs and spools is swept.
+//! good part of the total was written since, and soon again when too much was left: what is not durable yet
+//! stays. Whole segments go from the front of running sessions, and ended sessions go as a whole, the oldest first; what
+//! lies beside logs and spools is swept.
 
 use std::io;
 use std::path::{Path, PathBuf};
