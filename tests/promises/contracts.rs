@@ -191,3 +191,32 @@ fn install_writes_units_that_name_this_program_and_its_socket() -> Result<()> {
     ensure!(!service.contains("SHELLKEEP_HOME"), "{service}");
     Ok(())
 }
+
+/// A result that nobody could get is no success; one that nobody wants any more is.
+#[test]
+fn without_a_stdout_a_result_is_an_error_and_a_reader_who_has_gone_is_none() -> Result<()> {
+    let world = World::new()?;
+    let session = world.session("echo needle in hay")?;
+    world.ended(&session)?;
+    let shell = |line: &str| {
+        let program = world.command([""; 0]);
+        let mut shell = std::process::Command::new("/bin/bash");
+        shell.arg("-c").arg(line).env_clear().current_dir(world.outside());
+        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SK", world.program());
+        shell.output()
+    };
+    for what in ["output last", "output last --plain", "search needle", "search needle --json", "ls --all", "verify"] {
+        let closed = shell(&format!("\"$SK\" {what} >&-"))?;
+        let said = String::from_utf8_lossy(&closed.stderr);
+        ensure!(closed.status.code() == Some(1) && said.contains("cannot write the result"), "{what}: {closed:?}");
+        let broken = shell(&format!("\"$SK\" {what} | true; exit ${{PIPESTATUS[0]}}"))?;
+        ensure!(broken.status.success(), "{what}: {broken:?}");
+        ensure!(shell(&format!("\"$SK\" {what} >/dev/null"))?.status.success(), "{what}");
+    }
+    for form in ["cast", "txt", "json", "html"] {
+        ensure!(shell(&format!("\"$SK\" export last --format {form} >&-"))?.status.code() == Some(1), "{form}");
+        ensure!(shell(&format!("\"$SK\" export last --format {form} -o out >&-"))?.status.success(), "{form}");
+    }
+    ensure!(shell("\"$SK\" start --detached -- true >&-")?.status.success(), "the session was wanted, not its id");
+    Ok(())
+}

@@ -86,8 +86,9 @@ impl<'a> Talker<'a> {
     /// The record has no gap and no damage.
     fn whole(&self) -> Result<()> {
         let row = self.world.listed(&self.id)?;
-        ensure!(row["gaps"] == 0, "{row}");
-        self.world.ok(&["verify", &self.id])?;
+        let verified = self.world.run(&["verify", &self.id])?;
+        let told = String::from_utf8_lossy(&verified.stdout);
+        ensure!(row["gaps"] == 0 && verified.status.success(), "{row}\n{told}\n{}", diagnostics(self.world));
         Ok(())
     }
 

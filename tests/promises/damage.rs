@@ -207,3 +207,73 @@ fn every_prefix_of_a_real_spool_is_adopted_to_its_last_whole_record() -> Result<
     ensure!(bad > 0 && bad < sample.lines[0].0, "{bad} of the cuts made it unreadable");
     Ok(())
 }
+
+/// One log of which nothing is left keeps nobody from checking the others, and is named by whoever reads it.
+#[test]
+fn a_log_of_which_nothing_is_left_is_named_and_all_others_are_verified() -> Result<()> {
+    let world = World::new()?;
+    let mut ids = Vec::new();
+    for name in ["one", "bad", "two"] {
+        let id = world.ok(&["start", "--detached", "-n", name, "--", "/bin/echo", "good"])?.trim().to_owned();
+        world.ended(&id)?;
+        ids.push(id);
+    }
+    eventually("the keepers have gone", || Ok((world.processes().len() <= 1).then_some(())))?;
+    let (bad, whole) = (&ids[1], [&ids[0], &ids[2]]);
+    let segment = world.home().join("state/log").join(bad).join("00000001.seg");
+    let place = segment.parent().context("a segment lies in a log")?.display().to_string();
+    let ruins: [(&str, &dyn Fn() -> std::io::Result<()>); 3] = [
+        ("emptied", &|| std::fs::write(&segment, "")),
+        ("of one byte", &|| std::fs::write(&segment, "s")),
+        ("deleted", &|| std::fs::remove_file(&segment)),
+    ];
+    for (what, ruin) in ruins {
+        ruin()?;
+        let verified = world.run(&["verify"])?;
+        let said = String::from_utf8(verified.stdout)?;
+        ensure!(verified.status.code() == Some(1), "{what}: {said}");
+        ensure!(said.contains(&format!("{bad}  NOT whole")) && said.contains(&place), "{what}: {said}");
+        ensure!(whole.iter().all(|id| said.contains(&format!("{id}  whole: "))), "{what}: {said}");
+        let listed = world.ok(&["ls", "--all"])?;
+        let row = listed.lines().find(|line| line.contains(bad.as_str())).context("it is still listed")?;
+        ensure!(row.contains("lost, log unreadable") && !row.contains("1970"), "{what}: {row}");
+        for args in [["output", bad], ["tail", bad], ["history", bad], ["verify", bad]] {
+            let read = world.run(&args)?;
+            let said = String::from_utf8([read.stdout, read.stderr].concat())?;
+            ensure!(read.status.code() == Some(1) && said.contains(&place), "{what}: {args:?}: {said}");
+        }
+    }
+    world.ok(&["rm", bad])?;
+    world.ok(&["verify"])?;
+    Ok(())
+}
+
+/// What is left of a record that was cut is given with one line on what is not, whoever reads it.
+#[test]
+fn whoever_reads_a_record_that_was_cut_is_told_so() -> Result<()> {
+    let sample = Sample::log()?;
+    let (world, session) = (&sample.world, sample.session.to_string());
+    let cut = sample.lines[2].0 - 2;
+    std::fs::write(&sample.segment, &sample.bytes[..cut])?;
+    for args in [
+        &["output", &session][..],
+        &["output", "--plain", &session],
+        &["tail", &session],
+        &["history", &session],
+        &["replay", "--speed", "100", &session],
+        &["export", &session, "--format", "txt"],
+        &["export", &session, "--format", "json"],
+        &["export", &session, "--format", "cast"],
+        &["export", &session, "--format", "html"],
+    ] {
+        let read = world.run(args)?;
+        let (shown, said) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
+        ensure!(read.status.success(), "{args:?}: {}: {said}", read.status);
+        ensure!(args[0] == "history" || shown.contains("line-2"), "{args:?}: {shown}");
+        let tells: Vec<&str> = said.lines().filter(|line| line.contains("00000001.seg")).collect();
+        ensure!(tells.len() == 1 && (args[0] == "replay" || tells[0].contains("shellkeep verify")), "{args:?}: {said}");
+        ensure!(said.contains(&format!(" to {cut} ")), "{args:?}: {said}");
+    }
+    ensure!(world.ok(&["ls", "--all"])?.contains("lost, 1 gaps"), "{}", world.ok(&["ls", "--all"])?);
+    Ok(())
+}

@@ -1,9 +1,10 @@
 //! Whoever is killed, and however often: what a session printed is in its record, once, in order.
 
 use anyhow::{Result, ensure};
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 use rustix::process::Signal;
 
-use crate::world::{World, eventually, signal};
+use crate::world::{World, eventually, gone, signal};
 
 /// Kills of the daemon in one test.
 const KILLS: usize = 24;
@@ -149,5 +150,25 @@ fn the_id_of_a_dead_daemon_is_never_taken_for_the_living_one() -> Result<()> {
     bystander.kill()?;
     bystander.wait()?;
     ensure!(found.is_none(), "process {found:?} was taken for the daemon");
+    Ok(())
+}
+
+/// Nobody will bind the socket of a killed keeper again; it goes with what its keeper left, not with the daemon's next start.
+#[test]
+fn the_socket_of_a_killed_keeper_goes_once_its_spool_is_adopted() -> Result<()> {
+    let world = World::new()?;
+    let session = world.session("echo shown; exec sleep 1000")?;
+    eventually("it is recorded", || Ok((!world.output(&session)?.is_empty()).then_some(())))?;
+    let socket = world.home().join("run/k").join(format!("{session}.sock"));
+    // A young one may be one that is just being bound.
+    let old = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+    let times = Timestamps { last_access: old, last_modification: old };
+    rustix::fs::utimensat(rustix::fs::CWD, &socket, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    let daemon = world.daemon_pid();
+    let keeper = world.keeper_pid(&session)?;
+    signal(keeper, Signal::KILL)?;
+    gone(keeper)?;
+    eventually("the socket has gone", || Ok((!socket.exists()).then_some(())))?;
+    ensure!(world.listed(&session)?["state"] == "lost" && world.daemon_pid() == daemon);
     Ok(())
 }

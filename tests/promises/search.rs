@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -123,7 +124,7 @@ fn a_line_is_found_as_its_own_commands_and_with_its_neighbours_in_each_shell() -
     ];
     for shell in SHELLS {
         let world = World::new()?;
-        let pages: String = (1..=500).map(|page| format!("paged {page}\n")).collect();
+        let pages: String = (1..=500).map(|page| format!("paged {page}\n")).collect::<Vec<_>>().concat();
         std::fs::write(world.outside().join("pages"), pages)?;
         if !typed_at(&world, shell, &commands)? {
             continue;
@@ -168,13 +169,18 @@ fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {
         if !typed_at(&world, shell, &["true"])? {
             continue;
         }
-        let listed = world.ok(&["history", shell.0, "--json"])?;
-        let last: Vec<Value> = serde_json::from_str(&listed)?;
-        ensure!(last[1]["exit_code"] == 3 && last[1]["duration_ms"].is_u64(), "{listed}");
-        let pid = world.kill_daemon()?;
-        std::fs::remove_dir_all(world.home().join("state/index"))?;
-        std::fs::write(world.home().join("state/index"), "in the way")?;
-        world.daemon_other_than(Some(pid))?;
+        // The terminal has the status before the record has the end.
+        let listed = eventually("the last command has ended", || {
+            let listed = world.ok(&["history", shell.0, "--json"])?;
+            let all: Vec<Value> = serde_json::from_str(&listed)?;
+            Ok((all[1]["exit_code"] == 3 && all[1]["duration_ms"].is_u64()).then_some(listed))
+        })?;
+        world.ok(&["daemon", "stop"])?;
+        let index = world.home().join("state/index");
+        if index.exists() {
+            std::fs::remove_dir_all(&index)?; // else the daemon was stopped before it had made one
+        }
+        std::fs::write(&index, "in the way")?;
         ensure!(world.ok(&["history", shell.0, "--json"])? == listed, "{}", shell.0);
     }
     Ok(())
@@ -301,4 +307,53 @@ fn whatever_befalls_the_index_recording_goes_on_and_search_says_so() -> Result<(
 
 fn memmem(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The index is a cache: without it, or with a damaged one, the records are read again, and nobody is told "nowhere".
+#[test]
+fn a_lost_or_damaged_index_is_found_out_by_searching_and_built_anew() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let (directory, file) = (world.home().join("state/index"), world.home().join("state/index/index.db"));
+    let cut = |len| move |file: &Path| std::fs::OpenOptions::new().write(true).open(file)?.set_len(len);
+    let (page, part) = (cut(8192), cut(100));
+    let losses: [(&str, &dyn Fn() -> std::io::Result<()>); 6] = [
+        ("emptied", &|| std::fs::write(&file, "")),
+        ("deleted", &|| std::fs::remove_file(&file)),
+        ("deleted with its directory", &|| std::fs::remove_dir_all(&directory)),
+        ("cut to its first page", &|| page(&file)),
+        ("cut to a part of it", &|| part(&file)),
+        ("overwritten", &|| std::fs::write(&file, vec![b'x'; std::fs::metadata(&file)?.len().try_into().unwrap_or(0)])),
+    ];
+    for (what, lose) in losses {
+        lose()?;
+        let search = world.run(&["search", "needle", "--json"])?;
+        let (hits, said) = (String::from_utf8(search.stdout)?, String::from_utf8(search.stderr)?);
+        ensure!(hits.contains("needle in hay") || said.contains("still being read"), "{what}: {hits}{said}");
+        eventually("it is found again", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    }
+    Ok(())
+}
+
+/// What stands where the index belongs is told by its path, and advice fits what is wrong.
+#[test]
+fn what_is_in_the_way_of_the_index_is_named_with_what_to_do() -> Result<()> {
+    let world = World::new()?;
+    world.session("echo needle in hay; sleep 600")?;
+    eventually("it is found", || Ok((found(&world, &["needle"])?.len() == 1).then_some(())))?;
+    let file = world.home().join("state/index/index.db");
+    std::fs::remove_file(&file)?;
+    std::fs::create_dir(&file)?;
+    for command in [&["search", "needle"][..], &["reindex"]] {
+        let refused = world.run(command)?;
+        let said = String::from_utf8(refused.stderr)?;
+        ensure!(refused.status.code() == Some(1) && said.contains("index.db"), "{command:?}: {said}");
+        ensure!(said.contains("\"shellkeep reindex\"") && !said.contains("make room"), "{command:?}: {said}");
+        ensure!(said.contains("recording goes on"), "{command:?}: {said}");
+    }
+    std::fs::remove_dir(&file)?;
+    world.ok(&["reindex"])?;
+    ensure!(found(&world, &["needle"])?.len() == 1);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! A record in a form for others: text, pages, casts, documents.
 //!
-//! Promises that no form prints a control byte of a record but inside a cast's strings, that what is missing is said
+//! Promises that no form prints a control character of a record, or one that orders text anew, but as an escape, that what is missing is said
 //! where it is missing, and that memory does not grow with the record. Each form is a [`Writer`]; all of them get what is
 //! recorded through [`redaction`], which takes secrets out, and [`passage`], and nothing else.
 

@@ -18,5 +18,6 @@ pub mod recording;
 pub mod replay;
 pub mod report;
 pub mod shell_integration;
+pub mod stdout;
 pub mod systemd;
 pub mod terminal;

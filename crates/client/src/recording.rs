@@ -205,8 +205,9 @@ impl<F: FnMut(Seq) -> Result<Chunk, Failure>> Reading<F> {
             if self.is_over {
                 return Ok(None);
             }
-            let Chunk { items, next, .. } = (self.ask)(self.from)?;
-            self.is_over = items.is_empty() || next == self.from;
+            let Chunk { items, next, is_last } = (self.ask)(self.from)?;
+            let is_end = is_last || items.is_empty() || next == self.from;
+            self.is_over = is_end && !is_last;
             self.from = next;
             for item in items {
                 if self.is_over {
@@ -214,6 +215,7 @@ impl<F: FnMut(Seq) -> Result<Chunk, Failure>> Reading<F> {
                 }
                 self.take(item);
             }
+            self.is_over |= is_end;
             if self.is_over {
                 self.edges_to(u64::MAX);
             }

@@ -3,6 +3,7 @@
 //! Promises one form (`error: …`, then `hint: …`), that a broken pipe is success, and that no control byte of a name
 //! or a path reaches the screen. Knows the exit codes and nothing of what failed.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -87,13 +88,7 @@ pub fn notice(message: impl Display) {
 /// # Errors
 /// A [`Failure`] if stdout takes no more; but not if its reader has gone, which is the reader's choice.
 pub fn result(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::refused(format_args!("cannot write the result: {error}")))
-        }
-        _ => Ok(()),
-    }
+    crate::stdout::write(text.as_bytes()).map(|_reader_is_there| ())
 }
 
 /// Prints what is wrong with a command line, as the parser says it: that repeats words of the line, wherever they are from.
@@ -146,17 +141,25 @@ pub fn in_one_line(command: &str) -> String {
 /// If it cannot be put into JSON, which is a bug.
 pub fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::bug(&error))?;
-    let mut shown = String::with_capacity(text.len() + 1);
+    Ok(json_escaped(&text).into_owned() + "\n")
+}
+
+/// JSON that means the same, with whatever a terminal would act on as an escape: [`json`] for what is written in pieces.
+pub fn json_escaped(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character: char| character.is_control() || is_reordering(character);
+    if text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_control()) || !text.contains(is_escaped) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() || is_reordering(character) {
+        if is_escaped(character) {
             // Only in strings can they stand; all of them have four digits.
             let _infallible = write!(shown, "\\u{:04x}", u32::from(character));
         } else {
             shown.push(character);
         }
     }
-    shown.push('\n');
-    Ok(shown)
+    shown.into()
 }
 
 /// Characters that make a terminal show text in another order than it has.

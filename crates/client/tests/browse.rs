@@ -8,8 +8,6 @@ use std::time::Instant;
 use rustix::process::Signal;
 use world::{Tty, World};
 
-const QUIT_STATUS_TERM: i32 = 128 + 15;
-
 /// A shell that has run `lines`, kept under the name "work".
 fn worked(world: &World, lines: &[&str]) -> Tty {
     std::fs::write(world.path().join(".bashrc"), "PS1='READY>'\n").expect("a file in the home");
@@ -102,11 +100,15 @@ fn output_is_copied_to_the_terminals_clipboard_as_text() {
 #[test]
 fn a_signal_ends_it_and_gives_the_terminal_back() {
     let world = World::with_daemon();
-    let mut screen = Screen::new(&world, 100, 20);
-    screen.shows("no sessions are recorded yet");
-    screen.tty.signal(Signal::TERM);
-    assert_eq!(screen.tty.wait().code(), Some(QUIT_STATUS_TERM));
-    assert!(screen.tty.is_cooked());
+    for (signal, number) in [(Signal::TERM, 15), (Signal::HUP, 1), (Signal::INT, 2)] {
+        let mut screen = Screen::new(&world, 100, 20);
+        screen.shows("no sessions are recorded yet");
+        screen.tty.signal(signal);
+        assert_eq!(screen.tty.wait().code(), Some(128 + number));
+        assert!(screen.tty.is_cooked());
+        let left = String::from_utf8_lossy(&screen.tty.seen).into_owned();
+        assert!(left.contains("\x1b[?1049l"), "{left:?}");
+    }
 }
 
 #[test]

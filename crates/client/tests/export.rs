@@ -219,6 +219,27 @@ fn a_session_without_marks_is_all_of_its_text() {
     assert_eq!(document["commands"], Value::Array(Vec::new()));
 }
 
+/// JSON can say any character by its number, and text for people shows what orders it anew as other commands do.
+#[test]
+fn no_form_has_characters_that_a_terminal_acts_on() {
+    let world = World::with_daemon();
+    let raw = recorded(&world, &["printf 'a\\302\\233b\\302\\205c\\177d\\342\\200\\256e\\342\\201\\246f\\n'"]);
+    let raw = String::from_utf8_lossy(&raw).into_owned();
+    assert!(raw.contains("a\u{9b}b\u{85}c\u{7f}d\u{202e}e\u{2066}f\r\n"), "{raw:?}");
+    for form in ["cast", "cast2", "json", "txt", "html"] {
+        let text = export(&world, &[form]);
+        let acts =
+            |c: &char| (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        assert_eq!(text.chars().find(acts), None, "{form}: {text:?}");
+        if form.starts_with("cast") {
+            assert_eq!(data(&cast(&text).1, "o").concat(), raw, "and yet the recording is the same");
+        }
+    }
+    assert!(export(&world, &["txt"]).contains(r"d\u{202e}e\u{2066}f"));
+    let document: Value = serde_json::from_str(&export(&world, &["json"])).expect("JSON");
+    assert!(document["commands"][0]["text"].as_str().expect("text").contains("d\u{202e}e\u{2066}f"), "{document}");
+}
+
 #[test]
 fn a_file_is_replaced_once_the_new_one_is_whole_and_else_left_alone() {
     let world = World::with_daemon();

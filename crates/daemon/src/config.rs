@@ -20,6 +20,8 @@ pub struct Places {
     pub logs: PathBuf,
     /// What keepers on this machine have spooled, one journal per session.
     pub spools: PathBuf,
+    /// Directories in which keepers on this machine have their attach sockets, each as `ID.sock`.
+    pub keepers: Vec<PathBuf>,
     /// What is found by searching; a cache of the logs.
     pub index: PathBuf,
     /// What the user has agreed to run, and how often what was run.

@@ -84,7 +84,8 @@ pub async fn run(
     let logs = Logs::real(config.places.logs.clone(), config.retention.of_one_session());
     let (store, store_thread) =
         Store::start(logs.clone(), watchers.clone()).map_err(system("start the store's threads"))?;
-    let adopter = Adopter::start(store.clone(), config.places.spools.clone()).map_err(system("start adoption"))?;
+    let (spools, keepers) = (config.places.spools.clone(), config.places.keepers.clone());
+    let adopter = Adopter::start(store.clone(), spools, keepers).map_err(system("start adoption"))?;
     let pruner = Pruner::start(store.clone(), logs.clone(), config.places.spools.clone(), config.retention)
         .map_err(system("start pruning"))?;
     let screens = Screens::start(logs.clone()).map_err(system("start following"))?;

@@ -14,6 +14,7 @@ use shellkeep_protocol::session::SESSION_VERSIONS;
 use tokio::sync::oneshot;
 
 use crate::Config;
+use crate::index::store::{StoreError, file_in};
 use crate::index::{history, search};
 use crate::screen::Window;
 use crate::screen::follow::Screens;
@@ -148,17 +149,32 @@ impl Queries {
     async fn search(&self, search: Search) -> Reply {
         self.adopter.looked().await;
         let follower = self.watchers.follower();
-        let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
-        let (index, state) = (self.config.places.index.clone(), follower.state());
-        let shapes = self.config.secrets.digest();
-        self.blocking(move |_| {
-            let found = search::search(&index, shapes, &search)
-                .map_err(|error| failed(&index, &std::io::Error::other(error.to_string())))?;
-            crate::memory::give_back(); // texts that were unpacked
-            let is_behind = !caught_up || state.is_building || state.trouble.is_some();
-            Ok(Reply::Found(Found { index: state, is_behind, ..found }))
-        })
-        .await
+        let mut built_anew = false;
+        loop {
+            let caught_up = follower.caught_up(INDEX_WAIT_MAX).await;
+            let (index, state, search) = (self.config.places.index.clone(), follower.state(), search.clone());
+            let shapes = self.config.secrets.digest();
+            let found = tokio::task::spawn_blocking(move || {
+                let found = search::search(&index, shapes, &search);
+                crate::memory::give_back(); // texts that were unpacked
+                found
+            });
+            return match found.await {
+                Ok(Ok(found)) => {
+                    let is_behind = !caught_up || state.is_building || state.trouble.is_some();
+                    Reply::Found(Found { index: state, is_behind, ..found })
+                }
+                Ok(Err(StoreError::Damaged)) if !std::mem::replace(&mut built_anew, true) => {
+                    follower.rebuild().await; // it is a cache; once, for a disk may damage everything
+                    continue;
+                }
+                Ok(Err(error)) => {
+                    let file = file_in(&self.config.places.index);
+                    Reply::Failed(failed(&file, &std::io::Error::other(error.to_string())))
+                }
+                Err(error) => Reply::Failed(Failure::Invalid { why: error.to_string() }),
+            };
+        }
     }
 
     async fn status(&self) -> Reply {
@@ -217,6 +233,9 @@ impl Queries {
                     let mut chunk = logs.read(session, from, bytes_max)?;
                     let lives = connected || spool::is_held(&spools, session);
                     chunk.is_last = chunk.items.is_empty() && (!lives || logs.has_ended(session));
+                    if chunk.is_last {
+                        chunk.items = logs.around_records(session)?.1; // nobody goes on writing there
+                    }
                     Ok(Reply::Chunk(chunk))
                 })
                 .await;
@@ -312,7 +331,7 @@ fn describe(logs: &Logs, id: SessionId, connected: bool, keeper_lives: bool) -> 
         ended_at_us: (state != SessionState::Running).then_some(summary.last_time_us),
         exit: summary.exit,
         output_bytes: summary.output_bytes,
-        gaps: summary.gaps,
+        gaps: summary.gaps + u64::from(summary.is_torn && !keeper_lives),
     })
 }
 

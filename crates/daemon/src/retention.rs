@@ -1,8 +1,9 @@
 //! What is removed because it is too much or too old. Pruned is no gap.
 //!
-//! A session's own share is looked at after each sync, all sessions at the daemon's start, once an hour, and whenever a
-//! good part of the total was written since. Whole segments go from the front of running sessions, and ended sessions go
-//! as a whole, the oldest first; what lies beside logs and spools is swept.
+//! A session's own share is looked at after each sync, all sessions at the daemon's start, once an hour, whenever a
+//! good part of the total was written since, and soon again when too much was left: what is not durable yet
+//! stays. Whole segments go from the front of running sessions, and ended sessions go as a whole, the oldest first; what
+//! lies beside logs and spools is swept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ use crate::sessions::store::Store;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
+
+/// How long after a look that left too much, since it was not durable yet, the next one is. Doubles up to `LOOK_EVERY`.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// So many looks are made while as much is written as all sessions may hold: the total is over its limit by a part of this.
 const LOOKS_PER_TOTAL: u64 = 64;
@@ -73,9 +77,12 @@ struct Prunes {
 
 impl Prunes {
     fn run(&self, inbox: &Receiver<Ask>) {
+        let mut again = LOOK_AGAIN_AFTER;
         loop {
-            self.look();
-            match inbox.recv_timeout(LOOK_EVERY) {
+            let left = self.look();
+            let wait = if left == 0 { LOOK_EVERY } else { again };
+            again = if left == 0 { LOOK_AGAIN_AFTER } else { (again * 2).min(LOOK_EVERY) };
+            match inbox.recv_timeout(wait) {
                 Ok(Ask::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -85,12 +92,13 @@ impl Prunes {
         }
     }
 
-    fn look(&self) {
+    /// Returns the bytes that all sessions are over their limit after it.
+    fn look(&self) -> u64 {
         let logs = self.logs.directory().to_owned();
         self.store.with(move |_| aside::sweep_logs(&logs));
         aside::sweep_spools(&self.spools);
         self.bound_bad_spools();
-        let Ok(mut ids) = self.logs.ids() else { return };
+        let Ok(mut ids) = self.logs.ids() else { return 0 };
         ids.sort_unstable(); // UUIDv7: oldest first
         for &id in &ids {
             let bytes = self.logs.bytes_of(id);
@@ -100,7 +108,7 @@ impl Prunes {
             }
         }
         self.prune_ended(&ids);
-        self.prune_running(&ids);
+        self.prune_running(&ids)
     }
 
     /// Ended sessions that are too old, and then as many more as the total demands.
@@ -120,13 +128,13 @@ impl Prunes {
         }
     }
 
-    /// Only running sessions are left: none may have more than its part of the total.
-    fn prune_running(&self, ids: &[SessionId]) {
+    /// Only running sessions are left: none may have more than its part of the total. Returns what could not be freed.
+    fn prune_running(&self, ids: &[SessionId]) -> u64 {
         let sizes: Vec<_> =
             ids.iter().map(|id| (*id, self.logs.bytes_of(*id))).filter(|(_, bytes)| *bytes > 0).collect();
         let total: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
         if total <= self.limits.total_bytes_max {
-            return;
+            return 0;
         }
         let part = self.limits.total_bytes_max / sizes.len().max(1) as u64;
         let mut over = total - self.limits.total_bytes_max;
@@ -137,6 +145,7 @@ impl Prunes {
                 over = over.saturating_sub(freed);
             }
         }
+        over
     }
 
     /// A spool that nobody can read is left where it is, but neither for ever nor in any number.

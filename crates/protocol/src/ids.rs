@@ -24,6 +24,12 @@ impl SessionId {
         Self(bytes)
     }
 
+    /// When it was made, by the clock of then: microseconds since the Unix epoch, to the millisecond. Source: RFC 9562, 5.7.
+    #[must_use]
+    pub fn born_us(&self) -> u64 {
+        self.0[..6].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte)) * 1000
+    }
+
     /// The 16 bytes of the wire and of file headers.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

@@ -280,7 +280,7 @@ pub struct SessionInfo {
 /// Records of one session, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// What was found.
+    /// What was found. In the last chunk, damage that no record lies in.
     pub items: Vec<Item>,
     /// Where to read on.
     pub next: Seq,

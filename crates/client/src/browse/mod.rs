@@ -24,7 +24,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::SessionInfo;
-use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 
 use self::data::{Ask, Data, Told};
 use self::model::{Action, Model, Tab, Target};
@@ -88,11 +88,11 @@ impl Signals {
         let ended_by = Arc::new(AtomicUsize::new(0));
         let mut ids = Vec::new();
         let mut register = || -> std::io::Result<()> {
-            for signal in [SIGTERM, SIGHUP] {
+            for signal in [SIGTERM, SIGHUP, SIGINT] {
                 let number = usize::try_from(signal).unwrap_or(0);
                 ids.push(signal_hook::flag::register_usize(signal, Arc::clone(&ended_by), number)?);
             }
-            for signal in [SIGTERM, SIGHUP, SIGWINCH] {
+            for signal in [SIGTERM, SIGHUP, SIGINT, SIGWINCH] {
                 ids.push(signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?);
             }
             Ok(())

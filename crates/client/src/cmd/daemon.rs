@@ -97,6 +97,7 @@ fn serve(places: &Places) -> Outcome {
             lock: places.lock(),
             logs: places.logs(),
             spools: places.spools(),
+            keepers: places.keeper_directories(),
             index: places.state.join("index"),
             registry: places.state.join("registry"),
             config: places.config.clone(),

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 use shellkeep_daemon::index::plain::SIZE_DEFAULT;
 use shellkeep_daemon::index::secrets::Secrets;
-use shellkeep_protocol::query::{CommandInfo, SessionInfo};
+use shellkeep_protocol::query::{CommandInfo, Item, SessionInfo};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::output::notice_of;
 use super::recorded::find;
 use crate::cli::{Export, Format};
 use crate::config::Settings;
@@ -26,7 +27,8 @@ use crate::export::text::Text;
 use crate::export::{Event, Subject, Writer};
 use crate::places::Places;
 use crate::recording::{Moment, Reading, Recording, What, asking};
-use crate::report::{Failure, Outcome};
+use crate::report::{self, Failure, Outcome};
+use crate::stdout;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -135,8 +137,15 @@ where
     }
     let (mut output, mut input) = (Passage::default(), Passage::default());
     let mut time_us = recording.info.attrs.started_at_us;
+    let mut missing = 0;
     while let Some(moment) = reading.next()? {
         time_us = moment.time_us;
+        if let What::Told(item @ (Item::Damage { .. } | Item::Gap { .. })) = &moment.what {
+            missing += 1;
+            if missing == 1 {
+                report::notice(notice_of(recording.info.session, item)); // the export says of each
+            }
+        }
         let is_end = only.is_some() && matches!(moment.what, What::Ends(_));
         if let What::Output(bytes) = &moment.what {
             bar.inc(bytes.len() as u64);
@@ -251,7 +260,7 @@ impl Target {
 
     fn out(&self) -> io::Result<Out> {
         let out: Box<dyn Write> = match self {
-            Self::Stdout => Box::new(io::stdout()),
+            Self::Stdout => Box::new(stdout::open()?),
             Self::Special(path) => Box::new(File::options().write(true).open(path)?),
             Self::File(file, _) => Box::new(file.as_file().try_clone()?),
         };
@@ -270,7 +279,7 @@ impl Target {
 
     fn failure(&self, error: &io::Error) -> Failure {
         match self {
-            Self::Stdout => Failure::refused(format_args!("cannot write the result: {error}")),
+            Self::Stdout => stdout::failure(error),
             Self::Special(path) | Self::File(_, path) => {
                 Failure::refused(format_args!("cannot write {}: {error}", path.display()))
             }

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use shellkeep_journal::{POSITION_MAX, Seq};
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::query::{CommandInfo, History, Query, Reply};
+use shellkeep_protocol::query::{CommandInfo, History, Item, Query, Reply};
 
 use super::ls::{local, utc};
+use super::output::notice_of;
+use super::part;
 use super::recorded::{catch_up, find};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
@@ -38,6 +41,10 @@ pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
         if page.is_last {
             break;
         }
+    }
+    let end = part::chunk(&link, session, Seq::new(POSITION_MAX))?.items; // what is wrong there is in no command
+    for damage in end.iter().filter(|item| matches!(item, Item::Damage { .. })) {
+        report::notice(notice_of(session, damage));
     }
     let text = if args.json {
         let listed: Vec<Listed<'_>> = commands.iter().map(listed).collect();

@@ -39,6 +39,9 @@ struct Listed {
     /// For people.
     #[serde(skip)]
     is_paused: bool,
+    /// For people: its log says nothing of it.
+    #[serde(skip)]
+    is_unreadable: bool,
 }
 
 /// `shellkeep ls`.
@@ -84,6 +87,7 @@ fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
         (None, _) => "running",
     };
     let pid = |pid: u32| (state == "running" && pid != 0).then_some(pid);
+    let is_unreadable = state == "lost" && info.attrs.started_at_us == 0 && info.output_bytes == 0 && info.gaps > 0;
     let is_over = state != "running";
     Listed {
         id: info.session.to_string(),
@@ -95,12 +99,13 @@ fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
         keeper_pid: pid(info.attrs.keeper_pid),
         command: command_line(&info.attrs.command),
         cwd: keeper.map_or(info.attrs.cwd, |keeper| keeper.cwd.clone()),
-        started_at: utc(info.attrs.started_at_us),
+        started_at: utc(if info.attrs.started_at_us == 0 { info.session.born_us() } else { info.attrs.started_at_us }),
         ended_at: info.ended_at_us.or(is_over.then(now_us)).map(utc),
         exit_code: exit.map(ExitStatus::code),
         output_bytes: keeper.map_or(info.output_bytes, |keeper| keeper.output_bytes.max(info.output_bytes)),
         gaps: info.gaps,
         is_paused: keeper.is_some_and(|keeper| keeper.recording == Recording::Paused),
+        is_unreadable,
     }
 }
 
@@ -122,6 +127,7 @@ fn from_keeper(info: &Info) -> Listed {
         output_bytes: info.output_bytes,
         gaps: 0,
         is_paused: info.recording == Recording::Paused,
+        is_unreadable: false,
     }
 }
 
@@ -152,7 +158,9 @@ fn table(sessions: &[Listed]) -> String {
         if let Some(code) = session.exit_code {
             let _infallible = write!(state, " {code}");
         }
-        if session.gaps > 0 {
+        if session.is_unreadable {
+            state.push_str(", log unreadable");
+        } else if session.gaps > 0 {
             let _infallible = write!(state, ", {} gaps", session.gaps);
         }
         if session.is_paused && session.exit_code.is_none() {

@@ -3,7 +3,7 @@
 //! On a terminal, `tail` is a log: without what would make the terminal answer, and without what full-screen programs drew.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use shellkeep_journal::Seq;
@@ -22,6 +22,7 @@ use crate::keepers;
 use crate::places::Places;
 use crate::replay::filter::Filter;
 use crate::report::{self, Failure, Outcome, size};
+use crate::stdout;
 
 /// Bytes of record that `tail` begins with.
 const TAIL_BYTES: usize = 16 << 10;
@@ -74,7 +75,6 @@ pub(super) fn tail(places: &Places, args: &Tail) -> Outcome {
 
 /// Puts a record on stdout.
 struct Printer {
-    out: std::io::Stdout,
     /// So many of the bytes that are there now, then all that come.
     last_bytes: Option<usize>,
     held: VecDeque<u8>,
@@ -93,7 +93,6 @@ struct Printer {
 impl Printer {
     fn new(places: &Places, session: SessionId, last_bytes: Option<usize>) -> Self {
         Self {
-            out: std::io::stdout(),
             last_bytes,
             held: VecDeque::new(),
             is_cut: false,
@@ -110,9 +109,9 @@ impl Printer {
         loop {
             let wait_ms = if is_new { READ_WAIT_MS_MAX } else { 0 };
             let Chunk { items, next, is_last } = read(link, session, from, wait_ms)?;
-            let nothing = items.is_empty();
+            let nothing = items.is_empty() || is_last;
             for item in items {
-                if !self.take(item, is_new)? {
+                if !self.take(session, item, is_new)? {
                     return Ok(ExitCode::SUCCESS); // the reader has gone: its choice
                 }
             }
@@ -136,7 +135,7 @@ impl Printer {
     }
 
     /// False when nobody reads any more.
-    fn take(&mut self, item: Item, is_new: bool) -> Result<bool, Failure> {
+    fn take(&mut self, session: SessionId, item: Item, is_new: bool) -> Result<bool, Failure> {
         self.reached += match &item {
             Item::Output { bytes, .. } => bytes.len() as u64,
             Item::Gap { output_bytes, .. } => *output_bytes,
@@ -158,7 +157,7 @@ impl Printer {
             }
             Item::Exit { .. } | Item::Resize { .. } | Item::Input { .. } => Ok(true),
             other => {
-                report::notice(describe(&other));
+                report::notice(notice_of(session, &other));
                 Ok(true)
             }
         }
@@ -179,11 +178,7 @@ impl Printer {
         if let Some(last) = bytes.last() {
             self.in_line = *last != b'\n';
         }
-        match self.out.write_all(bytes).and_then(|()| self.out.flush()) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
-        }
+        stdout::write(bytes)
     }
 }
 
@@ -197,6 +192,16 @@ fn read(link: &DaemonLink, session: SessionId, from: Seq, wait_ms: u32) -> Resul
 /// The end of a record that is not in the log yet.
 pub(super) fn still_waiting(count: u64) -> String {
     format!("{} more wait in the keeper until the daemon can take them", size(count))
+}
+
+/// The same for whoever reads a record, with what to do about damage.
+pub(super) fn notice_of(session: SessionId, item: &Item) -> String {
+    let hint = if matches!(item, Item::Damage { .. }) {
+        format!("; \"shellkeep verify {session}\" says all that is wrong")
+    } else {
+        String::new()
+    };
+    describe(item) + &hint
 }
 
 /// What is missing, damaged or left out, in a line.

@@ -1,6 +1,5 @@
 //! `output --command N` and `output --plain`: a part of a record, or the text of it.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::process::ExitCode;
 
@@ -10,12 +9,13 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CHUNK_BYTES_MAX, Chunk, Item, Query, Reply};
 
 use super::history;
-use super::output::describe;
+use super::output::notice_of;
 use super::recorded::{catch_up, sessions};
 use crate::cli::Output;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
+use crate::stdout;
 
 /// What of a record is wanted.
 struct Part {
@@ -37,8 +37,8 @@ pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args
     let mut text = if args.plain { Some(PlainText::new(window(link, session)?)) } else { None };
     let mut from = part.first_seq;
     'pages: loop {
-        let Chunk { items, next, .. } = chunk(link, session, from)?;
-        if items.is_empty() || next == from {
+        let Chunk { items, next, is_last } = chunk(link, session, from)?;
+        if items.is_empty() || (next == from && !is_last) {
             break;
         }
         for item in items {
@@ -56,18 +56,21 @@ pub(super) fn print(places: &Places, link: &DaemonLink, session: SessionId, args
                 }
                 Item::Exit { .. } | Item::Input { .. } => continue,
                 other => {
-                    report::notice(describe(&other));
+                    report::notice(notice_of(session, &other));
                     continue;
                 }
             };
-            if !write(&shown)? {
+            if !stdout::write(&shown)? {
                 return Ok(ExitCode::SUCCESS); // the reader has gone: its choice
             }
         }
         from = next;
+        if is_last {
+            break;
+        }
     }
     if let Some(text) = text {
-        write(&lines(text.finish()))?;
+        stdout::write(&lines(text.finish()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +90,11 @@ fn window(link: &DaemonLink, session: SessionId) -> Result<(u16, u16), Failure> 
     Ok(info.map_or((0, 0), |info| info.attrs.size))
 }
 
-fn chunk(link: &DaemonLink, session: SessionId, from: Seq) -> Result<Chunk, Failure> {
+/// One page of records.
+///
+/// # Errors
+/// If the daemon cannot be had, or there is no such session.
+pub(super) fn chunk(link: &DaemonLink, session: SessionId, from: Seq) -> Result<Chunk, Failure> {
     match link.ask(&Query::Read { session, from, bytes_max: CHUNK_BYTES_MAX, wait_ms: 0 })? {
         Reply::Chunk(chunk) => Ok(chunk),
         _ => Err(Failure::bug(&"the daemon answered another question")),
@@ -102,14 +109,4 @@ pub(crate) fn within<'a>(bytes: &'a [u8], offset: u64, wanted: &Range<u64>) -> &
 
 fn lines(lines: Vec<String>) -> Vec<u8> {
     lines.into_iter().flat_map(|line| (report::printable_line(&line) + "\n").into_bytes()).collect()
-}
-
-/// False when nobody reads any more.
-fn write(bytes: &[u8]) -> Result<bool, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::refused(format_args!("cannot write the result: {error}"))),
-    }
 }

@@ -32,8 +32,11 @@ pub(super) fn run(places: &Places) -> Outcome {
     }
     bar.finish_and_clear();
     if let Some(trouble) = state.trouble {
+        // In the words of SQLite and of the system.
+        let is_full = ["disk is full", "No space left", "quota"].iter().any(|words| trouble.contains(words));
+        let first = if is_full { "make room on the disk" } else { "move away what is in the way, or make it writable" };
         return Err(Failure::refused(format_args!("cannot write the index: {trouble}"))
-            .with_hint("recording goes on; make room on the disk, then \"shellkeep reindex\""));
+            .with_hint(format_args!("recording goes on; {first}, then \"shellkeep reindex\"")));
     }
     report::notice(format_args!("{} of output can be searched", size(state.done_bytes)));
     Ok(ExitCode::SUCCESS)

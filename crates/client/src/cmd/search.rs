@@ -73,8 +73,15 @@ fn look(link: &DaemonLink, search: &mut Search, limit: usize) -> Result<(Vec<Hit
     let mut hits = Vec::new();
     loop {
         search.limit = u32::try_from(limit - hits.len()).unwrap_or(FOUND_PAGE_MAX).min(FOUND_PAGE_MAX);
-        let Reply::Found(mut found) = link.ask(&Query::Search(search.clone()))? else {
-            return Err(Failure::bug(&"the daemon answered another question"));
+        let mut found = match link.ask(&Query::Search(search.clone())) {
+            Ok(Reply::Found(found)) => found,
+            Ok(_) => return Err(Failure::bug(&"the daemon answered another question")),
+            Err(failure) if failure.exit == report::Exit::Refused => {
+                return Err(failure.with_hint(
+                    "the index cannot be read; recording goes on, and \"shellkeep reindex\" builds it anew or says why not",
+                ));
+            }
+            Err(failure) => return Err(failure),
         };
         hits.append(&mut found.hits);
         let next: Option<Cursor> = found.next;

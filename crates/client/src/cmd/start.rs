@@ -24,6 +24,7 @@ use crate::link::{self, LinkError, Receiver, Sender};
 use crate::names::SessionName;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
+use crate::stdout;
 use crate::terminal::{self, End, Terminal};
 
 /// How long a new keeper may take to greet, and to start the command. Then the command is started plainly.
@@ -118,7 +119,9 @@ pub(super) fn run(args: &Start) -> Outcome {
 fn detached(mut receiver: Receiver, session: SessionId) -> Outcome {
     match receiver.from_keeper() {
         Ok(FromKeeper::Started) => {
-            report::result(&format!("{session}\n"))?;
+            if !stdout::is_closed() {
+                report::result(&format!("{session}\n"))?; // else the session was wanted, and not its name
+            }
             Ok(ExitCode::SUCCESS)
         }
         Ok(FromKeeper::StartFailed { status, reason }) => {

@@ -13,7 +13,7 @@ use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::names::SessionRef;
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome, size};
+use crate::report::{self, Exit, Failure, Outcome, size};
 
 /// `shellkeep verify`: 1 on damage or gaps, and says where.
 ///
@@ -28,8 +28,18 @@ pub(super) fn run(places: &Places, wanted: Option<&SessionRef>) -> Outcome {
     };
     let mut is_whole = wanted.is_some() || are_taken_over(places)?;
     for session in chosen {
-        let Reply::Verified(verified) = link.ask(&Query::Verify { session })? else {
-            return Err(Failure::bug(&"the daemon answered another question"));
+        let verified = match link.ask(&Query::Verify { session }) {
+            Ok(Reply::Verified(verified)) => verified,
+            Ok(_) => return Err(Failure::bug(&"the daemon answered another question")),
+            // One that cannot be read keeps nobody from the others; one that was removed meanwhile is none.
+            Err(failure) if wanted.is_none() && failure.exit == Exit::Refused => {
+                if sessions(&link, true)?.iter().any(|info| info.session == session) {
+                    is_whole = false;
+                    report::result(&format!("{session}  NOT whole: {}\n", report::printable(&failure.message)))?;
+                }
+                continue;
+            }
+            Err(failure) => return Err(failure),
         };
         // What was removed or left out on purpose is no loss.
         let is_loss = |item: &Item| !matches!(item, Item::Pruned { .. } | Item::Recording { .. });

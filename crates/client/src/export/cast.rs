@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Event, Subject, Writer, describe};
 use crate::cmd::told;
-use crate::report::in_one_line;
+use crate::report::{in_one_line, json_escaped};
 
 /// Versions of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl<W: Write> Cast<W> {
             env.insert("SHELL".to_owned(), json!(shell)); // only a shell makes marks
         }
         header["env"] = env.into();
-        writeln!(out, "{header}")?;
+        writeln!(out, "{}", json_escaped(&header.to_string()))?;
         let labels = subject.commands.iter().map(|command| in_one_line(&command.line)).collect();
         Ok(Self { out, version, since_us: subject.started_at_us, labels })
     }
@@ -65,8 +65,7 @@ impl<W: Write> Cast<W> {
             self.since_us = self.since_us.max(time_us);
         }
         write!(self.out, "[{}.{:06}, \"{code}\", ", us / 1_000_000, us % 1_000_000)?;
-        serde_json::to_writer(&mut self.out, data)?;
-        writeln!(self.out, "]")
+        writeln!(self.out, "{}]", json_escaped(&serde_json::to_string(data)?))
     }
 }
 

@@ -12,6 +12,7 @@ use shellkeep_protocol::session::ExitStatus;
 use super::text::Lines;
 use super::{Event, Subject, Writer};
 use crate::cmd::{told, utc_time};
+use crate::report::json_escaped;
 
 /// Version of the document. Raised when a name goes or changes its meaning, not when one is added.
 const VERSION: u32 = 1;
@@ -39,7 +40,8 @@ impl<W: Write> Document<W> {
     /// # Errors
     /// If `out` takes no more.
     pub fn begin(mut out: W, subject: &Subject) -> io::Result<Self> {
-        let session = session(subject);
+        let session = session(subject).to_string();
+        let session = json_escaped(&session);
         write!(out, "{{\"version\":{VERSION},\"session\":{session},\"text\":")?;
         let commands: Vec<Value> = subject.commands.iter().map(command).collect();
         let has_commands = !commands.is_empty();
@@ -63,7 +65,7 @@ impl<W: Write> Document<W> {
         }
         self.last = self.commands[place]["id"].as_u64().unwrap_or(0);
         let fields = self.commands[place].to_string();
-        self.out.write_all(fields.trim_end_matches('}').as_bytes())?;
+        self.out.write_all(json_escaped(fields.trim_end_matches('}')).as_bytes())?;
         self.in_text = true;
         self.out.write_all(b",\"text\":\"")
     }
@@ -120,7 +122,8 @@ impl<W: Write> Writer<W> for Document<W> {
     fn finish(mut self: Box<Self>) -> io::Result<W> {
         self.end_text()?;
         self.out.write_all(if self.has_commands { b"]" } else { b",\"commands\":[]" })?;
-        let notes = Value::from(std::mem::take(&mut self.notes));
+        let notes = Value::from(std::mem::take(&mut self.notes)).to_string();
+        let notes = json_escaped(&notes);
         writeln!(self.out, ",\"notes\":{notes},\"notes_left_out\":{}}}", self.notes_left_out)?;
         Ok(self.out)
     }
@@ -129,7 +132,7 @@ impl<W: Write> Writer<W> for Document<W> {
 /// A line inside a string.
 fn inner(out: &mut impl Write, line: &str) -> io::Result<()> {
     let quoted = serde_json::to_string(line)?;
-    out.write_all(&quoted.as_bytes()[1..quoted.len() - 1])?;
+    out.write_all(json_escaped(&quoted[1..quoted.len() - 1]).as_bytes())?;
     out.write_all(b"\\n")
 }
 

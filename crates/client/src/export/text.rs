@@ -9,7 +9,7 @@ use shellkeep_daemon::index::plain::PlainText;
 
 use super::{Event, Subject, Writer, describe};
 use crate::cmd::{local_time, told};
-use crate::report::printable;
+use crate::report::{printable, printable_line};
 
 /// What output comes to, without the empty lines at its end.
 pub struct Lines {
@@ -104,7 +104,7 @@ impl<W: Write> Text<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         let out = &mut self.out;
-        self.lines.finish(|line| writeln!(out, "{line}"))
+        self.lines.finish(|line| writeln!(out, "{}", printable_line(line)))
     }
 }
 
@@ -116,9 +116,11 @@ impl<W: Write> Writer<W> for Text<W> {
                 if std::mem::take(&mut self.is_first) {
                     writeln!(out)?;
                 }
-                self.lines.feed(&text, |line| writeln!(out, "{line}"))
+                self.lines.feed(&text, |line| writeln!(out, "{}", printable_line(line)))
             }
-            Event::Resized(cols, rows) => self.lines.resize((cols, rows), |line| writeln!(out, "{line}")),
+            Event::Resized(cols, rows) => {
+                self.lines.resize((cols, rows), |line| writeln!(out, "{}", printable_line(line)))
+            }
             Event::Begins(place) => {
                 self.is_shown = true;
                 self.is_first = false;

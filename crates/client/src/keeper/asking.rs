@@ -3,7 +3,7 @@
 //! Three things say so. The tty's modes: lines are read and not shown, as `sudo`, `ssh`, `getpass` and a shell's `read -s`
 //! do it; a full-screen program shows nothing either, but reads no lines. And, since a shell may read a secret character by
 //! character and look like a full-screen program then (fish's `read -s`, `read -sn 4` of bash, `read -sk 4` of zsh): the
-//! one who reads is the shell itself, while a command runs. And a program is known to ask like that ([`ASKERS`]). Neither
+//! one who reads is the shell itself, while a command runs. And a program is known to ask like that (`ASKERS`). Neither
 //! a prompt is meant nor any other program: what it reads character by character cannot be told from what an editor reads.
 //! Source: termios(3).
 

@@ -17,16 +17,18 @@ if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
 fi
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
-__shellkeep_none=
 # In a list, so that the status which it hands on neither wakes the user's ERR trap nor, under `set -e`, ends the shell.
 __shellkeep_first='__shellkeep_done && :'
 __shellkeep_ran=0
+# Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
+__shellkeep_number=0
 __shellkeep_seen=
 __shellkeep_line=
 __shellkeep_directory=
-__shellkeep_b="\\[\\e]133;B;sk=$__shellkeep_nonce\\a\\]"
+# A shell inside that has these prompts from the environment says 0, which counts as nothing.
+__shellkeep_b="\\[\\e]133;B;sk=$__shellkeep_nonce;sn="'${__shellkeep_number-0}\a\]'
 # Printed between the command line and its output. The arithmetic notes, without a fork, that a command runs.
-__shellkeep_c="\\e]133;C;sk=$__shellkeep_nonce\\a"'${__shellkeep_none:$((__shellkeep_ran=1,0)):0}'
+__shellkeep_c="\\e]133;C;sk=$__shellkeep_nonce;sn=\$((\$\$-$$?0:(__shellkeep_ran=1,__shellkeep_number+=1)))\\a"
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it.
 __shellkeep_encode() {
@@ -75,7 +77,8 @@ __shellkeep_done() {
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         __shellkeep_entry
-        builtin printf '\e]133;D;%s;sk=%s%s\a' "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_line"
+        builtin printf '\e]133;D;%s;sk=%s;sn=%s%s\a' \
+            "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_number" "$__shellkeep_line"
     fi
     builtin return "$__shellkeep_status" # for the user's prompt commands, which may look at it
 }
@@ -100,7 +103,8 @@ __shellkeep_prompt() {
         __shellkeep_encode "$PWD"
         builtin printf '\e]7;file://%s%s\a' "$HOSTNAME" "$__shellkeep_line"
     fi
-    builtin printf '\e]133;A;sk=%s\a' "$__shellkeep_nonce"
+    ((__shellkeep_number += 1))
+    builtin printf '\e]133;A;sk=%s;sn=%s\a' "$__shellkeep_nonce" "$__shellkeep_number"
 }
 
 # What bash would have read. Outside of any function, where `declare` means what it says.

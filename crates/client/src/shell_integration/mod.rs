@@ -2,8 +2,9 @@
 //! themselves, made to by what the keeper puts into their environment.
 //!
 //! Promises that no file of the user's is changed, that the user's own start-up files run as always, and that a shell
-//! starts all the same if anything here cannot be had. Marks carry a nonce, which printed text cannot know. The daemon
-//! reads them while it indexes; nobody else does.
+//! starts all the same if anything here cannot be had. Marks carry a nonce, which printed text cannot know unless it is of the
+//! record, and a number that goes up, by which those in the record are known again. The daemon reads them while it
+//! indexes; nobody else does.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;

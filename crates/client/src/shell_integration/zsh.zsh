@@ -13,8 +13,10 @@ builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 typeset -gi __shellkeep_ran=0
+# Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
+typeset -gi __shellkeep_number=0
 typeset -g __shellkeep_text=
-typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce$'\a%}'
+typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce';sn=' __shellkeep_b_end=$'\a%}'
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it; byte by byte, so that other bytes pass unchanged.
 __shellkeep_encode() {
@@ -25,9 +27,9 @@ __shellkeep_encode() {
 
 __shellkeep_preexec() {
     builtin emulate -L zsh -o no_xtrace
-    __shellkeep_ran=1
+    ((__shellkeep_ran = 1, __shellkeep_number += 1))
     __shellkeep_encode "${${1:-$3}[1,32768]}"
-    builtin print -rn -- $'\e]133;C;sk='$__shellkeep_nonce';cmdline_url='$__shellkeep_text$'\a'
+    builtin print -rn -- $'\e]133;C;sk='$__shellkeep_nonce';sn='$__shellkeep_number';cmdline_url='$__shellkeep_text$'\a'
 }
 
 # Before the user's own hooks: the command has ended.
@@ -43,7 +45,7 @@ __shellkeep_precmd() {
             __shellkeep_encode "${(%)${PROMPT_EOL_MARK-%B%S%#%s%b}}"
             __shellkeep_text=";fill=$__shellkeep_text"
         fi
-        builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce$__shellkeep_text$'\a'
+        builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce';sn='$__shellkeep_number$__shellkeep_text$'\a'
     fi
     # Prompts are made by hooks that came later: ours that marks the prompt goes behind them.
     if [[ ${precmd_functions[-1]} != __shellkeep_prompt ]]; then
@@ -56,10 +58,11 @@ __shellkeep_prompt() {
     local __shellkeep_percent=0
     [[ -o prompt_percent ]] && __shellkeep_percent=1
     builtin emulate -L zsh -o no_xtrace
-    PS1=${PS1//$__shellkeep_b/}
-    ((__shellkeep_percent)) && PS1+=$__shellkeep_b
+    ((__shellkeep_number += 1))
+    PS1=${PS1//"$__shellkeep_b"<->"$__shellkeep_b_end"/}
+    ((__shellkeep_percent)) && PS1+=$__shellkeep_b$__shellkeep_number$__shellkeep_b_end
     __shellkeep_encode "$PWD"
-    builtin print -rn -- $'\e]7;file://'$HOST$__shellkeep_text$'\a\e]133;A;sk='$__shellkeep_nonce$'\a'
+    builtin print -rn -- $'\e]7;file://'$HOST$__shellkeep_text$'\a\e]133;A;sk='$__shellkeep_nonce';sn='$__shellkeep_number$'\a'
 }
 
 if [[ -o interactive ]]; then

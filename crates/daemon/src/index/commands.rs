@@ -58,6 +58,7 @@ pub enum Piece<'a> {
 pub type Give<'a> = dyn FnMut(Piece<'_>) + 'a;
 
 /// Reads a session's output in order.
+#[allow(clippy::struct_excessive_bools)] // independent facts about what the shell has said
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Course {
     marks: MarkReader,

@@ -1,7 +1,7 @@
 //! Output becomes lines as they were last seen: escape sequences stripped, carriage returns, backspaces and erasures
 //! done, progress bars folded, the alternate screen left out.
 //!
-//! Promises the emulator's own text ([`super::emulated`]) at several times its speed, the same text however the output is
+//! Promises the emulator's own text (`emulated`) at several times its speed, the same text however the output is
 //! cut, and memory bounded by the size of a screen and of a line. What stays in the row of the cursor is done here; the
 //! first sequence that leaves it hands the screen over to the emulator, which gives it back once the cursor stands below
 //! everything again.

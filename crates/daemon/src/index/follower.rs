@@ -17,10 +17,11 @@ use shellkeep_protocol::query::IndexState;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-pub(crate) use self::inbox::OnMove;
+pub(crate) use self::inbox::{Follower, OnMove};
 use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::secrets::Secrets;
+use super::stamp::Stamp;
 use super::store::{self, Store, StoreError};
 use crate::memory;
 use crate::sessions::logs::Logs;
@@ -46,12 +47,6 @@ const MERGES_PER_TURN: usize = 4;
 /// How little the thread's work matters beside all other. Source: `setpriority(2)`.
 const NICE: i32 = 10;
 
-/// Tells the follower what happens. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Follower {
-    shared: Arc<Shared>,
-}
-
 impl Follower {
     /// Starts the thread, which looks at all logs first.
     ///
@@ -72,71 +67,13 @@ impl Follower {
             directory,
             secrets,
             open: None,
+            stamp: None,
             is_new: false,
             readings: HashMap::new(),
             done: HashMap::new(),
         };
         std::thread::Builder::new().name("index".into()).spawn(move || work.run())?;
         Ok(())
-    }
-
-    /// From now on calls `call` when it reads of a directory, and of another one. It must not block. The first of these counts.
-    pub(crate) fn when_moved(&self, call: OnMove) {
-        let _only_the_first = self.shared.on_move.set(call);
-    }
-
-    /// Something was written to a session's log. Never waits for more than a moment's lock.
-    pub(crate) fn changed(&self, session: SessionId) {
-        if self.shared.inbox.lock().changed.insert(session) {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    fn ask(&self, ask: Ask) {
-        self.shared.inbox.lock().asks.push_back(ask);
-        self.shared.wake.notify_one();
-    }
-
-    /// Resolves when what was written until now was read; false if that takes longer than `wait`.
-    pub(crate) async fn caught_up(&self, wait: Duration) -> bool {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::CaughtUp(done));
-        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
-    }
-
-    /// A session's log was removed. Resolves when nothing is known of it any more; false if that takes longer than `wait`.
-    pub(crate) async fn forgotten(&self, session: SessionId, wait: Duration) -> bool {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::Forget(session, Some(done)));
-        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
-    }
-
-    /// A session's log was removed.
-    pub(crate) fn forget(&self, session: SessionId) {
-        self.ask(Ask::Forget(session, None));
-    }
-
-    /// The oldest records of a session were removed.
-    pub(crate) fn pruned(&self, session: SessionId) {
-        self.ask(Ask::Pruned(session));
-    }
-
-    /// Throws everything away and reads all logs again; resolves when that has begun.
-    pub(crate) async fn rebuild(&self) {
-        let (done, is_done) = oneshot::channel();
-        self.ask(Ask::Rebuild(done));
-        let _ = is_done.await;
-    }
-
-    /// How the index is.
-    pub(crate) fn state(&self) -> IndexState {
-        self.shared.state.lock().clone()
-    }
-
-    /// Ends the thread soon; what is not written is read again by the next one.
-    pub(crate) fn stop(&self) {
-        self.shared.inbox.lock().stop = true;
-        self.shared.wake.notify_one();
     }
 }
 
@@ -150,6 +87,8 @@ struct Work {
     secrets: Arc<Secrets>,
     /// While there is work.
     open: Option<(Store, Tools)>,
+    /// The file, as it was left.
+    stamp: Option<Stamp>,
     /// The file was made just now: it has nothing of what was read before.
     is_new: bool,
     readings: HashMap<SessionId, Reading>,
@@ -176,6 +115,7 @@ impl Work {
         let _as_it_is = rustix::process::setpriority_process(None, NICE);
         let mut begun = false;
         let mut at_once = true;
+        let mut was_damaged = false;
         let mut waiting: BTreeSet<SessionId> = BTreeSet::new();
         loop {
             if !std::mem::take(&mut at_once) && !self.wait() {
@@ -186,16 +126,25 @@ impl Work {
                 (std::mem::take(&mut inbox.changed), std::mem::take(&mut inbox.asks))
             };
             waiting.extend(changed);
-            match self.pass(&mut begun, &mut waiting, asks) {
-                Ok(()) => self.trouble(None),
+            let mut caught_up = Vec::new(); // whoever is in it hears nothing before trouble can be told
+            match self.pass(&mut begun, &mut waiting, asks, &mut caught_up) {
+                Ok(()) => {
+                    was_damaged = false;
+                    self.trouble(None);
+                }
                 Err(Failed::Stopped) => return,
                 Err(Failed::Rebuild) => at_once = true, // who asked still waits in the inbox
                 Err(Failed::Store(error)) => {
                     self.rest();
                     if matches!(error, StoreError::Damaged) && store::remove(&self.directory).is_ok() {
                         warn!(path = %self.directory.display(), "the index is damaged and is built anew");
-                        // Only if it was whole once: a disk that damages everything is not tried again and again.
-                        at_once = std::mem::take(&mut begun);
+                        // Once in a row: a disk that damages everything is not tried again and again.
+                        begun = false;
+                        at_once = !std::mem::replace(&mut was_damaged, true);
+                    }
+                    if at_once {
+                        let again = std::mem::take(&mut caught_up).into_iter().map(Ask::CaughtUp);
+                        self.shared.inbox.lock().asks.extend(again);
                     }
                     self.trouble(Some(error.to_string())); // what waits is tried again with the next thing that happens
                 }
@@ -234,9 +183,15 @@ impl Work {
         }
     }
 
-    /// Does everything that there is to do now.
-    fn pass(&mut self, begun: &mut bool, waiting: &mut BTreeSet<SessionId>, asks: VecDeque<Ask>) -> Result<(), Failed> {
-        let mut caught_up = Vec::new();
+    /// Does everything that there is to do now. Those who wait for it are in `caught_up` when it fails.
+    fn pass(
+        &mut self,
+        begun: &mut bool,
+        waiting: &mut BTreeSet<SessionId>,
+        asks: VecDeque<Ask>,
+        caught_up: &mut Vec<oneshot::Sender<()>>,
+    ) -> Result<(), Failed> {
+        let is_lost = self.stamp.is_some_and(|stamp| !stamp.is_there(&self.directory));
         for ask in asks {
             match ask {
                 Ask::CaughtUp(done) => caught_up.push(done),
@@ -248,14 +203,13 @@ impl Work {
                 }
                 Ask::Pruned(session) => self.prune(session)?,
                 Ask::Rebuild(done) => {
-                    self.rest();
-                    store::remove(&self.directory).map_err(StoreError::from)?;
-                    info!("the index is built anew");
-                    *begun = false;
-                    *self.shared.state.lock() = IndexState { is_building: true, ..IndexState::default() };
+                    self.throw_away(begun)?;
                     let _nobody_waits = done.send(());
                 }
             }
+        }
+        if is_lost && *begun {
+            self.throw_away(begun)?; // what is left of it would say that nothing was ever recorded
         }
         if !*begun {
             self.begin(waiting)?;
@@ -277,9 +231,22 @@ impl Work {
         let mut state = self.shared.state.lock();
         state.is_building = false;
         drop(state);
-        for done in caught_up {
+        for done in caught_up.drain(..) {
             let _nobody_waits = done.send(());
         }
+        Ok(())
+    }
+
+    /// Everything is to be read again, into a new file.
+    fn throw_away(&mut self, begun: &mut bool) -> Result<(), StoreError> {
+        self.rest();
+        if let Err(error) = store::remove(&self.directory) {
+            self.trouble(Some(error.to_string())); // whoever asked for this hears of it
+            return Err(error.into());
+        }
+        info!(path = %self.directory.display(), "the index is built anew");
+        (self.stamp, *begun) = (None, false);
+        *self.shared.state.lock() = IndexState { is_building: true, ..IndexState::default() };
         Ok(())
     }
 
@@ -311,7 +278,11 @@ impl Work {
     fn opened(&mut self) -> Result<&mut (Store, Tools), StoreError> {
         if self.open.is_none() {
             let (store, is_new) = Store::open(&self.directory, self.secrets.digest())?;
+            self.stamp = Stamp::of_open(&self.directory);
             self.is_new |= is_new;
+            if is_new {
+                self.readings.clear(); // what is remembered goes on in a file that is no more
+            }
             self.open = Some((store, Tools::new()?));
         }
         self.open.as_mut().ok_or(StoreError::Damaged)
@@ -332,6 +303,7 @@ impl Work {
         if let Some((store, _)) = self.open.take() {
             store.roll_back();
             drop(store);
+            self.stamp = self.stamp.map(|stamp| stamp.closed(&self.directory));
             memory::give_back();
         }
     }

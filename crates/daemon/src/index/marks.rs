@@ -1,7 +1,8 @@
 //! Finds the shell's marks (OSC 133 and OSC 7) in a session's output, wherever they are cut by records.
 //!
-//! Promises that nothing without the session's nonce counts as a mark of commands, that memory is bounded whatever was
-//! printed, and that text between marks costs one pass. Knows no commands. Source: `client/shell_integration`.
+//! Promises that nothing without the session's nonce counts as a mark of commands, that one which is shown again, as when
+//! the session prints its own record, counts once, that memory is bounded whatever was printed, and that text between marks
+//! costs one pass. Knows no commands. Source: `client/shell_integration`.
 
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
@@ -90,11 +91,20 @@ enum State {
     OtherEscape,
 }
 
+/// Where in the shell's course a mark stands: its number, which the shell raises at each prompt and at each line that it
+/// executes, then its letter, `A` to `D`, for marks that share one. Only compared, so that no number is too great.
+type Turn = (u64, u8);
+
+/// Number of a mark that a shell inside prints, which has the prompts from its environment and counts nothing.
+const FOREIGN: u64 = 0;
+
 /// Reads output in order, piece by piece.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MarkReader {
     /// `;sk=` and the nonce, without which no mark of commands counts.
     nonce: Option<String>,
+    /// The newest mark that counted and had a number.
+    newest: Option<Turn>,
     state: State,
     body: Vec<u8>,
     from: u64,
@@ -105,7 +115,8 @@ pub struct MarkReader {
 impl MarkReader {
     /// For a session whose marks carry `nonce`; without one there are none.
     pub fn new(nonce: Option<String>) -> Self {
-        Self { nonce: nonce.map(|nonce| format!("sk={nonce}")), state: State::Text, body: Vec::new(), from: 0, next: 0 }
+        let nonce = nonce.map(|nonce| format!("sk={nonce}"));
+        Self { nonce, newest: None, state: State::Text, body: Vec::new(), from: 0, next: 0 }
     }
 
     /// Reads the next piece of output; tells each mark that ends in it.
@@ -177,8 +188,8 @@ impl MarkReader {
         false
     }
 
-    /// What the body says.
-    fn mark(&self) -> Option<Mark> {
+    /// What the body says, if it counts.
+    fn mark(&mut self) -> Option<Mark> {
         let body = std::str::from_utf8(&self.body).ok()?;
         if let Some(url) = body.strip_prefix("7;file://") {
             let path = &url[url.find('/')?..];
@@ -191,8 +202,16 @@ impl MarkReader {
         if !fields.contains(&nonce) {
             return None;
         }
+        let (letter, number) = (*kind.as_bytes().first()?, fields.iter().find_map(|field| field.strip_prefix("sn=")));
+        let turn = match number {
+            Some(number) => Some((number.parse().ok().filter(|number| *number != FOREIGN)?, letter)),
+            None => None,
+        };
+        if !is_next(self.newest, turn) {
+            return None;
+        }
         let told = |name: &str| fields.iter().find_map(|field| field.strip_prefix(name)).map(decoded);
-        Some(match kind {
+        let mark = match kind {
             "A" => Mark::Prompt,
             "B" => Mark::PromptEnd,
             "C" => Mark::Started { command: told("cmdline_url="), has_lead: fields.contains(&"lead") },
@@ -202,7 +221,20 @@ impl MarkReader {
                 fill: told("fill="),
             },
             _ => return None,
-        })
+        };
+        self.newest = turn.or(self.newest);
+        Some(mark)
+    }
+}
+
+/// Whether a mark counts behind the newest one that had a number. One without is of a keeper from before there were
+/// numbers, whose shell numbers none. The first number may be any: what was before it is pruned or lost.
+fn is_next(newest: Option<Turn>, turn: Option<Turn>) -> bool {
+    match (newest, turn) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        // A prompt that is drawn again, as by Ctrl-L, has the same end.
+        (Some(newest), Some(turn)) => turn > newest || turn == newest && turn.1 == b'B',
     }
 }
 
@@ -277,6 +309,63 @@ mod tests {
         }
         let single: Vec<&[u8]> = LIFE.chunks(1).collect();
         assert_eq!(read(&single), whole);
+    }
+
+    /// How many marks of these count; each is a letter and what follows the nonce.
+    fn counted(marks: &[(&str, &str)]) -> Vec<bool> {
+        let mut reader = MarkReader::new(Some("n0".to_owned()));
+        let mut offset = 0;
+        let mut counts = |(letter, rest): &(&str, &str)| {
+            let (text, mut is_found) = (format!("\x1b]133;{letter};sk=n0{rest}\x07"), false);
+            reader.feed(text.as_bytes(), at(offset), |_| is_found = true);
+            offset += text.len() as u64;
+            // As after a restart of the daemon.
+            let mut state = Vec::new();
+            shellkeep_transport::encode_into(&reader, &mut state, 1 << 20).unwrap();
+            reader = shellkeep_transport::decode(&state).unwrap();
+            is_found
+        };
+        marks.iter().map(&mut counts).collect()
+    }
+
+    #[test]
+    fn a_mark_that_is_shown_again_counts_once() {
+        let turn = |from: u64| {
+            let (prompt, line) = (format!(";sn={from}"), format!(";sn={}", from + 1));
+            [("A", prompt.clone()), ("B", prompt), ("C", line.clone()), ("D", line)]
+        };
+        // What is shown again by the command whose line is the newest, and then by a job at the prompt after it.
+        let seen: Vec<_> = [&turn(1)[..], &turn(500), &turn(502)[..3], &turn(1), &turn(500), &turn(502)[..3]].concat();
+        let job = [&turn(502)[3..], &turn(504)[..2], &turn(500), &turn(502), &turn(504)[..1], &turn(504)[2..]].concat();
+        let all: Vec<_> = seen.iter().chain(&job).map(|(letter, rest)| (*letter, rest.as_str())).collect();
+        let expected = [vec![true; 11], vec![false; 11], vec![true; 3], vec![false; 9], vec![true; 2]].concat();
+        assert_eq!(counted(&all), expected);
+    }
+
+    #[test]
+    fn numbers_begin_anywhere_and_none_stops_the_list_by_accident() {
+        for (marks, expected) in [
+            // The front is pruned, in the middle something is lost.
+            (&[("D", ";sn=500"), ("A", ";sn=501"), ("C", ";sn=9000")][..], &[true; 3][..]),
+            // The prompt is drawn again; or begun again, with the next number.
+            (&[("A", ";sn=3"), ("B", ";sn=3"), ("B", ";sn=3"), ("A", ";sn=4"), ("B", ";sn=4")], &[true; 5]),
+            (&[("A", ";sn=3"), ("A", ";sn=3"), ("B", ";sn=2")], &[true, false, false]),
+            // Of lines that were pasted each is executed, and no prompt is between.
+            (&[("B", ";sn=3"), ("C", ";sn=4"), ("C", ";sn=5"), ("D", ";sn=5")], &[true; 4]),
+            // An older keeper's shell; one that numbers its marks numbers all.
+            (&[("A", ""), ("B", ""), ("A", ""), ("C", ""), ("D", "")], &[true; 5]),
+            (&[("A", ";sn=3"), ("A", ""), ("D", ";cmdline_url=x"), ("B", ";sn=3")], &[true, false, false, true]),
+            // A shell inside; what is no number, or too great for one; and the greatest.
+            (&[("C", ";sn=0"), ("B", ";sn="), ("A", ";sn=-1"), ("A", ";sn=18446744073709551616")], &[false; 4]),
+            (
+                &[("A", ";sn=18446744073709551615"), ("C", ";sn=18446744073709551615"), ("A", ";sn=1")],
+                &[true, true, false],
+            ),
+            // What is none of ours has no turn.
+            (&[("P", ";sn=9"), ("", ";sn=9"), ("A", ";sn=2")], &[false, false, true]),
+        ] {
+            assert_eq!(counted(marks), expected, "{marks:?}");
+        }
     }
 
     #[test]

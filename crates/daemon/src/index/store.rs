@@ -15,10 +15,13 @@ use shellkeep_protocol::query::CommandInfo;
 use super::block::Block;
 
 /// Version of everything in the file. Another one is thrown away.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Name of the file in its directory.
-const FILE: &str = "index.db";
+pub(super) const FILE: &str = "index.db";
+
+/// Bytes of a page. A file that was ever opened has one at least.
+pub(super) const PAGE_BYTES: u64 = 8192;
 
 /// Memory for pages while there is work, in KiB.
 const CACHE_KIB: i64 = 2 << 10;
@@ -103,15 +106,21 @@ pub(crate) fn file_in(directory: &Path) -> PathBuf {
 /// Throws the index away.
 ///
 /// # Errors
-/// If it is there and cannot be removed.
+/// If it is there and cannot be removed; it says which file.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
-        match std::fs::remove_file(directory.join(format!("{FILE}{suffix}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        let path = directory.join(format!("{FILE}{suffix}"));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The same error with the path in its words.
+fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Store {
@@ -128,14 +137,15 @@ impl Store {
     }
 
     fn try_open(directory: &Path, shapes: Shapes) -> Result<(Self, bool)> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
         let path = file_in(directory);
         // Made by us first: what SQLite makes beside it gets the same rights.
-        std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let mut made = std::fs::OpenOptions::new();
+        made.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
         let db =
             Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.busy_timeout(LOCK_WAIT)?;
-        db.pragma_update(None, "page_size", 8192)?;
+        db.pragma_update(None, "page_size", signed(PAGE_BYTES))?;
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;

@@ -371,9 +371,9 @@ fn shown(line: &str, output: &str, exit: u8) -> Vec<(RecordKind, Vec<u8>)> {
 fn a_hit_is_its_own_commands_and_so_are_the_lines_around_it() {
     let home = tempfile::tempdir().unwrap();
     let id = SessionId::new();
-    let count = |from: u32, to: u32| (from..to).map(|n| format!("{n}\r\n")).collect::<String>();
+    let count = |from: u32, to: u32| (from..to).map(|n| format!("{n}\r\n")).collect::<Vec<_>>().concat();
     let pager = format!("\x1b[?1049h\x1b[2J{}\x1b[?1049l", count(0, 500));
-    let many: String = (0..3000).map(|n| format!("many {n} \r\n")).collect();
+    let many: String = (0..3000).map(|n| format!("many {n} \r\n")).collect::<Vec<_>>().concat();
     let mut records = vec![(RecordKind::Output, b"hello\r\n".to_vec())];
     for (line, output, exit) in [
         ("sh", "needle\r\n", 4),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use shellkeep_journal::hook::{self, Point};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::Failure;
+use shellkeep_transport::socket::remove_dead;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -49,9 +50,10 @@ impl Adopter {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(store: Store, spools: PathBuf) -> std::io::Result<Self> {
+    pub fn start(store: Store, spools: PathBuf, keepers: Vec<PathBuf>) -> std::io::Result<Self> {
         let (asks, inbox) = channel();
-        std::thread::Builder::new().name("adoption".into()).spawn(move || run(&store, &spools, &inbox))?;
+        let places = Places { spools, keepers };
+        std::thread::Builder::new().name("adoption".into()).spawn(move || run(&store, &places, &inbox))?;
         Ok(Self { asks })
     }
 
@@ -84,9 +86,16 @@ impl Adopter {
     }
 }
 
-fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
+/// Where keepers have what a dead one leaves.
+struct Places {
+    spools: PathBuf,
+    /// Directories of attach sockets.
+    keepers: Vec<PathBuf>,
+}
+
+fn run(store: &Store, places: &Places, inbox: &Receiver<Ask>) {
     let mut told = BTreeSet::new();
-    let mut unconnected = look(store, spools, &mut told);
+    let mut unconnected = look(store, places, &mut told);
     loop {
         let ask = if unconnected {
             inbox.recv_timeout(LOOK_EVERY)
@@ -96,13 +105,13 @@ fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
         let done = match ask {
             Ok(Ask::Look(done)) => done,
             Ok(Ask::Remove(session, done)) => {
-                let _ = done.send(remove(store, spools, session));
+                let _ = done.send(remove(store, &places.spools, session));
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => None,
             Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         };
-        unconnected = look(store, spools, &mut told);
+        unconnected = look(store, places, &mut told);
         if let Some(done) = done {
             // A keeper that is just ending, or just dialing: worth a moment, because somebody wants the whole picture.
             for _ in 0..LOOKS_AGAIN_MAX {
@@ -110,7 +119,7 @@ fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
                     break;
                 }
                 std::thread::sleep(LOOK_AGAIN_AFTER);
-                unconnected = look(store, spools, &mut told);
+                unconnected = look(store, places, &mut told);
             }
             let _ = done.send(());
         }
@@ -118,8 +127,8 @@ fn run(store: &Store, spools: &Path, inbox: &Receiver<Ask>) {
 }
 
 /// Looks at each spool once; true if one of them has no connection. `told` keeps complaints from being repeated.
-fn look(store: &Store, spools: &Path, told: &mut BTreeSet<PathBuf>) -> bool {
-    let Ok(entries) = std::fs::read_dir(spools) else { return false };
+fn look(store: &Store, places: &Places, told: &mut BTreeSet<PathBuf>) -> bool {
+    let Ok(entries) = std::fs::read_dir(&places.spools) else { return false };
     let mut unconnected = false;
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -132,7 +141,7 @@ fn look(store: &Store, spools: &Path, told: &mut BTreeSet<PathBuf>) -> bool {
                     warn!(spool = %entry.path().display(), %why, "a spool cannot be adopted and is left as it is");
                 }
             }
-            SpoolState::Free(spool) => unconnected |= !adopt_one(store, *spool),
+            SpoolState::Free(spool) => unconnected |= !adopt_one(store, *spool, &places.keepers),
         }
     }
     unconnected
@@ -175,7 +184,7 @@ fn remove(store: &Store, spools: &Path, session: SessionId) -> Result<u64, Failu
 }
 
 /// True when the spool is gone: the log has everything.
-fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
+fn adopt_one(store: &Store, spool: OpenSpool, keepers: &[PathBuf]) -> bool {
     let session = spool.session();
     let outcome = store.run(move |manager| {
         let mut spool = spool;
@@ -190,6 +199,9 @@ fn adopt_one(store: &Store, spool: OpenSpool) -> bool {
         Some(Ok(adopted)) => {
             if adopted {
                 info!(%session, "adopted what a dead keeper had left");
+                for directory in keepers {
+                    remove_dead(&directory.join(format!("{session}.sock"))); // nobody will bind it again
+                }
             }
             adopted
         }

@@ -25,6 +25,7 @@ use tracing::warn;
 use super::aside;
 use super::core::SessionCore;
 use super::journal_log::{JournalLog, decode_attrs, encode_attrs, real_storage};
+use super::ruin;
 use super::session::{Session, WriteFailure};
 use crate::queries::failed;
 use crate::screen::checkpoint;
@@ -45,7 +46,7 @@ pub struct Logs {
     directory: PathBuf,
     options: Options,
     session_bytes_max: u64,
-    summaries: Arc<Mutex<HashMap<SessionId, Summary>>>,
+    summaries: Arc<Mutex<Summaries>>,
 }
 
 /// What a log says about its session.
@@ -61,9 +62,19 @@ pub struct Summary {
     pub output_bytes: u64,
     /// Gaps and damaged places.
     pub gaps: u64,
+    /// What stands behind the last record is none: of a session that nobody writes any more, damage.
+    pub is_torn: bool,
     /// Where the counting has come to.
     counted_to: Seq,
     bytes_on_disk: u64,
+}
+
+/// What was counted of logs.
+#[derive(Debug, Default)]
+struct Summaries {
+    known: HashMap<SessionId, Summary>,
+    /// How often something was forgotten.
+    forgotten: u64,
 }
 
 impl Logs {
@@ -79,9 +90,11 @@ impl Logs {
         self.session_bytes_max
     }
 
-    /// Forgets what was counted: the log is another one now.
+    /// Forgets what was counted, and what is being counted: the log is another one now.
     pub(super) fn forget_summary(&self, id: SessionId) {
-        self.summaries.lock().remove(&id);
+        let mut summaries = self.summaries.lock();
+        summaries.known.remove(&id);
+        summaries.forgotten += 1;
     }
 
     /// Where they are.
@@ -120,7 +133,6 @@ impl Logs {
                 return Err(WriteFailure::Storage);
             }
         };
-        self.forget_summary(id); // what is damaged may be sent again, and is no gap then
         for finding in &recovery.findings {
             warn!(session = %id, ?finding, "recovery found something in a log");
         }
@@ -132,6 +144,7 @@ impl Logs {
             warn!(session = %id, %hole, %error, "a hole in a log cannot be filled now");
             return Err(WriteFailure::Storage);
         }
+        self.forget_summary(id); // what was damaged may be sent again, and is no gap then
         let identity = journal.identity();
         let owner = (StoreId::from_bytes(identity.store), WriterId::from_bytes(identity.writer), identity.epoch);
         // What is sealed is durable, and nothing else is known to be.
@@ -209,10 +222,12 @@ impl Logs {
 
     /// What a log says about its session; `None` if it is gone or says nothing.
     pub fn summary(&self, id: SessionId) -> Option<Summary> {
-        let recovery = scan_read_only(&*self.storage, &self.path(id)).ok()?;
+        let forgotten = self.summaries.lock().forgotten;
+        let recovery = self.scan(id)?;
+        let is_ruin = ruin::is_one(&recovery);
         // Without a readable header the records are still there, and must not vanish from lists.
         let attrs = recovery.identity.map_or_else(Attrs::default, |identity| decode_attrs(&identity.attrs));
-        let known = self.summaries.lock().get(&id).cloned();
+        let known = self.summaries.lock().known.get(&id).cloned();
         // A log that was cut back is counted anew.
         let known = known.filter(|known| known.counted_to <= recovery.end.next_seq);
         let mut summary = known.unwrap_or(Summary {
@@ -221,6 +236,7 @@ impl Logs {
             last_time_us: 0,
             output_bytes: 0,
             gaps: 0,
+            is_torn: false,
             counted_to: Seq::FIRST,
             bytes_on_disk: 0,
         });
@@ -228,14 +244,21 @@ impl Logs {
         summary.last_time_us = recovery.last_time_us;
         summary.output_bytes = recovery.end.output_offset;
         summary.bytes_on_disk = recovery.bytes_on_disk;
+        summary.is_torn = recovery.findings.iter().any(|finding| matches!(finding, Finding::TornTail { .. }));
+        if is_ruin {
+            return Some(Summary { gaps: 1, ..summary }); // nothing was counted, so nothing is remembered
+        }
         if summary.counted_to < recovery.end.next_seq {
             self.count(id, &mut summary).ok()?;
         }
         let mut summaries = self.summaries.lock();
-        if summaries.len() >= SUMMARIES_MAX {
-            summaries.clear();
+        // What was counted while a log changed may be neither the old one's nor the new one's.
+        if summaries.forgotten == forgotten {
+            if summaries.known.len() >= SUMMARIES_MAX {
+                summaries.known.clear();
+            }
+            summaries.known.insert(id, summary.clone());
         }
-        summaries.insert(id, summary.clone());
         Some(summary)
     }
 
@@ -282,21 +305,26 @@ impl Logs {
         Ok(Chunk { items, next: reader.next_seq(), is_last: false })
     }
 
-    /// Reads all of a log and checks it.
+    /// Reads all of a log and checks it. A log that cannot be read at all is damaged, and that is what is found.
     ///
     /// # Errors
-    /// If there is no such log, or it cannot be read.
+    /// If there is no such log.
     pub fn verify(&self, id: SessionId) -> Result<Verified, Failure> {
+        match self.checked(id) {
+            Err(Failure::Storage { path, why }) => {
+                let what = format!("{path}: {why}");
+                let findings = vec![Item::Damage { from: Seq::FIRST, to: Seq::FIRST.prev(), what }];
+                Ok(Verified { records: 0, output_bytes: 0, findings })
+            }
+            checked => checked,
+        }
+    }
+
+    fn checked(&self, id: SessionId) -> Result<Verified, Failure> {
         let mut reader = self.reader(id, Start::Oldest)?;
-        let mut verified = Verified { records: 0, output_bytes: 0, findings: Vec::new() };
         let first = reader.next_seq();
-        let scan = || scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error));
-        let (earlier, recovery) = (scan()?, scan()?);
-        // A tail that is no record may be one that is being written: it is another one at the second look.
-        let stays =
-            |finding: &&Finding| !matches!(finding, Finding::TornTail { .. }) || earlier.findings.contains(finding);
-        let findings = recovery.findings.iter().filter(stays);
-        verified.findings.extend(findings.filter_map(|finding| around_records(finding, recovery.end)));
+        let (recovery, findings) = self.around_records(id)?;
+        let mut verified = Verified { records: 0, output_bytes: 0, findings };
         while let Some(found) = reader.next().map_err(|error| self.unreadable(id, &error))? {
             if let Found::Record(record) = &found {
                 verified.records += 1;
@@ -316,9 +344,29 @@ impl Logs {
         Ok(verified)
     }
 
-    /// What a log says of itself; `None` if it is gone.
+    /// What a log says of itself, and the damage in it that no record lies in.
+    ///
+    /// # Errors
+    /// If there is no such log, or it cannot be read.
+    pub(crate) fn around_records(&self, id: SessionId) -> Result<(Recovery, Vec<Item>), Failure> {
+        let scan = || scan_read_only(&*self.storage, &self.path(id)).map_err(|error| self.unreadable(id, &error));
+        let (earlier, recovery) = (scan()?, scan()?);
+        // A tail that is no record may be one that is being written: it is another one at the second look.
+        let stays =
+            |finding: &&Finding| !matches!(finding, Finding::TornTail { .. }) || earlier.findings.contains(finding);
+        let findings = recovery.findings.iter().filter(stays);
+        let items = findings.filter_map(|finding| around_records(finding, recovery.end)).collect();
+        Ok((recovery, items))
+    }
+
+    /// What a log says of itself: nothing, if it cannot be read; `None` if it is gone.
     pub(crate) fn scan(&self, id: SessionId) -> Option<Recovery> {
-        scan_read_only(&*self.storage, &self.path(id)).ok()
+        let path = self.path(id);
+        match scan_read_only(&*self.storage, &path) {
+            Err(error) if error.is_passing() => None,
+            Ok(recovery) if !ruin::is_one(&recovery) => Some(recovery),
+            scanned => ruin::recovery(&path, scanned.ok()),
+        }
     }
 
     /// Reads a log from some place on, while it is written.
@@ -339,7 +387,7 @@ impl Logs {
         removed.map_err(|error| self.unreadable(id, &error))?;
         aside::forget(&self.directory, id).map_err(|error| failed(&self.path(id), &error))?;
         checkpoint::remove(&checkpoint::directory(&self.directory), id);
-        self.summaries.lock().remove(&id);
+        self.forget_summary(id);
         Ok(summary.bytes_on_disk)
     }
 
@@ -360,7 +408,11 @@ impl Logs {
 
     pub(crate) fn unreadable(&self, id: SessionId, error: &JournalError) -> Failure {
         if matches!(error, JournalError::NotFound { .. }) {
-            return Failure::UnknownSession;
+            let found = ruin::describe(&*self.storage, &self.path(id));
+            return found.map_or(Failure::UnknownSession, |(path, why)| Failure::Storage {
+                path: path.display().to_string(),
+                why,
+            });
         }
         failed(&self.path(id), &io::Error::other(error.to_string()))
     }

@@ -7,6 +7,7 @@ pub mod core;
 pub mod journal_log;
 pub mod logs;
 pub mod manager;
+mod ruin;
 pub mod session;
 pub mod spool;
 pub mod store;

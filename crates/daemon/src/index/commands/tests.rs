@@ -84,7 +84,9 @@ fn of_lines_that_were_pasted_each_is_a_command_and_a_running_one_has_its_line() 
     assert_eq!(seen, [(1, "echo one", None, 5), (2, "echo two", Some(3), 5), (3, "exit", None, 3)]);
 }
 
-/// What was given of an output that came in pieces: the text of each command, and how each text ended.
+/// What was given of an output that came in pieces, of a session that has no end yet, or one without or with a status: the
+/// text of each command, and how each text ended.
+#[allow(clippy::option_option)] // three cases of a test
 fn given(output: &str, cut: usize, exit: Option<Option<u8>>) -> (Vec<(u64, String)>, Vec<CommandInfo>) {
     let mut course = Course::new(Some("n".to_owned()), String::new());
     let (mut offset, mut texts, mut is_open) = (0, Vec::<(u64, Vec<u8>)>::new(), false);
@@ -170,4 +172,26 @@ fn what_a_shell_prints_that_tells_of_prompts_but_not_of_commands_is_output_of_no
     let flood = marked("<A>$ <B>") + &"x".repeat(2 * ECHO_BYTES_MAX);
     let (texts, _) = given(&flood, 1000, None);
     assert_eq!(texts.iter().map(|(_, text)| text.len()).sum::<usize>(), 2 * ECHO_BYTES_MAX);
+}
+
+#[test]
+fn the_sessions_own_record_printed_in_it_changes_nothing() {
+    let one = marked("<A;sn=1>$ <B;sn=1>x\r\n<C;sn=2>out\r\n<D;1;sn=2;cmdline_url=one>");
+    let two = marked("<A;sn=3>$ <B;sn=3>y\r\n<C;sn=4>");
+    let two_ends = marked("<D;3;sn=4;cmdline_url=two>");
+    let last = marked("<A;sn=5>$ <B;sn=5>exit\r\n<C;sn=6;cmdline_url=exit>");
+    let seen = |all: &[CommandInfo]| -> Vec<_> {
+        all.iter().map(|c| (c.id, c.line.clone(), c.exit, c.output_to - c.output_from)).collect()
+    };
+    let plain = seen(&course(&[&one, &two, &two_ends, &last].map(String::as_str).concat()));
+    assert_eq!(plain.len(), 3, "{plain:?}");
+    let record = format!("{one}{two}");
+    for cut in 0..=record.len() {
+        // The command prints what is recorded when it runs, or a part of it; twice, and then a part of that.
+        let (printed, part) = (&record[..cut], &record[cut..]);
+        let all = course(&[&one, &two, printed, &record, part, &two_ends, &last].map(ToString::to_string).concat());
+        let mut expected = plain.clone();
+        expected[1].3 = (2 * record.len()) as u64;
+        assert_eq!(seen(&all), expected, "cut at {cut}");
+    }
 }

@@ -152,7 +152,7 @@ fn a_program_that_moves_about_once_does_not_keep_the_emulator_for_ever() {
 /// A pager, an editor, a program that draws over what it drew: what was there before keeps its places.
 #[test]
 fn lines_that_the_emulator_has_taken_over_know_where_they_began() {
-    let pager: String = (0..40).map(|n| format!("page {n}\r\n")).collect();
+    let pager: String = (0..40).map(|n| format!("page {n}\r\n")).collect::<Vec<_>>().concat();
     for cut in [usize::MAX, 5] {
         let mut fold = Fold::new((20, 6));
         let at = |seq: u64| At { seq: shellkeep_journal::Seq::new(seq), time_us: seq * 10, command: seq };

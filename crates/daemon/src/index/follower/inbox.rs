@@ -1,9 +1,11 @@
-//! What the thread of the index is told, and what it says of itself.
+//! What others tell the thread that writes the index, and ask of it.
 //!
-//! Promises nothing; it is bounded by the sessions that there are and the queries that wait. Knows neither logs nor files.
+//! Promises that nobody who tells it something ever waits, and that whoever asks is answered, or hears that the thread
+//! could not: then the sender of the answer is gone. Does no work.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use shellkeep_protocol::ids::SessionId;
@@ -41,4 +43,71 @@ pub(super) struct Shared {
     pub(super) state: Mutex<IndexState>,
     /// Called with the directory of a session's shell when it is another one.
     pub(super) on_move: OnceLock<OnMove>,
+}
+
+/// Tells the follower what happens. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Follower {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Follower {
+    /// From now on calls `call` when it reads of a directory, and of another one. It must not block. The first of these counts.
+    pub(crate) fn when_moved(&self, call: OnMove) {
+        let _only_the_first = self.shared.on_move.set(call);
+    }
+
+    /// Something was written to a session's log. Never waits for more than a moment's lock.
+    pub(crate) fn changed(&self, session: SessionId) {
+        if self.shared.inbox.lock().changed.insert(session) {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    fn ask(&self, ask: Ask) {
+        self.shared.inbox.lock().asks.push_back(ask);
+        self.shared.wake.notify_one();
+    }
+
+    /// Resolves when what was written until now was read; false if that takes longer than `wait`.
+    pub(crate) async fn caught_up(&self, wait: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.ask(Ask::CaughtUp(done));
+        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
+    }
+
+    /// A session's log was removed. Resolves when nothing is known of it any more; false if that takes longer than `wait`.
+    pub(crate) async fn forgotten(&self, session: SessionId, wait: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.ask(Ask::Forget(session, Some(done)));
+        matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(())))
+    }
+
+    /// A session's log was removed.
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.ask(Ask::Forget(session, None));
+    }
+
+    /// The oldest records of a session were removed.
+    pub(crate) fn pruned(&self, session: SessionId) {
+        self.ask(Ask::Pruned(session));
+    }
+
+    /// Throws everything away and reads all logs again; resolves when that has begun.
+    pub(crate) async fn rebuild(&self) {
+        let (done, is_done) = oneshot::channel();
+        self.ask(Ask::Rebuild(done));
+        let _ = is_done.await;
+    }
+
+    /// How the index is.
+    pub(crate) fn state(&self) -> IndexState {
+        self.shared.state.lock().clone()
+    }
+
+    /// Ends the thread soon; what is not written is read again by the next one.
+    pub(crate) fn stop(&self) {
+        self.shared.inbox.lock().stop = true;
+        self.shared.wake.notify_one();
+    }
 }
