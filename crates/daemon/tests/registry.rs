@@ -235,6 +235,24 @@ async fn who_has_subscribed_is_told_of_changes_in_order_and_of_nothing_else() {
     daemon.stop().await;
 }
 
+/// Daemon and client share one thread here: a look at the disk on it would leave no turn to anybody.
+#[tokio::test]
+async fn who_asks_while_a_project_is_looked_at_is_answered_with_what_there_is() {
+    let daemon = Daemon::start().await;
+    let all: Vec<String> = (0..900).map(|n| format!("command-{n}")).collect();
+    let root = daemon.project("p", &all.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    let mut early = 0;
+    while !page(&client, Some(session)).await.complete {
+        early += 1;
+    }
+    assert!(early >= 3, "{early} answers before all was read");
+    assert_eq!(names(&client, session).await.len(), all.len());
+    daemon.stop().await;
+}
+
 /// Trust: content-bound, checked against the disk as it is, withdrawn with what runs (corner 9), never silent. R-12.
 #[tokio::test]
 async fn nothing_of_a_project_runs_unless_it_is_what_was_agreed_to() {
