@@ -45,7 +45,7 @@ pub(super) struct Found {
 pub(super) enum Told {
     Found(Found),
     /// What is shown may be old, and why.
-    Trouble(Option<String>),
+    Trouble(String),
 }
 
 /// Asks. The thread ends when this is dropped.
@@ -154,13 +154,15 @@ impl Asker {
                 () = ready(&mut self.settling) => (self.settling, self.is_stale) = (None, true),
                 event = events.next() => match event {
                     None => return,
-                    Some(Event::Up { .. }) => (self.is_up, self.is_subscribed, self.is_stale) = (true, false, true),
+                    Some(Event::Up { .. }) => {
+                        (self.is_up, self.is_subscribed, self.is_stale, has_settled) = (true, false, true, false);
+                    }
                     Some(Event::Push { message: Push::Registry { .. }, .. }) => self.is_stale = true,
                     Some(Event::Push { .. }) => {}
                     Some(Event::Down { .. }) => {
                         (self.is_up, self.searching) = (false, None);
                         let words = "no daemon answers: this may be old".to_owned();
-                        if !self.tell.tell(Told::Trouble(Some(words))) {
+                        if !self.tell.tell(Told::Trouble(words)) {
                             return;
                         }
                     }
@@ -176,7 +178,7 @@ impl Asker {
         self.is_stale = false;
         self.searching = Some(Box::pin(async move {
             let found = search(&client, session, query, subscribes).await;
-            found.map_or_else(|failure| Told::Trouble(Some(failure.message)), Told::Found)
+            found.map_or_else(|failure| Told::Trouble(failure.message), Told::Found)
         }));
     }
 }

@@ -112,8 +112,12 @@ impl Chooser {
         loop {
             while let Ok(told) = self.data.told.try_recv() {
                 match told {
-                    Told::Found(found) => self.model.take(found),
-                    Told::Trouble(words) => self.model.trouble = words,
+                    Told::Found(found) => {
+                        if let Action::Choose(line) = self.model.take(found) {
+                            return Ok(End::Chosen(line));
+                        }
+                    }
+                    Told::Trouble(words) => self.model.trouble = Some(words),
                 }
             }
             let (model, ink) = (&mut self.model, self.ink);

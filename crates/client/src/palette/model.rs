@@ -4,7 +4,7 @@
 //! as selected.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use shellkeep_protocol::registry::EntryInfo;
+use shellkeep_protocol::registry::{EntryInfo, Kind, Scope};
 
 use super::data::Found;
 use super::line::line;
@@ -39,6 +39,8 @@ pub(super) struct Model {
     pub(super) trouble: Option<String>,
     /// What the entries were found by.
     found_by: String,
+    /// Enter was pressed before what it is about was found.
+    is_awaited: bool,
 }
 
 impl Model {
@@ -52,6 +54,7 @@ impl Model {
             page: 1,
             trouble: None,
             found_by: String::new(),
+            is_awaited: false,
         };
         model.paste(query);
         model
@@ -62,13 +65,19 @@ impl Model {
     }
 
     /// What was found. If the same text had found others before, the selected one stays selected.
-    pub(super) fn take(&mut self, found: Found) {
-        let was =
-            self.entry().map(|entry| entry.id.clone()).filter(|_| found.query == self.found_by && self.selected > 0);
+    pub(super) fn take(&mut self, mut found: Found) -> Action {
+        let was = self.entry().map(|entry| entry.id.clone());
+        let was = was.filter(|_| found.query == self.found_by && self.selected > 0);
+        // Hooks and agents are listed elsewhere, and never run.
+        found.entries.retain(|entry| !matches!(entry.kind, Kind::Hook | Kind::Agent));
+        if found.query.is_empty() {
+            found.entries.sort_by_key(|entry| order(entry.scope)); // the nearest first; else the best
+        }
         let again = was.and_then(|was| found.entries.iter().position(|entry| entry.id == was));
         self.selected = again.unwrap_or(0);
         (self.entries, self.is_cut, self.found_by) = (found.entries, found.is_cut, found.query);
         (self.is_loading, self.trouble) = (false, None);
+        if std::mem::take(&mut self.is_awaited) { self.choose() } else { Action::Nothing }
     }
 
     /// More text, of which what cannot be in a name is left out.
@@ -82,6 +91,7 @@ impl Model {
     /// What a key does.
     pub(super) fn key(&mut self, key: KeyEvent) -> Action {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        self.is_awaited = false;
         match key.code {
             KeyCode::Esc => return Action::Leave,
             KeyCode::Char('c' | 'g') if control => return Action::Leave,
@@ -106,9 +116,10 @@ impl Model {
         Action::Nothing
     }
 
-    fn choose(&self) -> Action {
-        // What was typed since is not in the list yet: then Enter would choose what nobody has seen.
-        let entry = self.entry().filter(|_| self.found_by == self.query);
+    fn choose(&mut self) -> Action {
+        // What was typed since is not in the list yet: what Enter is about comes at once, and then the best of it is chosen.
+        self.is_awaited = self.found_by != self.query || self.is_loading;
+        let entry = self.entry().filter(|_| !self.is_awaited);
         entry.map_or(Action::Nothing, |entry| Action::Choose(line(entry, &self.entries)))
     }
 
@@ -125,6 +136,16 @@ impl Model {
     }
 }
 
+/// Which commands are nearer to who looks at all of them.
+fn order(scope: Scope) -> u8 {
+    match scope {
+        Scope::Session => 0,
+        Scope::Project => 1,
+        Scope::User => 2,
+        Scope::Builtin => 3,
+    }
+}
+
 fn shorten_by_word(query: &mut String) -> bool {
     let before = query.len();
     let kept = query.trim_end().rfind(char::is_whitespace).map_or(0, |at| at + 1);
@@ -134,7 +155,7 @@ fn shorten_by_word(query: &mut String) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shellkeep_protocol::registry::{Digest, EntryState, Kind, Scope, Trust};
+    use shellkeep_protocol::registry::{Digest, EntryState, Trust};
 
     use super::*;
 
@@ -195,11 +216,16 @@ mod tests {
     }
 
     #[test]
-    fn enter_chooses_nothing_that_was_not_shown_for_what_is_typed() {
+    fn enter_is_about_what_is_typed_even_if_that_is_found_later() {
         let mut model = Model::new("");
         model.take(found("", &["deploy"]));
         assert_eq!(press(&mut model, KeyCode::Char('x')), Action::Search);
-        assert_eq!(press(&mut model, KeyCode::Enter), Action::Nothing);
+        assert_eq!(press(&mut model, KeyCode::Enter), Action::Nothing); // not the one that is still shown
+        assert_eq!(model.take(found("x", &["just:x"])), Action::Choose("shellkeep run just:x ".to_owned()));
+        press(&mut model, KeyCode::Char('y'));
+        press(&mut model, KeyCode::Enter);
+        press(&mut model, KeyCode::Backspace); // thought better of it
+        assert_eq!(model.take(found("x", &["just:x"])), Action::Nothing);
         model.take(found("x", &[]));
         assert_eq!(press(&mut model, KeyCode::Enter), Action::Nothing);
     }
