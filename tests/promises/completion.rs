@@ -9,7 +9,6 @@ use crate::world::World;
 fn sourced(world: &World, shell: &str) -> Result<&'static str> {
     write(world, "completions", &world.ok(&["completions", shell])?)?;
     Ok(match shell {
-        "bash" => "source ~/completions",
         "zsh" => "autoload -Uz compinit; compinit -D; source ~/completions",
         _ => "source ~/completions",
     })

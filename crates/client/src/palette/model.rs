@@ -240,7 +240,8 @@ mod tests {
         press(&mut model, KeyCode::Backspace);
         assert_eq!(model.query, "one");
         control(&mut model, 'u');
-        assert_eq!((model.query.as_str(), control(&mut model, 'u')), ("", Action::Nothing));
+        assert!(model.query.is_empty());
+        assert_eq!(control(&mut model, 'u'), Action::Nothing);
         model.paste(&"é".repeat(QUERY_BYTES_MAX));
         assert_eq!(model.query.len(), QUERY_BYTES_MAX);
         assert_eq!(control(&mut model, 'c'), Action::Leave);
