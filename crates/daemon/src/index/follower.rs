@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use self::inbox::{Ask, Shared};
-pub(crate) use self::inbox::{Follower, OnMove};
+pub(crate) use self::inbox::Follower;
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::secrets::Secrets;
 use super::stamp::Stamp;
