@@ -45,7 +45,7 @@ mod tests {
     fn names_are_completed_in_the_three_shells_and_the_rest_as_ever() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = script(shell).unwrap();
-            assert!(script.contains("complete --shell") && script.contains("--record-input"), "{shell}");
+            assert!(script.contains("complete --shell") && script.contains("record-input"), "{shell}");
         }
         assert!(!script(Shell::Elvish).unwrap().contains("complete --shell"));
     }
