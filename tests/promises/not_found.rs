@@ -9,6 +9,9 @@ use torture::screen::Screen;
 use crate::prompt_shells::{PROMPT, history, kept, own, project, shells, shows, shows_times, write};
 use crate::world::{World, signal};
 
+/// How often what is quick is tried.
+const TRIES: usize = 4;
+
 fn text(screen: &Screen) -> String {
     String::from_utf8_lossy(&screen.shown()).into_owned()
 }
@@ -129,12 +132,19 @@ fn a_daemon_that_hangs_or_is_not_there_is_not_waited_for() -> Result<()> {
     ensure!(world.ok(&["hint", "mine"])?.contains("of yours"));
     let daemon = world.daemon_other_than(None)?;
     signal(daemon, Signal::STOP)?;
-    let (status, bytes, took) = hint()?;
-    let (list, begun) = (world.run(&["complete", "--shell", "bash", "--line", "shellkeep run m"])?, Instant::now());
+    let list = || -> Result<(Option<i32>, usize, Duration)> {
+        let begun = Instant::now();
+        let output = world.run(&["complete", "--shell", "bash", "--line", "shellkeep run m"])?;
+        Ok((output.status.code(), output.stdout.len() + output.stderr.len(), begun.elapsed()))
+    };
+    // Their bounds are 50 and 100 ms. The quickest of some: a loaded machine is no failure.
+    let hints = (0..TRIES).map(|_| hint()).collect::<Result<Vec<_>>>()?;
+    let lists = (0..TRIES).map(|_| list()).collect::<Result<Vec<_>>>()?;
     signal(daemon, Signal::CONT)?;
-    ensure!((status, bytes) == (Some(1), 0), "{status:?}, {bytes} bytes");
-    ensure!(list.stdout.is_empty() && list.stderr.is_empty(), "{list:?}");
-    // Its bounds are 50 and 100 ms; the rest is for a loaded machine.
-    ensure!(took < Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(2), "{took:?}");
+    for (all, status) in [(hints, 1), (lists, 0)] {
+        ensure!(all.iter().all(|(code, bytes, _)| (*code, *bytes) == (Some(status), 0)), "{all:?}");
+        let quickest = all.iter().map(|(_, _, took)| *took).min();
+        ensure!(quickest < Some(Duration::from_millis(400)), "{all:?}");
+    }
     Ok(())
 }

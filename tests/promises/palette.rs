@@ -231,7 +231,11 @@ fn without_colours_marks_say_all() -> Result<()> {
     shows(&palette, "Does mine")?;
     palette.keys(b"\x1b")?;
     palette.ended()?;
-    ensure!(!coloured(&palette), "{:?}", text(&palette));
+    let shown = text(&palette);
+    ensure!(!coloured(&palette), "{shown:?}");
+    // Nor is a colour asked for and taken out on its way, which would take reversed and bold with it.
+    let is_reset = |part: &str| part.starts_with('m') && part.len() > 1;
+    ensure!(!shown.split("\x1b[").any(is_reset), "{shown:?}");
     Ok(())
 }
 
