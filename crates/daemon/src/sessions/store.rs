@@ -1,7 +1,7 @@
 //! The store thread: every write to a log and every decision on a session happens here, one after the other.
 //!
-//! Promise: requests are executed in the order in which they were handed in; a sync never holds up a write, because
-//! it runs on a thread beside; nothing here waits for a client. Owns the [`SessionManager`].
+//! Promise: requests are executed in the order in which they were handed in; neither a sync nor
+//! sealing ever holds up a write, because they run on threads beside; nothing here waits for a client. Owns the [`SessionManager`].
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use shellkeep_protocol::session::{Busy, BusyReason, SessionRequest, SessionRespo
 use tokio::sync::oneshot;
 
 use super::core::{ConnectionId, SyncTicket};
-use super::journal_log::SyncResult;
+use super::journal_log::{SealResult, SyncResult};
 use super::logs::Logs;
 use super::manager::{Peer, SessionManager};
 use super::syncer::Syncer;
@@ -42,6 +42,8 @@ pub(crate) enum Job {
     Disconnected(ConnectionId),
     /// A sync has ended.
     Synced { session: SessionId, ticket: SyncTicket, result: SyncResult },
+    /// A step of sealing has ended.
+    Sealed { session: SessionId, result: SealResult },
     /// Anything else, with the manager at hand.
     With(Box<dyn FnOnce(&mut SessionManager) + Send>),
     /// Sync everything and end.
@@ -72,8 +74,11 @@ impl Store {
     pub fn start(logs: Logs, watchers: Watchers) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, inbox) = sync_channel(JOBS_MAX);
         let store = Self { jobs };
-        let own = store.clone();
-        let syncer = Syncer::start(move |session, ticket, result| own.synced(session, ticket, result))?;
+        let (own, other) = (store.clone(), store.clone());
+        let syncer = Syncer::start(
+            move |session, ticket, result| own.synced(session, ticket, result),
+            move |session, result| drop(other.jobs.send(Job::Sealed { session, result })),
+        )?;
         let manager = SessionManager::new(logs, syncer, watchers);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(manager, &inbox))?;
         Ok((store, thread))
@@ -168,6 +173,7 @@ fn execute(manager: &mut SessionManager, job: Job) -> bool {
         }
         Job::Disconnected(connection) => manager.disconnected(connection),
         Job::Synced { session, ticket, result } => manager.synced(session, ticket, &result),
+        Job::Sealed { session, result } => manager.sealed(session, result),
         Job::With(act) => act(manager),
         Job::Stop => return false,
     }
