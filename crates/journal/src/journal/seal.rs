@@ -16,7 +16,7 @@ use crate::sealed::Packer;
 use crate::segment::FileKind;
 use crate::storage::{Storage, StorageFile, uninterrupted, write_all_at};
 
-use super::{Journal, create_over};
+use super::{Journal, Segment, create_over};
 
 /// Packed bytes that are gathered before they are written.
 const SEAL_WRITE_BYTES: usize = 256 << 10;
@@ -46,6 +46,8 @@ enum Stage {
     Pack { limit: Option<Seq> },
     /// Make the new name durable: only then may the original go.
     Settle { sealed_bytes: u64 },
+    /// Remove the original: freeing megabytes takes milliseconds.
+    Remove(Sealed),
 }
 
 /// What became of a [`SealTicket`], for [`Journal::seal_step`].
@@ -76,6 +78,12 @@ impl SealTicket {
                 let synced = uninterrupted(|| self.storage.sync_dir(&self.dir));
                 hook::pause(Point::DaemonSealed);
                 synced.map(|()| Some(sealed_bytes)).map_err(|e| JournalError::of(&self.dir, "sync", e))
+            }
+            Stage::Remove(sealed) => {
+                // If this fails both stay, the sealed one counts, and the next `open` removes the other.
+                let plain = self.dir.join(FileKind::Plain.name(self.ordinal));
+                _ = uninterrupted(|| self.storage.remove(&plain));
+                Ok(Some(sealed.sealed_bytes))
             }
         };
         SealStep { ticket: self, result }
@@ -160,39 +168,45 @@ impl Journal {
     /// `NoSpace` and `Io`: the segment stays as it is.
     pub fn seal_step(&mut self, done: SealStep) -> Result<SealProgress, JournalError> {
         let SealStep { ticket, result } = done;
-        let ordinal = ticket.ordinal;
-        let held = self.segments.iter().position(|segment| segment.ordinal == ordinal && !segment.sealed);
-        let (Some(n), result) = (held, result?) else {
-            ticket.abandon();
-            return Ok(SealProgress::Nothing);
-        };
-        match (ticket.stage, result) {
-            (Stage::Pack { .. }, None) => {
-                self.segments[n].unsealable = true;
-                Ok(SealProgress::Nothing)
+        let made = result?;
+        let held = |segment: &Segment| segment.ordinal == ticket.ordinal && !segment.sealed;
+        let held = self.segments.iter().position(held);
+        match (ticket.stage, held) {
+            (Stage::Remove(sealed), _) => Ok(SealProgress::Sealed(sealed)),
+            (Stage::Pack { limit }, Some(n)) => self.packed(&ticket, n, limit, made),
+            (Stage::Settle { sealed_bytes }, Some(n)) => {
+                self.syncs.forget(ticket.ordinal);
+                let segment = &mut self.segments[n];
+                let sealed = Sealed { plain_bytes: segment.len, sealed_bytes };
+                (segment.sealed, segment.len) = (true, sealed_bytes);
+                Ok(SealProgress::Goes(self.ticket_of(ticket.ordinal, Stage::Remove(sealed))))
             }
-            (Stage::Pack { limit }, _) if limit != self.limit_of(n) => {
+            (Stage::Pack { .. } | Stage::Settle { .. }, None) => {
                 ticket.abandon();
                 Ok(SealProgress::Nothing)
             }
-            (Stage::Pack { .. }, Some(sealed_bytes)) => {
-                let (aside, name) = (ticket.aside(), self.dir.join(FileKind::Sealed.name(ordinal)));
-                if let Err(error) = uninterrupted(|| self.storage.rename(&aside, &name)) {
-                    ticket.abandon();
-                    return Err(JournalError::of(&aside, "seal", error));
-                }
-                Ok(SealProgress::Goes(self.ticket_of(ordinal, Stage::Settle { sealed_bytes })))
-            }
-            (Stage::Settle { sealed_bytes }, _) => {
-                self.syncs.forget(ordinal);
-                // If this fails both stay, the sealed one counts, and the next `open` removes the other.
-                _ = uninterrupted(|| self.storage.remove(&self.dir.join(FileKind::Plain.name(ordinal))));
-                let segment = &mut self.segments[n];
-                let plain_bytes = segment.len;
-                (segment.sealed, segment.len) = (true, sealed_bytes);
-                Ok(SealProgress::Sealed(Sealed { plain_bytes, sealed_bytes }))
-            }
         }
+    }
+
+    /// Gives what was packed its name, if it still is the segment at `n`.
+    fn packed(
+        &mut self,
+        ticket: &SealTicket,
+        n: usize,
+        limit: Option<Seq>,
+        made: Option<u64>,
+    ) -> Result<SealProgress, JournalError> {
+        let Some(sealed_bytes) = made.filter(|_| limit == self.limit_of(n)) else {
+            self.segments[n].unsealable |= made.is_none();
+            ticket.abandon();
+            return Ok(SealProgress::Nothing);
+        };
+        let (aside, name) = (ticket.aside(), self.dir.join(FileKind::Sealed.name(ticket.ordinal)));
+        if let Err(error) = uninterrupted(|| self.storage.rename(&aside, &name)) {
+            ticket.abandon();
+            return Err(JournalError::of(&aside, "seal", error));
+        }
+        Ok(SealProgress::Goes(self.ticket_of(ticket.ordinal, Stage::Settle { sealed_bytes })))
     }
 }
 
