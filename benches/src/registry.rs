@@ -1,13 +1,15 @@
 //! The registry of commands beside the obvious way: to clone all entries for each reader and to scan them for each search.
 //!
 //! The entries are those of one base in slices of 5,000, with a session's layer on top; searches are of letters that match much,
-//! little and nothing.
+//! little and nothing. Owns the rounds and the tables; [`live`] has the same change in the real daemon.
+
+mod live;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use shellkeep_daemon::registry::entry::Exec;
 use shellkeep_daemon::registry::slice::SOURCE_ENTRIES_MAX;
@@ -18,8 +20,8 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{EntryInfo, Kind, Scope, Trust};
 
 use crate::machine::Machine;
-use crate::report;
 use crate::stats::{float, median, nanos, percentile};
+use crate::{process, report};
 
 /// Entries of a session's layer that is replaced.
 const LAYER: usize = 1_000;
@@ -33,6 +35,9 @@ const GO: u32 = 10_000;
 /// The registry of commands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// The released program [default: beside this one].
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// Times that each is done.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -62,6 +67,7 @@ struct Results {
     machine: Machine,
     rounds: u32,
     rows: Vec<Row>,
+    live: Vec<live::Change>,
 }
 
 /// Measures and prints.
@@ -69,7 +75,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::when_quiet(Duration::from_secs(args.quiet_wait_s))?;
     let rows = [1_000, 10_000, 100_000].into_iter().map(|count| measure(args, count));
     let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
-    let results = Results { machine, rounds: args.rounds, rows };
+    let beside_this = || anyhow::Ok(std::env::current_exe()?.with_file_name("shellkeep"));
+    let program = args.program.clone().map_or_else(beside_this, Ok)?;
+    ensure!(program.exists(), "there is no {}: build it, or name it with --program", program.display());
+    let live = live::measure(&program, SESSIONS, args.rounds);
+    process::end_children();
+    let results = Results { machine, rounds: args.rounds, rows, live: live? };
     print(&results);
     args.json.as_ref().map_or(Ok(()), |path| report::json(path, &results))
 }
@@ -220,5 +231,6 @@ fn print(results: &Results) {
         goal("layer of 1k replaced, ms", 5.0, most.layer_replace_ms),
         goal("change in 100 sessions, ms", 50.0, most.change_in_100_sessions_ms),
     ];
+    live::print(&results.live);
     report::table("goals, with 100,000 entries", &["what", "bound", "measured", ""], 1, &goals);
 }

@@ -4,7 +4,7 @@
 //! is a process that writes the same bytes into a file and answers, on blocking sockets. Owns the rounds and the table.
 
 pub(crate) mod floor;
-mod keeper;
+pub(crate) mod keeper;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -10,7 +10,7 @@ use shellkeep_protocol::session::{Append, Attrs, SessionRequest, SessionResponse
 use shellkeep_transport::{Call, ConnectOptions, RpcClient, connect_unix};
 
 /// One session.
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     client: RpcClient<DaemonProtocol>,
     session: SessionId,
     epoch: u32,
@@ -18,8 +18,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
+    /// Connects and starts a new session that is nowhere.
+    pub(crate) async fn start(socket: &Path) -> anyhow::Result<Self> {
+        Self::start_with(socket, Attrs::default()).await
+    }
+
     /// Connects and starts a new session.
-    pub(super) async fn start(socket: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start_with(socket: &Path, attrs: Attrs) -> anyhow::Result<Self> {
         let client = connect_unix::<DaemonProtocol>(socket, ConnectOptions::default()).await?;
         let (session, at) = (SessionId::new(), Position::START);
         let start = SessionStart {
@@ -30,7 +35,7 @@ impl Keeper {
             chain_before_first: at.chain,
             next_seq: at.next_seq,
             chain_at_end: at.chain,
-            attrs: Attrs::default(),
+            attrs,
         };
         let answer = client.call(Request::Session(SessionRequest::Start(Box::new(start)))).await?;
         match answer.response {
@@ -41,8 +46,18 @@ impl Keeper {
         }
     }
 
+    /// Which session it is.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Its connection.
+    pub(crate) fn client(&self) -> &RpcClient<DaemonProtocol> {
+        &self.client
+    }
+
     /// The next so many records, each with `output`.
-    pub(super) fn append(&mut self, output: &[u8], records: usize) -> anyhow::Result<Request> {
+    pub(crate) fn append(&mut self, output: &[u8], records: usize) -> anyhow::Result<Request> {
         let begin = self.at;
         let mut encoded = Vec::new();
         for _ in 0..records {
@@ -58,12 +73,12 @@ impl Keeper {
     }
 
     /// Sends without waiting.
-    pub(super) fn send(&self, append: &Request) -> Call<DaemonProtocol> {
+    pub(crate) fn send(&self, append: &Request) -> Call<DaemonProtocol> {
         self.client.start_call(append)
     }
 
     /// Waits for the answer to what was sent.
-    pub(super) async fn answered(&self, call: Call<DaemonProtocol>) -> anyhow::Result<()> {
+    pub(crate) async fn answered(&self, call: Call<DaemonProtocol>) -> anyhow::Result<()> {
         match call.await.context("an append was not answered")?.response {
             Response::Session(SessionResponse::Written { .. }) => Ok(()),
             other => bail!("an append was not written: {other:?}"),
@@ -71,7 +86,7 @@ impl Keeper {
     }
 
     /// Sends and waits until it is written.
-    pub(super) async fn written(&self, append: &Request) -> anyhow::Result<()> {
+    pub(crate) async fn written(&self, append: &Request) -> anyhow::Result<()> {
         self.answered(self.send(append)).await
     }
 }
