@@ -2,6 +2,7 @@
 
 mod attach;
 mod behind;
+mod completion;
 mod contracts;
 mod daemon_faults;
 mod damage;
@@ -10,7 +11,10 @@ mod fallback;
 mod hostile;
 mod house;
 mod kills;
+mod not_found;
+mod palette;
 mod places;
+mod prompt_shells;
 mod races;
 mod registry;
 mod retention;

@@ -18,7 +18,7 @@ mod replay;
 mod search;
 
 pub use export::{Export, Format};
-pub use registry::{Commands, Reload, Run, Trust, Which};
+pub use registry::{Commands, Complete, Dialect, Hint, Palette, Reload, Run, Trust, Which};
 pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
@@ -122,6 +122,9 @@ pub enum Command {
     /// Agree that a command of a project may run as it is now, or take that back
     #[command(after_help = registry::TRUST_HELP)]
     Trust(Trust),
+    /// Choose one of them from a list, by a few letters, full screen; prints the line that runs it
+    #[command(after_help = registry::PALETTE_HELP)]
+    Palette(Palette),
     /// Run and manage the daemon
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),
@@ -145,6 +148,12 @@ pub enum Command {
     /// The process that keeps one session; started by `start`
     #[command(hide = true)]
     Keeper,
+    /// What a shell says of a name that it does not find; asked by its integration
+    #[command(hide = true)]
+    Hint(Hint),
+    /// What may stand at a place of a command line; asked by completions
+    #[command(hide = true)]
+    Complete(Complete),
 }
 
 const START_EXAMPLES: &str = "Examples:\n  shellkeep start -n build-7 -- make -j8\n  shellkeep start --detached -- ./nightly.sh\n  exec shellkeep start --login     in a login profile";

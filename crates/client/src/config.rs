@@ -13,6 +13,7 @@ use shellkeep_daemon::registry::Preferences;
 
 use crate::places::Places;
 use crate::report::Failure;
+use crate::shell_integration::PaletteKey;
 
 /// The shipped defaults, with a comment on each.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -34,6 +35,8 @@ pub struct Settings {
     pub privacy: PrivacySettings,
     /// What the names of commands mean.
     pub commands: CommandsSettings,
+    /// The palette's part.
+    pub palette: PaletteSettings,
 }
 
 /// What keepers read at the start of a session.
@@ -96,6 +99,16 @@ pub struct CommandsSettings {
     pub project_first: bool,
     /// Name → name with its owner, where several have the name.
     pub prefer: BTreeMap<String, String>,
+    /// Whether a trusted command runs when its bare name is typed and the shell finds no program of that name.
+    pub run_not_found: bool,
+}
+
+/// What keepers read at the start of a session: the shell binds the key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaletteSettings {
+    /// The key that opens the palette at a prompt.
+    pub key: PaletteKey,
 }
 
 /// A regular expression that can be had.
@@ -199,7 +212,7 @@ impl Settings {
 
     /// What names of commands mean.
     pub fn preferences(&self) -> Preferences {
-        let CommandsSettings { project_first, prefer } = self.commands.clone();
+        let CommandsSettings { project_first, prefer, .. } = self.commands.clone();
         Preferences { project_first, prefer }
     }
 

@@ -82,21 +82,16 @@ impl DaemonLink {
     pub fn ask_running(places: &Places, query: &Query, wait: Duration) -> Option<Reply> {
         let mut body = Vec::new();
         shellkeep_transport::encode_into(query, &mut body, QUERY_BYTES_MAX).ok()?;
-        let asked = async {
-            for socket in places.daemon_sockets() {
-                let Ok(client) = connect_unix::<DaemonProtocol>(&socket, ConnectOptions::default()).await else {
-                    continue;
-                };
-                let request = Request::Query { version: QUERY_VERSION, body: body.clone() };
-                return match client.call_with_deadline(request, wait).await.ok()?.response {
-                    Response::Reply { body } => shellkeep_transport::decode(&body).ok(),
-                    _ => None,
-                };
-            }
-            None
-        };
-        let runtime = runtime().ok()?;
-        runtime.block_on(async { tokio::time::timeout(wait, asked).await.ok().flatten() })
+        match call_running(places, &Request::Query { version: QUERY_VERSION, body }, wait)? {
+            Response::Reply { body } => shellkeep_transport::decode(&body).ok(),
+            _ => None,
+        }
+    }
+
+    /// The same for a question about commands.
+    pub fn ask_commands_running(places: &Places, ask: &Ask, wait: Duration) -> Option<Result<Told, RegistryError>> {
+        let request = about_commands(ask).ok()?;
+        told(call_running(places, &request, wait)?).ok()
     }
 
     fn start(places: &Places) -> Result<Self, Failure> {
@@ -194,27 +189,60 @@ impl DaemonLink {
         ask: &Ask,
         other: impl Future<Output = ()>,
     ) -> Result<Option<Result<Told, RegistryError>>, Failure> {
-        let mut body = Vec::new();
-        shellkeep_transport::encode_into(ask, &mut body, ASK_BYTES_MAX).map_err(|error| Failure::bug(&error))?;
-        let request = Request::Registry { version: REGISTRY_VERSION, body };
-        let answered = self.runtime.block_on(async {
+        let asked = async {
             tokio::select! {
                 biased;
                 () = other => None,
-                answer = self.client.call_with_deadline(request, QUERY_WAIT_MAX) => Some(answer),
+                answer = commands_of(&self.client, ask, QUERY_WAIT_MAX) => Some(answer),
             }
-        });
-        let Some(answer) = answered else { return Ok(None) };
-        match answer.map_err(|error| no_daemon(format!("the daemon gave no answer: {error}")))?.response {
-            Response::Registry { body } => match shellkeep_transport::decode::<Told>(&body) {
-                Ok(Told::Failed(error)) => Ok(Some(Err(error))),
-                Ok(told) => Ok(Some(Ok(told))),
-                Err(error) => Err(Failure::bug(&error)),
-            },
-            Response::QueryVersion { program, .. } => Err(other_version(&program)),
-            Response::Session(_) | Response::Reply { .. } => Err(Failure::bug(&"the daemon answered another question")),
-        }
+        };
+        self.runtime.block_on(asked).transpose()
     }
+}
+
+/// Asks one thing about commands on a connection of the caller's.
+///
+/// # Errors
+/// Status 3 if there is no answer within `wait`.
+pub async fn commands_of(
+    client: &RpcClient<DaemonProtocol>,
+    ask: &Ask,
+    wait: Duration,
+) -> Result<Result<Told, RegistryError>, Failure> {
+    let answer = client.call_with_deadline(about_commands(ask)?, wait).await;
+    told(answer.map_err(|error| no_daemon(format!("the daemon gave no answer: {error}")))?.response)
+}
+
+fn about_commands(ask: &Ask) -> Result<Request, Failure> {
+    let mut body = Vec::new();
+    shellkeep_transport::encode_into(ask, &mut body, ASK_BYTES_MAX).map_err(|error| Failure::bug(&error))?;
+    Ok(Request::Registry { version: REGISTRY_VERSION, body })
+}
+
+fn told(response: Response) -> Result<Result<Told, RegistryError>, Failure> {
+    match response {
+        Response::Registry { body } => match shellkeep_transport::decode::<Told>(&body) {
+            Ok(Told::Failed(error)) => Ok(Err(error)),
+            Ok(told) => Ok(Ok(told)),
+            Err(error) => Err(Failure::bug(&error)),
+        },
+        Response::QueryVersion { program, .. } => Err(other_version(&program)),
+        Response::Session(_) | Response::Reply { .. } => Err(Failure::bug(&"the daemon answered another question")),
+    }
+}
+
+/// Asks a daemon that runs; `None` if there is no answer within `wait`, whatever the reason.
+fn call_running(places: &Places, request: &Request, wait: Duration) -> Option<Response> {
+    let asked = async {
+        for socket in places.daemon_sockets() {
+            if let Ok(client) = connect_unix::<DaemonProtocol>(&socket, ConnectOptions::default()).await {
+                return Some(client.call_with_deadline(request.clone(), wait).await.ok()?.response);
+            }
+        }
+        None
+    };
+    let runtime = runtime().ok()?;
+    runtime.block_on(async { tokio::time::timeout(wait, asked).await.ok().flatten() })
 }
 
 fn other_version(program: &str) -> Failure {

@@ -13,6 +13,7 @@ pub mod keepers;
 pub mod launch;
 pub mod link;
 pub mod names;
+mod palette;
 pub mod places;
 pub mod recording;
 pub mod replay;

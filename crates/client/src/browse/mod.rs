@@ -43,7 +43,7 @@ const COPY_BYTES_MAX: usize = 72 << 10;
 const REPLAY_IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// What a shell adds to a signal's number, for a status.
-const STATUS_SIGNAL: u8 = 128;
+pub(crate) const STATUS_SIGNAL: u8 = 128;
 
 /// Shows it until the user leaves.
 ///
@@ -77,14 +77,18 @@ fn short(session: SessionId) -> String {
     format!("{}…{}", &id[..8], &id[id.len() - 4..])
 }
 
-/// Signals that end it, and the one that says that the window has another size.
-struct Signals {
+/// Signals that end a full-screen view, and the one that says that the window has another size.
+pub(crate) struct Signals {
     ended_by: Arc<AtomicUsize>,
     ids: Vec<signal_hook::SigId>,
 }
 
 impl Signals {
-    fn new(waker: &OwnedFd) -> Result<Self, Failure> {
+    /// From now on each of them writes a byte to `waker`.
+    ///
+    /// # Errors
+    /// If the system gives no handler.
+    pub(crate) fn new(waker: &OwnedFd) -> Result<Self, Failure> {
         let ended_by = Arc::new(AtomicUsize::new(0));
         let mut ids = Vec::new();
         let mut register = || -> std::io::Result<()> {
@@ -101,7 +105,8 @@ impl Signals {
         Ok(Self { ended_by, ids })
     }
 
-    fn ended_by(&self) -> Option<u8> {
+    /// The signal that asks for the end, if one has come.
+    pub(crate) fn ended_by(&self) -> Option<u8> {
         u8::try_from(self.ended_by.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
     }
 }

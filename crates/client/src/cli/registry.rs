@@ -1,4 +1,4 @@
-//! The arguments of `commands`, `run`, `which`, `reload` and `trust`.
+//! The arguments of `commands`, `run`, `which`, `reload`, `trust`, `palette`, and of what shells ask.
 
 use std::time::Duration;
 
@@ -26,6 +26,15 @@ pub(super) const TRUST_HELP: &str = "Examples:
   shellkeep trust --ask-all          one after the other, all that have not been agreed to
   shellkeep trust --list
   shellkeep trust --revoke just:test";
+
+pub(super) const PALETTE_HELP: &str = "\
+Type some letters of a name, or words of a description; Enter prints the line that runs the selected one, Esc nothing (130).
+A kept bash, zsh or fish opens it with Alt-m: the word before the cursor is looked for, and the line put in its place.
+Another key: \"[palette] key\" in the settings. Choosing runs nothing; what is marked with \"?\" asks you when it runs.
+
+Examples:
+  shellkeep palette
+  eval \"$(shellkeep palette --query test)\"";
 
 /// List commands.
 #[derive(Debug, Args)]
@@ -110,6 +119,53 @@ pub struct Trust {
     pub name: Option<String>,
 }
 
+/// Choose a command.
+#[derive(Debug, Args)]
+pub struct Palette {
+    /// What is looked for at first
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
+    pub query: String,
+    /// Of this session: name, id, beginning of an id, or "last" [default: the one around you]
+    #[arg(short, long, value_name = "SESSION")]
+    pub session: Option<SessionRef>,
+}
+
+/// Say what a name that a shell does not find may be.
+#[derive(Debug, Args)]
+pub struct Hint {
+    /// As typed
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+/// Say what may stand at a place of a command line.
+#[derive(Debug, Args)]
+pub struct Complete {
+    /// Whose line it is
+    #[arg(long)]
+    pub shell: Dialect,
+    /// The line
+    #[arg(long, allow_hyphen_values = true)]
+    pub line: String,
+    /// Bytes of it before the cursor [default: all]
+    #[arg(long)]
+    pub point: Option<usize>,
+    /// Characters at which the shell begins a new part of a word, which it replaces by itself
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub breaks: String,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dialect {
+    /// Takes what is said as it stands.
+    Bash,
+    /// Quotes and filters by itself.
+    Zsh,
+    /// As zsh.
+    Fish,
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     let bad = || format!("\"{text}\" is no time; write it like 90s, 30m or 2h");
     let unit = text.chars().last().ok_or_else(bad)?;
@@ -130,7 +186,7 @@ mod tests {
     #[test]
     fn a_time_has_a_number_and_a_unit() {
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(time("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(time("2h"), Ok(Duration::from_hours(2)));
         for bad in ["", "s", "5", "0s", "1d", "-1s", "1é", "99999999999999999999h", "9999999999999999999h"] {
             assert!(time(bad).is_err(), "{bad}");
         }

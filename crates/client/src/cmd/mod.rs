@@ -13,6 +13,7 @@ use crate::report::{self, Exit, Failure, Outcome};
 pub(crate) mod attach;
 mod browse;
 mod commands;
+mod complete;
 mod completions;
 mod config;
 pub(crate) mod daemon;
@@ -21,11 +22,13 @@ mod detach;
 mod doctor;
 mod export;
 mod first_run;
+mod hint;
 mod history;
 mod kill;
 mod ls;
 mod man;
 mod output;
+mod palette;
 pub(crate) mod part;
 mod pause;
 pub(crate) mod recorded;
@@ -115,6 +118,9 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Which(args) => which::run(places, &args),
         Command::Reload(args) => reload::run(places, &args),
         Command::Trust(args) => trust::run(places, &args),
+        Command::Palette(args) => palette::run(places, &args),
+        Command::Hint(args) => hint::run(places, &args),
+        Command::Complete(args) => complete::run(places, &args),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

@@ -21,7 +21,7 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
     ))?;
     for diagnostic in &reloaded.diagnostics {
         let place = match (&diagnostic.file, diagnostic.line) {
-            (Some(file), Some(line)) => format!("{file}:{line}"),
+            (Some(file), Some(number)) => format!("{file}:{number}"),
             (Some(file), None) => file.clone(),
             (None, _) => diagnostic.source.clone(),
         };

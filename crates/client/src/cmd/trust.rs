@@ -2,6 +2,7 @@
 //!
 //! Promise: what is agreed to is what was shown, to the byte; without somebody at a terminal the answer is no.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -45,12 +46,11 @@ pub(super) fn run(places: &Places, args: &cli::Trust) -> Outcome {
         let root = project(&link, session)?;
         return revoke(&link, Some(root), args.name.clone());
     }
-    let names: Vec<String> = match &args.name {
-        Some(name) => vec![name.clone()],
-        None => {
-            let pending = all(&link, session)?.0.into_iter().filter(|entry| entry.trust != Trust::Trusted);
-            pending.map(|entry| entry.id).collect()
-        }
+    let names: Vec<String> = if let Some(name) = &args.name {
+        vec![name.clone()]
+    } else {
+        let pending = all(&link, session)?.0.into_iter().filter(|entry| entry.trust != Trust::Trusted);
+        pending.map(|entry| entry.id).collect()
     };
     if names.is_empty() {
         report::notice("everything here is agreed to already");
@@ -151,7 +151,7 @@ fn text(question: &TrustQuestion) -> String {
         let line = |line: &String| format!("  {mark}{}\n", printable_line(line));
         let mut text: String = lines.iter().take(LINES_MAX).map(line).collect();
         if lines.len() > LINES_MAX {
-            text += &format!("  … and {} more lines\n", lines.len() - LINES_MAX);
+            let _infallible = writeln!(text, "  … and {} more lines", lines.len() - LINES_MAX);
         }
         text
     };

@@ -10,8 +10,9 @@ use shellkeep_protocol::attach::Launch;
 use shellkeep_protocol::ids::MarksNonce;
 
 use super::agent;
+use crate::config::Settings;
 use crate::places::Places;
-use crate::shell_integration::{Injection, Shell, inject};
+use crate::shell_integration::{Around, Injection, Shell, inject};
 
 /// What most terminals that attach later understand.
 const TERM_DEFAULT: &str = "xterm-256color";
@@ -80,7 +81,12 @@ impl Environment {
         let Some(shell) = Shell::of_command(&program, &launch.args).filter(|_| launch.marks) else { return };
         let Ok(nonce) = MarksNonce::random() else { return };
         let scratch = directory.join(format!("{}.line", launch.session));
-        let injected = inject(shell, &nonce.to_string(), places, &scratch, &|name| std::env::var_os(name));
+        // A file that cannot be understood was told by `start`; the shell has what there is without it.
+        let key = Settings::load(places).map(|settings| settings.palette.key).unwrap_or_default();
+        let program = crate::launch::installed_program().ok();
+        let nonce_text = nonce.to_string();
+        let around = Around { nonce: &nonce_text, scratch: &scratch, program: program.as_deref(), key: &key };
+        let injected = inject(shell, &around, places, &|name| std::env::var_os(name));
         let Ok(Injection { arguments, variables }) = injected else { return };
         self.arguments = arguments;
         self.variables.extend(variables);

@@ -11,7 +11,9 @@ if [[ -n ${SHELLKEEP_ENV+set} ]]; then
 fi
 __shellkeep_nonce=$SHELLKEEP_MARKS
 __shellkeep_file=$SHELLKEEP_MARKS_FILE
-builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
+__shellkeep_program=$SHELLKEEP_PROGRAM
+__shellkeep_key=$SHELLKEEP_PALETTE_KEY
+builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
 if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
     HISTFILE=$HOME/.bash_history # posix mode has another one
 fi
@@ -107,6 +109,66 @@ __shellkeep_prompt() {
     builtin printf '\e]133;A;sk=%s;sn=%s\a' "$__shellkeep_nonce" "$__shellkeep_number"
 }
 
+# A name that bash does not find: what was said before shellkeep was there, and then what shellkeep knows of it. In a process
+# of its own, as bash has it; a command that exists never comes here.
+__shellkeep_not_found() {
+    local said answer status=127
+    # In a list, for the user's `set -e`.
+    said=$(builtin exec "$__shellkeep_program" hint -- "$1" 2>/dev/null) && answer=0 || answer=$?
+    if ((answer == 10)); then # the user wants that, and has agreed to this one
+        builtin exec "$__shellkeep_program" run -- "$@"
+    fi
+    if builtin declare -F __shellkeep_not_found_before >/dev/null; then
+        __shellkeep_not_found_before "$@" && status=0 || status=$?
+    else
+        builtin printf 'bash: %s: command not found\n' "$1" >&2
+    fi
+    if [[ $answer == 0 && -n $said ]]; then
+        builtin printf '%s\n' "$said" >&2
+    fi
+    builtin return "$status"
+}
+
+# The word before the cursor is looked for, and what is chosen is put in its place.
+__shellkeep_palette() {
+    { local - && builtin set +eux; } 2>/dev/null
+    local before=${READLINE_LINE:0:READLINE_POINT} word chosen
+    word=${before##*[[:space:]]}
+    if chosen=$(builtin exec "$__shellkeep_program" palette "--query=$word" </dev/tty); then
+        before=${before:0:${#before}-${#word}}$chosen
+        READLINE_LINE=$before${READLINE_LINE:READLINE_POINT}
+        READLINE_POINT=${#before}
+    fi
+}
+
+# Behind the user's files: what they have defined and bound stays. What a builtin lists goes by way of a file, without a fork.
+__shellkeep_extend() {
+    { local - && builtin set +eux; } 2>/dev/null
+    local text= keymap
+    if builtin declare -F command_not_found_handle >/dev/null; then
+        builtin declare -f command_not_found_handle >|"$__shellkeep_file" && IFS= builtin read -r -d '' text <"$__shellkeep_file"
+        builtin eval "__shellkeep_not_found_before${text#command_not_found_handle}"
+    fi
+    command_not_found_handle() {
+        __shellkeep_not_found "$@"
+    }
+    if [[ -z $__shellkeep_key ]]; then
+        builtin return
+    fi
+    for keymap in emacs-standard vi-insert vi-command; do
+        text=
+        {
+            builtin bind -m "$keymap" -p
+            builtin bind -m "$keymap" -s
+            builtin bind -m "$keymap" -X
+        } >|"$__shellkeep_file"
+        IFS= builtin read -r -d '' text <"$__shellkeep_file"
+        if [[ -n $text && $text != *"\"$__shellkeep_key\""* ]]; then
+            builtin bind -m "$keymap" -x "\"$__shellkeep_key\": __shellkeep_palette"
+        fi
+    done
+}
+
 # What bash would have read. Outside of any function, where `declare` means what it says.
 if builtin shopt -q login_shell; then
     if [[ -r /etc/profile ]]; then
@@ -141,4 +203,8 @@ elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1));
     PROMPT_COMMAND+=(__shellkeep_prompt)
 elif ((BASH_VERSINFO[0] == 5 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
     PROMPT_COMMAND=$__shellkeep_first$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
+fi
+
+if [[ -n $__shellkeep_program ]] && ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
+    __shellkeep_extend 2>/dev/null && :
 fi

@@ -9,7 +9,9 @@ else
     set -e XDG_DATA_DIRS
 end
 set -g __shellkeep_nonce $SHELLKEEP_MARKS
-set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
+set -g __shellkeep_program $SHELLKEEP_PROGRAM
+set -g __shellkeep_key $SHELLKEEP_PALETTE_KEY
+set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
 
 if status is-interactive
     # Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
@@ -28,6 +30,61 @@ if status is-interactive
         set -g __shellkeep_number $__shellkeep_hundreds$__shellkeep_ahead[1]
     end
 
+    # A name that fish does not find: what was said before shellkeep was there, and then what shellkeep knows of it. A command
+    # that exists never comes here.
+    function __shellkeep_not_found
+        set -l said ($__shellkeep_program hint -- $argv[1] 2>/dev/null)
+        set -l answer $status
+        if builtin test $answer -eq 10 # the user wants that, and has agreed to this one
+            $__shellkeep_program run -- $argv
+            return
+        end
+        if functions -q __shellkeep_not_found_before
+            __shellkeep_not_found_before $argv
+        else
+            builtin printf 'fish: Unknown command: %s\n' $argv[1] >&2
+        end
+        if builtin test $answer -eq 0 -a -n "$said"
+            builtin printf '%s\n' "$said" >&2
+        end
+        return 127
+    end
+
+    # The word before the cursor is looked for, and what is chosen is put in its place.
+    function __shellkeep_palette
+        set -l word (commandline --current-token --cut-at-cursor)
+        set -l chosen ($__shellkeep_program palette --query="$word" </dev/tty)
+        if builtin test $status -eq 0 -a -n "$chosen"
+            if builtin test -n "$word"
+                set -l begin (builtin math (commandline --cursor) - (string length -- "$word"))
+                set -l rest (string sub --start (builtin math (string length -- "$word") + 1) -- (commandline --current-token))
+                commandline --current-token --replace -- "$chosen$rest"
+                commandline --cursor (builtin math $begin + (string length -- "$chosen"))
+            else
+                commandline --insert -- "$chosen"
+            end
+        end
+        commandline --function repaint
+    end
+
+    # At the first prompt, behind the user's files: what they have defined and bound stays.
+    function __shellkeep_extend
+        if functions -q fish_command_not_found
+            functions --copy fish_command_not_found __shellkeep_not_found_before
+        end
+        function fish_command_not_found
+            __shellkeep_not_found $argv
+        end
+        if builtin test -n "$__shellkeep_key"
+            for mode in default insert
+                if not bind --user --mode $mode $__shellkeep_key >/dev/null 2>&1
+                    and not bind --preset --mode $mode $__shellkeep_key >/dev/null 2>&1
+                    bind --mode $mode $__shellkeep_key __shellkeep_palette
+                end
+            end
+        end
+    end
+
     function __shellkeep_last
         function __shellkeep_preexec --on-event fish_preexec
             set -l line (string escape --style=url -- (string sub --length 32768 -- $argv[1] | string collect))
@@ -44,7 +101,10 @@ if status is-interactive
 
     function __shellkeep_prompt --on-event fish_prompt
         # Made at the first prompt, and so called behind the user's own: what those print is not the command's.
-        functions -q __shellkeep_preexec; or __shellkeep_last
+        if not functions -q __shellkeep_preexec
+            __shellkeep_last
+            builtin test -n "$__shellkeep_program"; and __shellkeep_extend
+        end
         if builtin test "$PWD" != "$__shellkeep_directory"
             set -g __shellkeep_directory $PWD
             set -g __shellkeep_url (string escape --style=url -- $PWD)

@@ -1,5 +1,6 @@
 //! Shells that say where their commands begin and end: marks (OSC 133, OSC 7) that bash, zsh and fish print by
-//! themselves, made to by what the keeper puts into their environment.
+//! themselves, made to by what the keeper puts into their environment. With them come a key for the palette and a word
+//! about names that the shell does not find (`shellkeep hint`).
 //!
 //! Promises that no file of the user's is changed, that the user's own start-up files run as always, and that a shell
 //! starts all the same if anything here cannot be had. Marks carry a nonce, which printed text cannot know unless it is of the
@@ -13,6 +14,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::places::{PlaceError, Places, prepare};
+
+mod key;
+
+pub use key::{KeyError, PaletteKey};
 
 /// A shell that can be made to print marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,20 +77,38 @@ pub struct Injection {
     pub variables: Vec<(&'static str, OsString)>,
 }
 
-/// Makes `shell` print marks with `nonce`. `scratch` is a file that bash may use; `lookup` the caller's environment.
+/// What the shell's script knows of the world around it.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// In all its marks.
+    pub nonce: &'a str,
+    /// A file that it may use: what a builtin prints cannot be had otherwise without a fork.
+    pub scratch: &'a Path,
+    /// This program; without it there are marks and no more.
+    pub program: Option<&'a Path>,
+    /// Opens the palette.
+    pub key: &'a PaletteKey,
+}
+
+/// Makes `shell` print marks. `lookup` is the caller's environment.
 ///
 /// # Errors
 /// If the script cannot be written; the shell is started without it then.
 pub fn inject(
     shell: Shell,
-    nonce: &str,
+    around: &Around<'_>,
     places: &Places,
-    scratch: &Path,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Injection, PlaceError> {
     let all = places.shell_scripts();
     let path = install(&all, shell)?;
-    let mut variables: Vec<(&'static str, OsString)> = vec![("SHELLKEEP_MARKS", nonce.into())];
+    let mut variables: Vec<(&'static str, OsString)> =
+        vec![("SHELLKEEP_MARKS", around.nonce.into()), ("SHELLKEEP_MARKS_FILE", around.scratch.as_os_str().to_owned())];
+    // Never what an outer shell was told: these are set even if to nothing.
+    let program = around.program.map(|program| program.as_os_str().to_owned());
+    let key = around.key.of(shell).filter(|_| program.is_some());
+    variables.push(("SHELLKEEP_PROGRAM", program.unwrap_or_default()));
+    variables.push(("SHELLKEEP_PALETTE_KEY", key.unwrap_or_default().into()));
     let mut replace = |name: &'static str, kept_as: &'static str, value: OsString| {
         variables.extend(lookup(name).map(|before| (kept_as, before)));
         variables.push((name, value));
@@ -93,7 +116,6 @@ pub fn inject(
     match shell {
         Shell::Bash => {
             replace("ENV", "SHELLKEEP_ENV", path.into_os_string());
-            variables.push(("SHELLKEEP_MARKS_FILE", scratch.as_os_str().to_owned()));
             return Ok(Injection { arguments: vec!["--posix"], variables });
         }
         Shell::Zsh => replace("ZDOTDIR", "SHELLKEEP_ZDOTDIR", all.join("zsh").into_os_string()),
@@ -158,11 +180,17 @@ mod tests {
     fn a_script_that_was_cut_short_is_written_again() {
         let home = tempfile::tempdir().unwrap();
         let places = Places::under(home.path());
-        let injected = inject(Shell::Bash, "n", &places, Path::new("/s"), &|name| (name == "ENV").then(|| "e".into()));
+        let key = PaletteKey::default();
+        let around = Around { nonce: "n", scratch: Path::new("/s"), program: Some(Path::new("/p")), key: &key };
+        let injected = inject(Shell::Bash, &around, &places, &|name| (name == "ENV").then(|| "e".into()));
         let injected = injected.unwrap();
         assert_eq!(injected.arguments, ["--posix"]);
         let script = places.shell_scripts().join("bash.sh");
-        for (name, value) in [("ENV", script.as_os_str()), ("SHELLKEEP_ENV", OsStr::new("e"))] {
+        for (name, value) in [
+            ("ENV", script.as_os_str()),
+            ("SHELLKEEP_ENV", OsStr::new("e")),
+            ("SHELLKEEP_PALETTE_KEY", OsStr::new("\\em")),
+        ] {
             assert!(injected.variables.iter().any(|variable| *variable == (name, value.to_owned())), "{name}");
         }
         std::fs::write(&script, "").unwrap();

@@ -9,7 +9,10 @@ else
     builtin unset ZDOTDIR
 fi
 __shellkeep_nonce=$SHELLKEEP_MARKS
-builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE
+__shellkeep_file=$SHELLKEEP_MARKS_FILE
+__shellkeep_program=$SHELLKEEP_PROGRAM
+__shellkeep_key=$SHELLKEEP_PALETTE_KEY
+builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 typeset -gi __shellkeep_ran=0
@@ -37,6 +40,9 @@ __shellkeep_precmd() {
     local -i __shellkeep_status=$? __shellkeep_fills=0
     [[ -o prompt_sp && -o prompt_cr ]] && __shellkeep_fills=1
     builtin emulate -L zsh -o no_xtrace
+    if [[ -n $__shellkeep_program ]]; then
+        __shellkeep_extend 2>/dev/null
+    fi
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         __shellkeep_text=
@@ -63,6 +69,62 @@ __shellkeep_prompt() {
     ((__shellkeep_percent)) && PS1+=$__shellkeep_b$__shellkeep_number$__shellkeep_b_end
     __shellkeep_encode "$PWD"
     builtin print -rn -- $'\e]7;file://'$HOST$__shellkeep_text$'\a\e]133;A;sk='$__shellkeep_nonce';sn='$__shellkeep_number$'\a'
+}
+
+# A name that zsh does not find: what was said before shellkeep was there, and then what shellkeep knows of it. In a process
+# of its own, as zsh has it; a command that exists never comes here. With the user's options: their handler is called.
+__shellkeep_not_found() {
+    local __shellkeep_said
+    local -i __shellkeep_answer=0 __shellkeep_status=127
+    __shellkeep_said="$("$__shellkeep_hint" hint -- "$1" 2>/dev/null)" || __shellkeep_answer=$?
+    if ((__shellkeep_answer == 10)); then # the user wants that, and has agreed to this one
+        "$__shellkeep_hint" run -- "$@"
+        return $?
+    fi
+    if ((${+functions[__shellkeep_not_found_before]})); then
+        __shellkeep_status=0
+        __shellkeep_not_found_before "$@" || __shellkeep_status=$?
+    else
+        builtin print -ru2 -- "zsh: command not found: $1"
+    fi
+    if ((__shellkeep_answer == 0)) && [[ -n $__shellkeep_said ]]; then
+        builtin print -ru2 -- "$__shellkeep_said"
+    fi
+    return $__shellkeep_status
+}
+
+# The word before the cursor is looked for, and what is chosen is put in its place.
+__shellkeep_palette() {
+    builtin emulate -L zsh -o no_xtrace
+    local word=${LBUFFER##*[[:space:]]} chosen
+    if chosen="$("$__shellkeep_hint" palette "--query=$word" </dev/tty)"; then
+        LBUFFER=${LBUFFER[1,$((${#LBUFFER} - ${#word}))]}$chosen
+    fi
+    builtin zle reset-prompt
+}
+
+# At the first prompt, behind the user's files: what they have defined and bound stays. What a builtin lists goes by way of a
+# file, without a fork.
+__shellkeep_extend() {
+    local keymap line
+    typeset -g __shellkeep_hint=$__shellkeep_program __shellkeep_program=
+    if ((${+functions[command_not_found_handler]})); then
+        functions[__shellkeep_not_found_before]=$functions[command_not_found_handler]
+    fi
+    command_not_found_handler() {
+        __shellkeep_not_found "$@"
+    }
+    if [[ -z $__shellkeep_key ]]; then
+        return
+    fi
+    builtin zle -N __shellkeep_palette
+    for keymap in emacs viins vicmd; do
+        line=
+        builtin bindkey -M $keymap -- "$__shellkeep_key" >|"$__shellkeep_file" && IFS= builtin read -r line <"$__shellkeep_file"
+        if [[ $line == *' undefined-key' ]]; then
+            builtin bindkey -M $keymap -- "$__shellkeep_key" __shellkeep_palette
+        fi
+    done
 }
 
 if [[ -o interactive ]]; then

@@ -17,7 +17,7 @@ use shellkeep_protocol::query::IndexState;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-pub(crate) use self::inbox::{Follower, OnMove};
+pub(crate) use self::inbox::Follower;
 use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::secrets::Secrets;

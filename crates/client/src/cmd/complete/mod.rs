@@ -1,0 +1,126 @@
+//! `shellkeep complete`: what may stand at a place of a command line, for the completions of shells.
+//!
+//! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon does, and nothing where no daemon runs. Status 1 says that
+//! the place is none of a command's or a session's name: then what the command line itself defines is completed.
+
+mod line;
+mod place;
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
+use shellkeep_protocol::registry::{Ask, EntryInfo, SearchCommands, Told, Trust};
+
+use self::line::{Current, Line};
+use self::place::Wanted;
+use crate::cli::{self, Cli, Dialect};
+use crate::daemon_link::DaemonLink;
+use crate::keepers;
+use crate::places::Places;
+use crate::report::{self, Exit, Outcome, printable};
+
+/// How long the daemon may take: somebody has pressed Tab.
+const ANSWER_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Most names that are said.
+const NAMES_MAX: u32 = 1_000;
+
+/// Longest description, in characters: a line of a list.
+const DESCRIPTION_CHARS_MAX: usize = 60;
+
+/// A name, and what it is.
+type Candidate = (String, String);
+
+pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
+    let line = Line::new(&args.line, args.point.unwrap_or(args.line.len()), args.shell, &args.breaks);
+    let Some((wanted, from)) = place::wanted(&line, &Cli::command()) else {
+        return Ok(ExitCode::from(Exit::Refused as u8));
+    };
+    let word = &line.current.text[from..];
+    let all = match wanted {
+        Wanted::Command => commands(places, word),
+        Wanted::Session { is_running } => sessions(places, word, is_running),
+    };
+    let said = all.iter().map(|(name, what)| match args.shell {
+        Dialect::Bash => line.current.behind(from, name).map(|rest| format!("{rest}\t{what}\n")),
+        // They filter and quote by themselves, as their users have set it.
+        Dialect::Zsh | Dialect::Fish => Some(format!("{}{name}\t{what}\n", &line.current.text[..from])),
+    });
+    report::result(&said.flatten().collect::<String>())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Names of the session's commands for what is typed of one: bare ones, each if it means one command; those with their owner
+/// where the text is the beginning of no bare one, and for the others.
+fn commands(places: &Places, word: &str) -> Vec<Candidate> {
+    let search = SearchCommands { session: keepers::around_us(), query: word.to_owned(), limit: NAMES_MAX };
+    let answer = DaemonLink::ask_commands_running(places, &Ask::Search(search), ANSWER_WAIT_MAX);
+    let Some(Ok(Told::Found(found))) = answer else { return Vec::new() };
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    for entry in &found {
+        *counts.entry(&entry.name).or_default() += 1;
+    }
+    let is_alone = |entry: &&EntryInfo| entry.shadowed_by.is_none() && counts.get(entry.name.as_str()) == Some(&1);
+    let begins = |name: &str| name.starts_with(word);
+    let has_bare = found.iter().any(|entry| begins(&entry.name));
+    let named = |entry: &EntryInfo| {
+        let is_bare = is_alone(&entry) && (has_bare || !begins(&entry.qualified_name));
+        (if is_bare { &entry.name } else { &entry.qualified_name }).clone()
+    };
+    found.iter().map(|entry| (named(entry), what_command(entry))).collect()
+}
+
+fn what_command(entry: &EntryInfo) -> String {
+    let asks = if entry.trust == Trust::Trusted { "" } else { " (asks first)" };
+    let of = if entry.description.is_empty() { &entry.source } else { &entry.description };
+    short(of) + asks
+}
+
+/// Names of sessions; ids of those that have none, and of all if what is typed is the beginning of no name.
+fn sessions(places: &Places, word: &str, is_running: bool) -> Vec<Candidate> {
+    let query = Query::Sessions { ended: !is_running, after: None };
+    let Some(Reply::Sessions(all)) = DaemonLink::ask_running(places, &query, ANSWER_WAIT_MAX) else {
+        return Vec::new();
+    };
+    let name = |info: &SessionInfo| info.attrs.name.clone();
+    let has_name = all.iter().filter_map(name).any(|name| name.starts_with(word));
+    let what = |info: &SessionInfo| {
+        let state = match info.state {
+            SessionState::Running => "runs",
+            SessionState::Ended => "ended",
+            SessionState::Lost => "lost",
+        };
+        short(&format!("{state}: {} in {}", info.attrs.command.join(" "), info.attrs.cwd))
+    };
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for info in &all {
+        let called = name(info).filter(|_| has_name).unwrap_or_else(|| info.session.to_string());
+        // Of several of one name the newest is meant.
+        if !candidates.iter().any(|(name, _)| *name == called) {
+            candidates.push((called, what(info)));
+        }
+    }
+    candidates.extend(all.first().map(|info| ("last".to_owned(), format!("the newest: {}", what(info)))));
+    candidates
+}
+
+/// In one line, without anything that a terminal acts on.
+fn short(text: &str) -> String {
+    let text = printable(text.trim());
+    match text.char_indices().nth(DESCRIPTION_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+impl Current {
+    /// What bash puts in place of what it replaces itself for `name`, which the word from `from` on is the beginning of.
+    fn behind(&self, from: usize, name: &str) -> Option<String> {
+        name.strip_prefix(&self.text[from..])?;
+        let whole = format!("{}{name}", &self.text[..from]);
+        whole.get(self.replaced_from..).map(|rest| self.quote.applied(rest))
+    }
+}
