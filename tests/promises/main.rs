@@ -10,6 +10,7 @@ mod fallback;
 mod hostile;
 mod house;
 mod kills;
+mod mcp;
 mod places;
 mod races;
 mod registry;

@@ -18,7 +18,7 @@ mod replay;
 mod search;
 
 pub use export::{Export, Format};
-pub use registry::{Commands, Reload, Run, Trust, Which};
+pub use registry::{Commands, Mcp, Reload, Run, Trust, Which};
 pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
@@ -122,6 +122,9 @@ pub enum Command {
     /// Agree that a command of a project may run as it is now, or take that back
     #[command(after_help = registry::TRUST_HELP)]
     Trust(Trust),
+    /// Offer the session's commands to an agent, as a server of tools on standard input and output
+    #[command(after_help = registry::MCP_HELP)]
+    Mcp(Mcp),
     /// Run and manage the daemon
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),

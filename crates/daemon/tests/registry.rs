@@ -44,6 +44,7 @@ impl Daemon {
                 lock: at("lock"),
                 logs: at("log"),
                 spools: at("spool"),
+                keepers: Vec::new(),
                 index: at("index"),
                 registry: at("registry"),
                 config: at("config"),

@@ -25,6 +25,7 @@ mod history;
 mod kill;
 mod ls;
 mod man;
+mod mcp;
 mod output;
 pub(crate) mod part;
 mod pause;
@@ -115,6 +116,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Which(args) => which::run(places, &args),
         Command::Reload(args) => reload::run(places, &args),
         Command::Trust(args) => trust::run(places, &args),
+        Command::Mcp(args) => mcp::run(places, &args),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

@@ -15,6 +15,7 @@ pub(crate) mod discovery;
 pub mod entry;
 pub(crate) mod execution;
 pub mod group;
+mod mcp;
 pub mod names;
 mod roots;
 pub mod run;
