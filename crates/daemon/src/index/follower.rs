@@ -17,8 +17,8 @@ use shellkeep_protocol::query::IndexState;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use self::inbox::{Ask, Shared};
 pub(crate) use self::inbox::Follower;
+use self::inbox::{Ask, Shared};
 use super::reading::{More, ReadError, Reading, Saved, Tools};
 use super::secrets::Secrets;
 use super::stamp::Stamp;
