@@ -95,13 +95,11 @@ impl CommandRegistry {
         if group.says_the_same(&slices) {
             return;
         }
-        match root {
-            Some(root) => self.show_project(writer, root, slices),
-            None => {
-                let group = Arc::new(Group::new(writer.n + 1, slices));
-                self.change(writer, |snapshot, _| snapshot.base = group);
-            }
+        if let Some(root) = root {
+            return self.show_project(writer, root, slices);
         }
+        let group = Arc::new(Group::new(writer.n + 1, slices));
+        self.change(writer, |snapshot, _| snapshot.base = group);
     }
 }
 

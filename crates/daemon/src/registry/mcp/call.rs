@@ -51,7 +51,9 @@ impl Elsewhere for Call {
                 Err(why) => vec![ExecutionEvent::Error(RegistryError::Unavailable { entry: name, why })],
             };
             told.0 = None;
-            events.into_iter().for_each(|event| tell(event));
+            for event in events {
+                tell(event);
+            }
         }));
     }
 
@@ -109,7 +111,7 @@ async fn call(
         answer = &mut handle.rx => answer.unwrap_or(Err(ServiceError::TransportClosed)),
     };
     match answer {
-        Ok(ServerResult::CallToolResult(result)) => of_tool(result),
+        Ok(ServerResult::CallToolResult(result)) => of_tool(&result),
         Ok(ServerResult::GetPromptResult(result)) => of_prompt(&result),
         Ok(_) => {
             let data = "the server wants something that shellkeep cannot give".to_owned();
@@ -134,7 +136,7 @@ fn refusal(name: &str, error: &ServiceError) -> RegistryError {
     }
 }
 
-fn of_tool(result: CallToolResult) -> Vec<ExecutionEvent> {
+fn of_tool(result: &CallToolResult) -> Vec<ExecutionEvent> {
     let mut text: String = result.content.iter().map(described).collect();
     if text.is_empty()
         && let Some(structured) = &result.structured_content
@@ -151,10 +153,10 @@ fn of_tool(result: CallToolResult) -> Vec<ExecutionEvent> {
 fn of_prompt(result: &GetPromptResult) -> Vec<ExecutionEvent> {
     let is_alone = result.messages.len() == 1;
     let message = |message: &rmcp::model::PromptMessage| {
-        let who = match message.role {
-            Role::Assistant => "assistant: ",
-            _ if is_alone => "",
-            _ => "user: ",
+        let who = match (message.role == Role::Assistant, is_alone) {
+            (true, _) => "assistant: ",
+            (false, true) => "",
+            (false, false) => "user: ",
         };
         format!("{who}{}", described(&message.content))
     };

@@ -54,6 +54,11 @@ impl Line {
         self.up.send_replace(up);
     }
 
+    /// There is no connection, and none is being made.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(*self.up.borrow(), Up::No(_))
+    }
+
     /// The connection, as soon as there is one.
     ///
     /// # Errors

@@ -133,7 +133,9 @@ impl Servers {
 
     /// Servers that were left alone are tried again.
     pub(crate) fn retry(&self) {
-        self.shared.state.lock().running.values().for_each(|running| running.retry.notify_waiters());
+        let state = self.shared.state.lock();
+        // Kept until it is taken: one that is just being given up must not miss it.
+        state.running.values().filter(|running| running.line.is_down()).for_each(|running| running.retry.notify_one());
     }
 
     /// Ends all; none is started any more.
@@ -212,7 +214,7 @@ impl Servers {
         state.refused.remove(&key);
         let (line, stop, retry) = (Arc::new(Line::new()), CancellationToken::new(), Arc::new(Notify::new()));
         let shown = Shown::new(Arc::clone(&shared.registry), key.0.clone(), Arc::clone(&entry));
-        let life = Life {
+        let server = Life {
             shown: shown.clone(),
             root: key.0.clone(),
             home: shared.home.clone(),
@@ -224,7 +226,7 @@ impl Servers {
         };
         shown.show(EntryState::Starting, None);
         if let Some(thread) = &state.thread {
-            thread.tasks.spawn_on(life.run(), &thread.on);
+            thread.tasks.spawn_on(server.run(), &thread.on);
         }
         state.running.insert(key, Running { entry, line, shown, stop, retry, due: None });
     }

@@ -55,9 +55,9 @@ impl Process {
         directory: &Path,
         environment: &[(String, String)],
     ) -> std::io::Result<(Self, Streams)> {
-        let (program, args) = argv.split_first().ok_or_else(|| std::io::Error::other("there is nothing to start"))?;
+        let (program, words) = argv.split_first().ok_or_else(|| std::io::Error::other("there is nothing to start"))?;
         let mut command = Command::new(program);
-        command.args(args).current_dir(directory).env_clear().envs(environment.iter().cloned());
+        command.args(words).current_dir(directory).env_clear().envs(environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         prepare_child(&mut command);
         let mut child = command.spawn()?;
