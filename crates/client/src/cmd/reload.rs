@@ -20,12 +20,12 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
         reloaded.base, reloaded.session, reloaded.plugins
     ))?;
     for diagnostic in &reloaded.diagnostics {
-        let place = match (&diagnostic.file, diagnostic.line) {
-            (Some(file), Some(line)) => format!("{file}:{line}"),
+        let at = match (&diagnostic.file, diagnostic.line) {
+            (Some(file), Some(number)) => format!("{file}:{number}"),
             (Some(file), None) => file.clone(),
             (None, _) => diagnostic.source.clone(),
         };
-        report::notice(format_args!("{place}: {}", diagnostic.message));
+        report::notice(format_args!("{at}: {}", diagnostic.message));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -45,12 +45,11 @@ pub(super) fn run(places: &Places, args: &cli::Trust) -> Outcome {
         let root = project(&link, session)?;
         return revoke(&link, Some(root), args.name.clone());
     }
-    let names: Vec<String> = match &args.name {
-        Some(name) => vec![name.clone()],
-        None => {
-            let pending = all(&link, session)?.0.into_iter().filter(|entry| entry.trust != Trust::Trusted);
-            pending.map(|entry| entry.id).collect()
-        }
+    let names: Vec<String> = if let Some(name) = &args.name {
+        vec![name.clone()]
+    } else {
+        let pending = all(&link, session)?.0.into_iter().filter(|entry| entry.trust != Trust::Trusted);
+        pending.map(|entry| entry.id).collect()
     };
     if names.is_empty() {
         report::notice("everything here is agreed to already");
@@ -151,7 +150,8 @@ fn text(question: &TrustQuestion) -> String {
         let line = |line: &String| format!("  {mark}{}\n", printable_line(line));
         let mut text: String = lines.iter().take(LINES_MAX).map(line).collect();
         if lines.len() > LINES_MAX {
-            text += &format!("  … and {} more lines\n", lines.len() - LINES_MAX);
+            let more = lines.len() - LINES_MAX;
+            text.extend([format!("  … and {more} more lines\n")]);
         }
         text
     };
