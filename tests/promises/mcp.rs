@@ -17,7 +17,7 @@ use crate::world::{World, eventually};
 
 /// A server in plain shell. Its tools: `one` says its word again, `grow` adds a tool and tells, `die` ends it, `wait` never answers and
 /// notes when it is cancelled, `env` says what it was given.
-const SERVER: &str = r##"
+const SERVER: &str = r#"
 cd "$1" || exit 9
 echo $$ >> started
 tool() { printf '{"name":"%s","description":"Does %s","inputSchema":{"type":"object","properties":{"word":{"type":"string"}}%s}}' "$1" "$1" "$2"; }
@@ -37,7 +37,7 @@ while read -r line; do
     *notifications/cancelled*) echo cancelled > cancelled ;;
     esac
 done
-"##;
+"#;
 
 /// A project below the home with these servers, and a session in it.
 fn project(world: &World, servers: &Value) -> Result<(PathBuf, String)> {
@@ -45,8 +45,12 @@ fn project(world: &World, servers: &Value) -> Result<(PathBuf, String)> {
     std::fs::create_dir_all(&root)?;
     std::fs::write(root.join("server.sh"), SERVER)?;
     describe(&root, servers)?;
+    // What servers may get of variables is what the daemon was started with: here, by us and not by the keeper.
+    let mut daemon = world.command(["daemon", "start"]);
+    let output = daemon.env("TOKEN", "from-my-shell").env("SECRET", "x").output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut command = world.command(["start", "--detached", "--", "/bin/sleep", "600"]);
-    let output = command.current_dir(&root).env("TOKEN", "from-my-shell").env("SECRET", "x").output()?;
+    let output = command.current_dir(&root).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok((root, String::from_utf8(output.stdout)?.trim().to_owned()))
 }

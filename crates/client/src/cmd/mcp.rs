@@ -35,17 +35,17 @@ pub(super) fn run(places: &Places, args: &cli::Mcp) -> Outcome {
     // One of the daemon's own servers: what other servers offer it does not offer again, itself least of all.
     let is_inner = std::env::var_os(MCP_CHILD).is_some();
     let server = Server::new(places.clone(), session, is_inner);
-    let served = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let offered = Arc::clone(&server.offered);
-        let served = server.serve(rmcp::transport::stdio()).await;
-        let service =
-            served.map_err(|error| Failure::refused(format_args!("nobody speaks MCP on standard input: {error}")))?;
+        let running = server.serve(rmcp::transport::stdio()).await;
+        let running =
+            running.map_err(|error| Failure::refused(format_args!("nobody speaks MCP on standard input: {error}")))?;
         tokio::select! {
-            () = server::follow(offered, service.peer().clone()) => {}
-            _ended = service.waiting() => {}
+            () = server::follow(offered, running.peer().clone()) => {}
+            _ended = running.waiting() => {}
         }
         Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background(); // a read of standard input may still wait
-    served
+    outcome
 }

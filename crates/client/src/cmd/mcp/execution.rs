@@ -1,5 +1,7 @@
 //! Running one command for an agent, to its end, with its output in memory.
 
+use std::fmt::Write as _;
+
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
     Ask, EntryInfo, ExecuteCommand, ExecutionEvent, InvocationId, RegistryError, STDIN_BYTES_MAX, Told, TrustQuestion,
@@ -48,7 +50,7 @@ impl Text {
     pub(super) fn shown(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
         if self.left_out > 0 {
-            text += &format!("\n[{} more bytes are left out]\n", self.left_out);
+            let _infallible = writeln!(text, "\n[{} more bytes are left out]", self.left_out);
         }
         text
     }
@@ -143,10 +145,10 @@ fn not_trusted(question: &TrustQuestion) -> String {
         "{name} {changed}, and only the user can agree to it: \"shellkeep trust {name}\" at a terminal.\nThis is what it would run:\n"
     );
     for line in question.runs.iter().take(RUNS_LINES_MAX) {
-        text += &format!("  {line}\n");
+        let _infallible = writeln!(text, "  {line}");
     }
     if question.runs.len() > RUNS_LINES_MAX {
-        text += &format!("  … and {} more lines\n", question.runs.len() - RUNS_LINES_MAX);
+        let _infallible = writeln!(text, "  … and {} more lines", question.runs.len() - RUNS_LINES_MAX);
     }
     text
 }

@@ -1,5 +1,6 @@
 //! What was recorded, for an agent: three tools that read, each one of our own commands.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -98,7 +99,7 @@ fn run(places: &Places, args: &[String]) -> std::io::Result<(String, bool)> {
         text.push_str(&String::from_utf8_lossy(&bytes));
         let more = std::io::copy(&mut stdout, &mut std::io::sink())?;
         if more > 0 {
-            text += &format!("\n[{more} more bytes are left out]\n");
+            let _infallible = writeln!(text, "\n[{more} more bytes are left out]");
         }
     }
     let status = child.wait()?;

@@ -229,10 +229,8 @@ fn result_of(done: &execution::Done) -> CallToolResult {
     add(done.stdout.shown());
     add(done.stderr.shown());
     done.prompts.iter().for_each(|prompt| add(prompt.clone()));
-    match done.status {
-        Some(0) => {}
-        Some(status) => add(format!("It ended with status {status}.")),
-        None => {}
+    if let Some(status) = done.status.filter(|status| *status != 0) {
+        add(format!("It ended with status {status}."));
     }
     if done.status == Some(0) { CallToolResult::success(content) } else { CallToolResult::error(content) }
 }
