@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Appends of quiet sessions in a turn, one after the other, each by the next session.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     appends: u32,
+    /// Only these; may be repeated.
+    #[arg(long = "with", value_name = "WHAT", value_enum)]
+    with: Vec<Beside>,
     /// How long to wait for a quiet machine, in seconds.
     #[arg(long, default_value_t = 60)]
     quiet_wait_s: u64,
@@ -61,7 +64,7 @@ pub(crate) struct Args {
 }
 
 /// What happens beside the append that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 enum Beside {
     /// Nothing, and nobody but a file behind a socket.
     Floor,
@@ -133,6 +136,9 @@ fn measure(args: &Args, program: &Path) -> anyhow::Result<Vec<Turn>> {
     for round in 0..args.rounds {
         for at in 0..ALL.len() {
             let beside = ALL[(at + round as usize) % ALL.len()];
+            if !args.with.is_empty() && !args.with.contains(&beside) {
+                continue;
+            }
             let all = if beside == Beside::Alone { 1 } else { keepers.len() };
             turns.push(match beside {
                 Beside::Floor => turn(beside, floor::drive(&beneath, QUIET_BYTES, args.appends)?, 0.0),
@@ -233,6 +239,7 @@ fn print(results: &Results) {
     let lowest = middle(Beside::Floor, |turn| float(turn.p50_ns));
     let rows: Vec<Vec<String>> = ALL
         .into_iter()
+        .filter(|beside| of(*beside).next().is_some())
         .map(|beside| {
             let p50 = middle(beside, |turn| float(turn.p50_ns));
             let flood = middle(beside, |turn| turn.flood_mib_per_s);

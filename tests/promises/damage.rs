@@ -196,7 +196,8 @@ fn every_prefix_of_a_real_spool_is_adopted_to_its_last_whole_record() -> Result<
             SpoolState::Held => anyhow::bail!("cut at byte {len}: a dead keeper holds its spool"),
         };
         let logs = Logs::real(directory.clone(), u64::MAX);
-        let mut manager = SessionManager::new(logs.clone(), Syncer::start(|_, _, _| ())?, Watchers::default());
+        let mut manager =
+            SessionManager::new(logs.clone(), Syncer::start(|_, _, _| (), |_, _| ())?, Watchers::default());
         ensure!(manager.adopt(&mut opened), "cut at byte {len}: not adopted");
         ensure!(manager.adopt(&mut opened), "cut at byte {len}: not adopted again"); // as after a crash in between
         let (output, findings) = read(&logs, sample.session).context("the log is there")?;

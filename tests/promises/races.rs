@@ -93,6 +93,24 @@ fn a_daemon_killed_while_it_seals_a_segment_keeps_it_once() -> Result<()> {
     is_whole(&world, &session, expected.as_bytes())
 }
 
+/// Compressing and waiting for the disk is for a thread of its own.
+#[test]
+fn whatever_is_printed_is_recorded_while_a_segment_is_sealed() -> Result<()> {
+    let world = World::new()?;
+    let trap = world.trap(Point::DaemonSealed)?;
+    let own = world.session(&format!("stty -opost; seq {SEAL_LINES}; exec sleep 1000"))?;
+    trap.caught()?;
+    let other = world.session("stty -opost; echo other-$((1+1)); exec sleep 1000")?;
+    eventually("the other is recorded", || Ok(world.output(&other)?.ends_with(b"other-2\n").then_some(())))?;
+    let all = (1..=u64::from(SEAL_LINES)).map(|n| u64::from(n.ilog10()) + 2).sum::<u64>();
+    eventually("all of its own is recorded", || Ok((world.listed(&own)?["output_bytes"] == all).then_some(())))?;
+    drop(trap);
+    eventually("the original is gone", || {
+        let log = world.home().join("state/log").join(&own);
+        Ok((!log.join("00000001.seg").exists() && log.join("00000001.zseg").exists()).then_some(()))
+    })
+}
+
 /// The spool is still there, and so is all of it in the log: adopted again, it adds nothing.
 #[test]
 fn a_daemon_killed_after_adopting_adopts_again_and_adds_nothing() -> Result<()> {

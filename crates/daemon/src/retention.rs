@@ -42,7 +42,8 @@ const LOST_AFTER: Duration = Duration::from_hours(24);
 const BAD_SPOOLS_MAX: usize = 64;
 
 enum Ask {
-    Look,
+    /// Much was written: is it too much by now?
+    Grown,
     Stop,
 }
 
@@ -57,7 +58,7 @@ impl Pruner {
         // Bounded in effect: one per so many bytes written, and each look takes all that wait.
         let ask = asks.clone();
         let every = (limits.total_bytes_max / LOOKS_PER_TOTAL).max(LOOK_BYTES_MIN);
-        store.with(move |manager| manager.when_grown(every, Box::new(move || drop(ask.send(Ask::Look)))));
+        store.with(move |manager| manager.when_grown(every, Box::new(move || drop(ask.send(Ask::Grown)))));
         let prunes = Prunes { store, logs, spools, limits };
         std::thread::Builder::new().name("pruning".into()).spawn(move || prunes.run(&inbox))?;
         Ok(Self { asks })
@@ -78,18 +79,27 @@ struct Prunes {
 impl Prunes {
     fn run(&self, inbox: &Receiver<Ask>) {
         let mut again = LOOK_AGAIN_AFTER;
+        let mut due = Instant::now();
         loop {
-            let left = self.look();
-            let wait = if left == 0 { LOOK_EVERY } else { again };
-            again = if left == 0 { LOOK_AGAIN_AFTER } else { (again * 2).min(LOOK_EVERY) };
-            match inbox.recv_timeout(wait) {
-                Ok(Ask::Look) | Err(RecvTimeoutError::Timeout) => {}
+            if due <= Instant::now() || !self.is_within_limits() {
+                let is_kept = self.look() == 0;
+                due = Instant::now() + if is_kept { LOOK_EVERY } else { again };
+                again = if is_kept { LOOK_AGAIN_AFTER } else { (again * 2).min(LOOK_EVERY) };
+            }
+            match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Ask::Grown) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
             if inbox.try_iter().any(|ask| matches!(ask, Ask::Stop)) {
                 return;
             }
         }
+    }
+
+    /// By sizes alone, which costs no reading. Every session is held to its own limit when it is synced.
+    fn is_within_limits(&self) -> bool {
+        let Ok(ids) = self.logs.ids() else { return true };
+        ids.into_iter().map(|id| self.logs.bytes_of(id)).sum::<u64>() <= self.limits.total_bytes_max
     }
 
     /// Returns the bytes that all sessions are over their limit after it.

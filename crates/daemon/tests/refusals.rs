@@ -36,7 +36,7 @@ fn start(command: &str) -> SessionRequest {
 #[test]
 fn attributes_over_their_limit_are_refused_with_the_reason_and_leave_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
-    let syncer = Syncer::start(|_, _, _| {}).unwrap();
+    let syncer = Syncer::start(|_, _, _| {}, |_, _| {}).unwrap();
     let logs = Logs::real(home.path().to_owned(), 1 << 30);
     let mut manager = SessionManager::new(logs, syncer, Watchers::default());
     let response = manager.execute(ConnectionId(1), Box::new(Nobody), &start(&"x".repeat(ATTRS_BYTES_MAX)));

@@ -6,6 +6,7 @@
 mod append;
 mod open;
 mod retain;
+mod seal;
 mod sync;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::storage::{OpenMode, Storage, StorageFile, uninterrupted, write_all_at
 
 pub use append::{Appended, BATCH_BYTES_MAX, NewRecord};
 pub use open::{NewJournal, TORN_BYTES_MAX, TORN_FILES_MAX, remove_journal};
-pub use retain::Sealed;
+pub use seal::{SealProgress, SealStep, SealTicket, Sealed};
 pub use sync::{SyncError, SyncTicket, Synced};
 
 /// Smallest and largest size at which a segment is full. Others are moved to the nearer one.

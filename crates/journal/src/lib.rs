@@ -21,8 +21,8 @@ pub use chain::{Chain, POSITION_MAX, Position, Seq, SeqRange};
 pub use cursor::Hint;
 pub use error::JournalError;
 pub use journal::{
-    Appended, BATCH_BYTES_MAX, Durability, Journal, NewJournal, NewRecord, Options, SEGMENT_BYTES_RANGE, Sealed,
-    SyncError, SyncTicket, Synced, TORN_BYTES_MAX, TORN_FILES_MAX, remove_journal,
+    Appended, BATCH_BYTES_MAX, Durability, Journal, NewJournal, NewRecord, Options, SEGMENT_BYTES_RANGE, SealProgress,
+    SealStep, SealTicket, Sealed, SyncError, SyncTicket, Synced, TORN_BYTES_MAX, TORN_FILES_MAX, remove_journal,
 };
 pub use reader::{Damage, Item, Place, RawRun, Reader, Start};
 pub use record::{

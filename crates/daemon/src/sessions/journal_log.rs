@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shellkeep_journal::{
-    Chain, GapInfo, Grant as JournalGrant, Journal, JournalError, Position, RawRun, Reader, RecordIter, Seq, Start,
-    SyncTicket, Synced,
+    Chain, GapInfo, Grant as JournalGrant, Journal, JournalError, Position, RawRun, Reader, RecordIter, SealProgress,
+    SealStep, SealTicket, Seq, Start, SyncTicket, Synced,
 };
 use shellkeep_protocol::session::{ATTRS_BYTES_MAX, Attrs, Gap};
 use tracing::warn;
@@ -29,6 +29,35 @@ pub struct JournalLog {
     journal: Journal,
     life: u64,
     gone: bool,
+    is_sealing: bool,
+}
+
+/// A step of sealing a segment, on whichever thread.
+#[derive(Debug)]
+pub struct SealJob {
+    ticket: SealTicket,
+    life: u64,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct SealResult {
+    step: SealStep,
+    life: u64,
+}
+
+impl SealJob {
+    /// Does it.
+    pub fn run(self) -> SealResult {
+        SealResult { step: self.ticket.run(), life: self.life }
+    }
+}
+
+impl SealResult {
+    /// There is no such log any more.
+    pub fn abandon(self) {
+        self.step.abandon();
+    }
 }
 
 /// What must be synced, on whichever thread.
@@ -66,7 +95,7 @@ impl SyncJob {
 impl JournalLog {
     /// Over an open journal.
     pub fn new(journal: Journal) -> Self {
-        Self { journal, life: LIVES.fetch_add(1, Ordering::Relaxed), gone: false }
+        Self { journal, life: LIVES.fetch_add(1, Ordering::Relaxed), gone: false, is_sealing: false }
     }
 
     /// Whether what is on the disk is not what was written: somebody deleted, cut, moved or replaced the log. It takes
@@ -95,14 +124,46 @@ impl JournalLog {
         SyncJob { ticket: self.journal.sync_ticket(), life: self.life }
     }
 
-    /// Takes note of the end of a sync, and seals one segment that is full and durable by it.
+    /// Takes note of the end of a sync.
     pub fn note(&mut self, result: &SyncResult) {
         self.gone |= result.gone;
-        let Some(synced) = &result.synced else { return };
-        self.journal.note_synced(synced);
-        if let Err(error) = self.journal.seal_oldest_full(self.journal.durable()) {
-            warn!(%error, "a full segment stays uncompressed for now");
+        if let Some(synced) = &result.synced {
+            self.journal.note_synced(synced);
         }
+    }
+
+    /// Whether a segment is being sealed: the log will soon be smaller than it is.
+    pub fn is_sealing(&self) -> bool {
+        self.is_sealing
+    }
+
+    /// What is to be done to seal the oldest segment that is full and durable; `None` if there is none, or another is
+    /// being sealed.
+    pub fn seal_job(&mut self) -> Option<SealJob> {
+        if self.is_sealing {
+            return None;
+        }
+        let ticket = self.journal.seal_ticket(self.journal.durable())?;
+        self.is_sealing = true;
+        Some(SealJob { ticket, life: self.life })
+    }
+
+    /// Takes note of what a job has done; what is next.
+    pub fn note_sealed(&mut self, result: SealResult) -> Option<SealJob> {
+        if result.life != self.life {
+            result.step.abandon();
+            return None;
+        }
+        match self.journal.seal_step(result.step) {
+            Ok(SealProgress::Goes(ticket)) => return Some(SealJob { ticket, life: self.life }),
+            Ok(SealProgress::Sealed(_) | SealProgress::Nothing) => self.is_sealing = false,
+            Err(error) => {
+                self.is_sealing = false;
+                warn!(%error, "a full segment stays uncompressed for now");
+                return None; // tried again after the next sync
+            }
+        }
+        self.seal_job()
     }
 
     /// The records from `at` on that can still be read whole.

@@ -16,7 +16,7 @@ use shellkeep_protocol::session::{
 use tracing::{info, warn};
 
 use super::core::{Arrived, ConnectionId, SessionCore, SyncDue, SyncTicket};
-use super::journal_log::{JournalLog, SyncResult, encode_attrs};
+use super::journal_log::{JournalLog, SealResult, SyncResult, encode_attrs};
 use super::logs::Logs;
 use super::session::{Registered, Session, Told, WriteFailure};
 use super::syncer::Syncer;
@@ -24,6 +24,9 @@ use super::watch::Watchers;
 
 /// Sessions whose logs are open at a time; beyond that the ones that nobody holds and that are durable are closed.
 pub const OPEN_MAX: usize = 4096;
+
+/// By this part of its share of the disk a session may be over it while a segment is being sealed.
+const SEALING_SLACK: u64 = 8;
 
 /// A keeper's connection. Neither call may block.
 pub trait Peer: Send {
@@ -222,7 +225,6 @@ impl SessionManager {
             self.logs.forget_summary(id);
         }
         let told = session.sync_end(ticket, result.ok, Instant::now());
-        let bytes = session.log().journal().bytes_on_disk();
         match told {
             None => {}
             Some((connection, Told::Close)) => self.close(connection),
@@ -234,11 +236,37 @@ impl SessionManager {
             }
         }
         self.mark(id);
-        let over = bytes.saturating_sub(self.logs.session_bytes_max());
-        if over > 0 {
-            self.prune_front(id, over);
-        }
+        self.seal(id);
+        self.prune_over(id);
         self.watchers.changed(id);
+    }
+
+    /// A step of sealing has ended.
+    pub fn sealed(&mut self, id: SessionId, result: SealResult) {
+        let Some(session) = self.open.get_mut(&id) else { return result.abandon() };
+        match session.log_mut().note_sealed(result) {
+            Some(job) => self.syncer.seal(id, job),
+            None => self.prune_over(id),
+        }
+    }
+
+    /// Keeps a session within its share of the disk.
+    fn prune_over(&mut self, id: SessionId) {
+        let Some(session) = self.open.get(&id) else { return };
+        let share = self.logs.session_bytes_max();
+        let held = session.log().journal().bytes_on_disk();
+        // What is being sealed would be gone too early; but who prints faster than that can be done waits for nothing.
+        let most = if session.log().is_sealing() { share + share / SEALING_SLACK } else { share };
+        if held > most {
+            self.prune_front(id, held - share);
+        }
+    }
+
+    /// Begins to seal what is full and durable of a log.
+    fn seal(&mut self, id: SessionId) {
+        if let Some(job) = self.open.get_mut(&id).and_then(|session| session.log_mut().seal_job()) {
+            self.syncer.seal(id, job);
+        }
     }
 
     /// When [`Self::work`] is needed next; `None` while nothing waits for time to pass.

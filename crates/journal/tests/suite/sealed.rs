@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use shellkeep_journal::storage::{FaultyStorage, Storage};
-use shellkeep_journal::{Grant, Identity, Journal, Options, Position, Reader, RecordKind, Seq, Start, scan_read_only};
+use shellkeep_journal::{
+    Grant, Identity, Journal, Options, Position, Reader, RecordKind, SealProgress, Seq, Start, scan_read_only,
+};
 
 use crate::kit::{create, dir, fill, identity, names, open, read_all, small, storage, sync};
 use crate::record::hex;
@@ -240,4 +242,51 @@ fn a_void_tail_is_not_sealed() {
     let back = read_all(&disk);
     assert_eq!((back.damage.len(), back.end), (0, Some(end)));
     assert_eq!(back.seqs, (1..30).collect::<Vec<_>>());
+}
+
+/// The steps that take their time are done elsewhere, and the journal goes on meanwhile.
+#[test]
+fn what_is_written_between_the_steps_of_sealing_is_kept() {
+    let disk = FaultyStorage::new();
+    let mut journal = create(&disk);
+    fill(&mut journal, 12);
+    journal.rotate().unwrap();
+    sync(&mut journal);
+    let mut ticket = journal.seal_ticket(journal.durable()).unwrap();
+    let mut to = 12;
+    let sealed = loop {
+        let step = ticket.run();
+        to += 10;
+        fill(&mut journal, to);
+        match journal.seal_step(step).unwrap() {
+            SealProgress::Goes(next) => ticket = next,
+            SealProgress::Sealed(sealed) => break sealed,
+            SealProgress::Nothing => panic!("it is there"),
+        }
+    };
+    assert!(sealed.sealed_bytes > 0 && disk.content(&dir().join("00000001.seg")).is_none());
+    assert_eq!(read_all(&disk).seqs, (1..to).collect::<Vec<_>>());
+}
+
+/// At each step: nothing of it comes back, nor is anything left beside.
+#[test]
+fn a_segment_that_is_dropped_while_it_is_sealed_stays_dropped() {
+    for steps in 0..2 {
+        let disk = FaultyStorage::new();
+        let mut journal = create(&disk);
+        fill(&mut journal, 12);
+        journal.rotate().unwrap();
+        fill(&mut journal, 20);
+        sync(&mut journal);
+        let mut step = journal.seal_ticket(journal.durable()).unwrap().run();
+        for _ in 0..steps {
+            let SealProgress::Goes(next) = journal.seal_step(step).unwrap() else { panic!("there is another") };
+            step = next.run();
+        }
+        assert!(journal.drop_front(Seq::new(11)).unwrap() > 0);
+        assert!(matches!(journal.seal_step(step).unwrap(), SealProgress::Nothing), "{steps}");
+        let left = names(&disk);
+        assert!(!left.iter().any(|name| name.starts_with("00000001")), "{steps}: {left:?}");
+        assert_eq!(read_all(&disk).seqs, (12..20).collect::<Vec<_>>());
+    }
 }
