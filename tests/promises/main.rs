@@ -11,6 +11,7 @@ mod fallback;
 mod hostile;
 mod house;
 mod kills;
+mod mcp;
 mod not_found;
 mod palette;
 mod places;

@@ -18,7 +18,7 @@ mod replay;
 mod search;
 
 pub use export::{Export, Format};
-pub use registry::{Commands, Complete, Dialect, Hint, Palette, Reload, Run, Trust, Which};
+pub use registry::{Commands, Complete, Dialect, Hint, Mcp, Palette, Reload, Run, Trust, Which};
 pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
 
@@ -125,6 +125,9 @@ pub enum Command {
     /// Choose one of them from a list, by a few letters, full screen; prints the line that runs it
     #[command(after_help = registry::PALETTE_HELP)]
     Palette(Palette),
+    /// Offer the session's commands to an agent, as a server of tools on standard input and output
+    #[command(after_help = registry::MCP_HELP)]
+    Mcp(Mcp),
     /// Run and manage the daemon
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),

@@ -26,6 +26,11 @@ pub fn start(places: &Places, name: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format_args!("cannot write {}: {error}", path.display())))?;
     let level = tracing_subscriber::EnvFilter::try_from_env("SHELLKEEP_DIAGNOSTICS");
     let level = level.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // It says what servers of tools send, word for word; that belongs into no diagnostics, whatever the level.
+    let level = match "rmcp=off".parse() {
+        Ok(silence) => level.add_directive(silence),
+        Err(_) => level,
+    };
     let subscriber = tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(file);
     let _ = subscriber.try_init(); // one per process; a second start would be a bug, but a harmless one
     Ok(())

@@ -44,6 +44,7 @@ impl Daemon {
                 lock: at("lock"),
                 logs: at("log"),
                 spools: at("spool"),
+                keepers: Vec::new(),
                 index: at("index"),
                 registry: at("registry"),
                 config: at("config"),
@@ -78,7 +79,9 @@ impl Daemon {
     fn project(&self, name: &str, commands: &[&str]) -> PathBuf {
         let root = self.home.path().canonicalize().unwrap().join("home").join(name);
         std::fs::create_dir_all(root.join(".shellkeep/commands")).unwrap();
-        commands.iter().for_each(|command| write_command(&root, command, &format!("echo {command}")));
+        for command in commands {
+            write_command(&root, command, &format!("echo {command}"));
+        }
         root
     }
 }

@@ -55,6 +55,9 @@ pub const ENVIRONMENT_PASSED: [&str; 12] = [
 /// The variable that counts runs inside runs.
 pub const RUN_DEPTH: &str = "SHELLKEEP_RUN_DEPTH";
 
+/// Set for servers of tools that the daemon starts: a `shellkeep mcp` among them offers no tools of servers, so that none offers its own.
+pub const MCP_CHILD: &str = "SHELLKEEP_MCP_CHILD";
+
 /// Whether a variable is passed on to commands.
 pub fn is_passed(name: &str) -> bool {
     ENVIRONMENT_PASSED.contains(&name) || name.starts_with("LC_")
@@ -376,6 +379,8 @@ pub struct EntryInfo {
     pub description: String,
     /// Its arguments, for people.
     pub args_hint: Option<String>,
+    /// Its arguments, for programs: a JSON Schema of one object.
+    pub schema: Option<String>,
     /// Heading under which it is listed.
     pub group: Option<String>,
     /// A name for people.

@@ -37,6 +37,7 @@ fn entry() -> EntryInfo {
         path: Some("p".into()),
         description: "d".into(),
         args_hint: None,
+        schema: Some("j".into()),
         group: Some("g".into()),
         display_name: None,
         aliases: vec!["a".into()],

@@ -1,4 +1,4 @@
-//! The arguments of `commands`, `run`, `which`, `reload`, `trust`, `palette`, and of what shells ask.
+//! The arguments of `commands`, `run`, `which`, `reload`, `trust`, `palette`, `mcp`, and of what shells ask.
 
 use std::time::Duration;
 
@@ -35,6 +35,22 @@ Another key: \"[palette] key\" in the settings. Choosing runs nothing; what is m
 Examples:
   shellkeep palette
   eval \"$(shellkeep palette --query test)\"";
+
+pub(super) const MCP_HELP: &str = "\
+Speaks the Model Context Protocol until standard input ends. An agent started in a kept shell finds that shell's commands.
+What the user has not agreed to is listed, and does not run.
+
+Examples:
+  claude mcp add shellkeep -- shellkeep mcp
+  {\"mcpServers\": {\"shellkeep\": {\"command\": \"shellkeep\", \"args\": [\"mcp\", \"--session\", \"build-7\"]}}}";
+
+/// Serve an agent.
+#[derive(Debug, Args)]
+pub struct Mcp {
+    /// Of this session: name, id, beginning of an id, or "last" [default: the one around you]
+    #[arg(short, long, value_name = "SESSION")]
+    pub session: Option<SessionRef>,
+}
 
 /// List commands.
 #[derive(Debug, Args)]

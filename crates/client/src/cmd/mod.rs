@@ -27,6 +27,7 @@ mod history;
 mod kill;
 mod ls;
 mod man;
+mod mcp;
 mod output;
 mod palette;
 pub(crate) mod part;
@@ -121,6 +122,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Palette(args) => palette::run(places, &args),
         Command::Hint(args) => hint::run(places, &args),
         Command::Complete(args) => complete::run(places, &args),
+        Command::Mcp(args) => mcp::run(places, &args),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

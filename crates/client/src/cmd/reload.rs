@@ -25,7 +25,7 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
             (Some(file), None) => file.clone(),
             (None, _) => diagnostic.source.clone(),
         };
-        report::notice(format_args!("{place}: {}", diagnostic.message));
+        report::notice(format_args!("{at}: {}", diagnostic.message));
     }
     Ok(ExitCode::SUCCESS)
 }

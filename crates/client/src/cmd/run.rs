@@ -57,8 +57,6 @@ fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand
             return Err(Failure::refused("standard input has more than 1 MiB"));
         }
     }
-    let env =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let cwd = std::env::current_dir().ok().and_then(|cwd| cwd.into_os_string().into_string().ok());
     Ok(ExecuteCommand {
         session,
@@ -66,10 +64,17 @@ fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand
         args: args.args.clone(),
         digest: None,
         stdin,
-        env: env.filter(|(name, _)| is_passed(name)).collect(),
+        env: asked_environment(),
         cwd,
         time_max_ms: args.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     })
+}
+
+/// Of our environment what a command may get.
+pub(super) fn asked_environment() -> Vec<(String, String)> {
+    let all = std::env::vars_os();
+    let texts = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| is_passed(name)).collect()
 }
 
 /// Begins; asks the user first if that is needed, and then runs just what was shown.

@@ -151,7 +151,8 @@ fn text(question: &TrustQuestion) -> String {
         let line = |line: &String| format!("  {mark}{}\n", printable_line(line));
         let mut text: String = lines.iter().take(LINES_MAX).map(line).collect();
         if lines.len() > LINES_MAX {
-            let _infallible = writeln!(text, "  … and {} more lines", lines.len() - LINES_MAX);
+            let more = lines.len() - LINES_MAX;
+            text.extend([format!("  … and {more} more lines\n")]);
         }
         text
     };

@@ -75,6 +75,8 @@ impl Conversation {
         let mut trust = self.trust.lock();
         trust.agree(&root, entry, crate::now_us()).map_err(|error| unwritable(&error))?;
         self.registry.retrust(&root, |entry| trust.of(&root, entry));
+        drop(trust);
+        self.servers.reconcile();
         Ok(Told::Done)
     }
 
@@ -95,9 +97,11 @@ impl Conversation {
             self.registry.retrust(root, |entry| trust.of(root, entry));
         }
         drop(trust);
+        self.servers.reconcile();
         self.invocations.stop_where(&Stop::TrustWithdrawn, |invocation| {
             let root = invocation.root().map(|root| root.to_string_lossy());
-            before.iter().any(|record| Some(&*record.root) == root.as_deref() && record.entry == *invocation.entry().id)
+            let (id, _) = invocation.entry().agreed_as();
+            before.iter().any(|record| Some(&*record.root) == root.as_deref() && record.entry == id)
         });
         revoked.map_err(|error| unwritable(&error))?;
         Ok(Told::Revoked { count: before.len() as u64 })

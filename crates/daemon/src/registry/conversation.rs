@@ -19,6 +19,7 @@ use super::core::CommandRegistry;
 use super::discovery::{Discovery, Sessions};
 use super::entry::Entry;
 use super::execution::Executor;
+use super::mcp::Servers;
 use super::run::Invocations;
 use super::subscriptions::Subscriptions;
 use super::trust::TrustStore;
@@ -40,6 +41,7 @@ pub(crate) struct Conversation {
     pub(crate) invocations: Invocations,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) executor: Executor,
+    pub(crate) servers: Servers,
     pub(crate) follower: Follower,
     pub(crate) sessions: Arc<dyn Sessions>,
     /// Of the program.
@@ -74,11 +76,12 @@ impl Conversation {
 
     async fn told(&self, context: &Context<DaemonProtocol>, ask: Ask) -> Result<Told, RegistryError> {
         let connection = context.connection();
+        self.servers.asked();
         match ask {
             Ask::Get(get) => Ok(self.get(&get)),
             Ask::Search(search) => Ok(self.search(&search)),
             Ask::Resolve(resolve) => {
-                let view = self.registry.get_for_session(resolve.session);
+                let view = self.view_with(resolve.session, &resolve.name).await;
                 let entry = self.one(&view, resolve.session, &resolve.name)?;
                 Ok(Told::Resolved(Box::new(info(&view, entry))))
             }
@@ -101,7 +104,7 @@ impl Conversation {
             Ask::Cancel { .. } => Err(RegistryError::Interrupted),
             Ask::Trust { session, entry, digest } => self.agree(session, &entry, digest).await,
             Ask::TrustQuestion { session, name } => {
-                let view = self.registry.get_for_session(session);
+                let view = self.view_with(session, &name).await;
                 let entry = self.one(&view, session, &name)?;
                 Ok(Told::Question(Box::new(self.question(&view, session, entry))))
             }
@@ -129,7 +132,7 @@ impl Conversation {
                 break;
             }
             let info = info(&view, entry);
-            bytes += 256 + info.description.len() + info.runs.len() + info.path.as_ref().map_or(0, String::len);
+            bytes += size(&info);
             entries.push(info);
         }
         Told::Page(Page { revision, complete: view.is_complete(), entries, next })
@@ -142,10 +145,21 @@ impl Conversation {
         let found = view.search(&search.query, limit, &usage, crate::now_us());
         let mut bytes = 0;
         let fits = |info: &EntryInfo| {
-            bytes += 256 + info.description.len() + info.runs.len();
+            bytes += size(info);
             bytes < PAGE_BYTES_MAX
         };
         Told::Found(found.iter().map(|entry| info(&view, entry)).take_while(fits).collect())
+    }
+
+    /// What a session sees; if nothing is called `name`, then only when its servers of tools have said what they offer, so far as they do
+    /// that soon.
+    pub(super) async fn view_with(&self, session: Option<SessionId>, name: &str) -> View {
+        let view = self.registry.get_for_session(session);
+        if !matches!(view.one(name), Err(RegistryError::UnknownCommand { .. })) {
+            return view;
+        }
+        self.servers.started(name, || self.registry.get_for_session(session)).await;
+        self.registry.get_for_session(session)
     }
 
     /// The entry that a name means; if there is none because the session is unknown, that is said.
@@ -193,6 +207,7 @@ impl Conversation {
     /// Looks for the user's own and the session's project anew. What others have set stays.
     pub(super) async fn reload(&self, session: Option<SessionId>) -> Result<Reloaded, RegistryError> {
         self.discovery.noted().await;
+        self.servers.retry();
         let (own, discovery) = (self.clone(), self.discovery.clone());
         blocking(move || {
             let root = session.and_then(|session| own.registry.project_of(session));
@@ -210,6 +225,12 @@ impl Conversation {
         })
         .await
     }
+}
+
+/// About so many bytes as it takes in an answer.
+fn size(info: &EntryInfo) -> usize {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    256 + info.description.len() + info.runs.len() + optional(&info.path) + optional(&info.schema)
 }
 
 /// Plugins of agents lie in directories of that name.

@@ -11,9 +11,6 @@ use super::names;
 use super::slice::Slice;
 use super::sources::{self, Item};
 
-/// What the registry cannot do with a server of tools.
-const NO_MCP: &str = "its server is not started by this version";
-
 /// What an agent alone can do with it.
 const LISTED_ONLY: &str = "it belongs to an agent, which runs it by itself";
 
@@ -56,6 +53,7 @@ fn draft(item: Item) -> Draft {
         path: Some(names::shown(&item.file.to_string_lossy())),
         description: item.description.clone(),
         args_hint: item.arguments.hint.clone(),
+        schema: None,
         group: item.group.clone(),
         display_name: item.display_name.clone(),
         aliases: item.aliases.clone(),
@@ -83,8 +81,10 @@ fn kind(kind: sources::Kind) -> Kind {
 
 fn state(item: &Item) -> EntryState {
     match item.exec {
-        sources::Exec::McpServer(_) => EntryState::Unavailable(NO_MCP.to_owned()),
         sources::Exec::Nothing => EntryState::Unavailable(LISTED_ONLY.to_owned()),
-        sources::Exec::Program(_) | sources::Exec::Line(_) | sources::Exec::Prompt(_) => EntryState::Ready,
+        // Of a server it is said by who starts it.
+        sources::Exec::McpServer(_) | sources::Exec::Program(_) | sources::Exec::Line(_) | sources::Exec::Prompt(_) => {
+            EntryState::Ready
+        }
     }
 }

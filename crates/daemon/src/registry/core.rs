@@ -4,6 +4,8 @@
 //! otherwise; what was looked for on behalf of a session that has gone, or is overtaken by a newer look, is thrown away.
 //! Pure: no files, no clock.
 
+mod brought;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{RegistryError, Revision, Trust};
 use tokio::sync::watch;
 
+pub use self::brought::Wanted;
+pub(super) use self::brought::source_of;
+use self::brought::{All, dressed};
 use super::entry::{self, Draft, Entry};
 use super::group::Group;
 use super::slice::{Slice, SourceId};
@@ -63,6 +68,8 @@ struct Writer {
     /// Newest look for each source of the base.
     looks: HashMap<SourceId, u64>,
     last_look: u64,
+    /// What servers of tools have brought, of projects and of the user's own.
+    brought: HashMap<Option<PathBuf>, All>,
 }
 
 /// A session with a layer.
@@ -297,7 +304,8 @@ impl CommandRegistry {
         };
         let mut all: Vec<Arc<Slice>> =
             base.slices().iter().filter(|slice| !slice.source().starts_with(prefix)).cloned().collect();
-        all.extend(kept(Some(&base), slices.into_iter().map(Arc::new).collect()));
+        all.extend(slices.into_iter().map(Arc::new));
+        let all = kept(Some(&base), dressed(&all, writer.brought.get(&None)));
         if base.says_the_same(&all) && was_complete {
             return true;
         }
@@ -310,8 +318,8 @@ impl CommandRegistry {
     pub fn retrust(&self, root: &Path, trust: impl Fn(&Entry) -> Trust) {
         let writer = &mut *self.writer.lock();
         let Some(group) = writer.projects.get(root).and_then(|project| project.group.clone()) else { return };
-        let slices = group.slices().iter().map(|slice| Arc::new(slice.with_trust(&trust))).collect();
-        let slices = kept(Some(&group), slices);
+        let slices: Vec<_> = group.slices().iter().map(|slice| Arc::new(slice.with_trust(&trust))).collect();
+        let slices = kept(Some(&group), dressed(&slices, writer.brought.get(&Some(root.to_owned()))));
         if group.says_the_same(&slices) {
             return;
         }
@@ -323,6 +331,7 @@ impl CommandRegistry {
         let Whose::Project(root) = &look.whose else { return false };
         let slices: Vec<Arc<Slice>> = slices.into_iter().map(Arc::new).collect();
         let writer = &mut *self.writer.lock();
+        let slices = dressed(&slices, writer.brought.get(&Some(root.clone())));
         let Some(project) = writer.projects.get(root).filter(|project| project.look == look.number) else {
             return false;
         };

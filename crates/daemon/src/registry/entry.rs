@@ -41,8 +41,23 @@ pub enum Exec {
     Service(Service),
     /// As a file says: a program, a line, a text for an agent.
     Found(Arc<Item>),
+    /// By a server of tools that runs.
+    Mcp(Arc<Offer>),
     /// By what somebody has to start first, or never.
     Nothing,
+}
+
+/// A tool or a prompt of a server that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Id of the server's entry: who agreed to that agreed to this.
+    pub server: Arc<str>,
+    /// What the server's entry decided by when it was started.
+    pub agreed: Digest,
+    /// As the server calls it.
+    pub name: String,
+    /// Gives a text, instead of doing something.
+    pub is_prompt: bool,
 }
 
 /// What a source says of a command, before it is one.
@@ -64,6 +79,8 @@ pub struct Draft {
     pub description: String,
     /// Its arguments, for people.
     pub args_hint: Option<String>,
+    /// Its arguments, as a JSON Schema of one object.
+    pub schema: Option<String>,
     /// Heading under which it is listed.
     pub group: Option<String>,
     /// A name for people.
@@ -96,6 +113,7 @@ impl Draft {
             path: None,
             description: String::new(),
             args_hint: None,
+            schema: None,
             group: None,
             display_name: None,
             aliases: Vec::new(),
@@ -130,6 +148,8 @@ pub struct Entry {
     pub description: Box<str>,
     /// Its arguments, for people.
     pub args_hint: Option<Box<str>>,
+    /// Its arguments, as a JSON Schema of one object.
+    pub schema: Option<Box<str>>,
     /// Heading under which it is listed.
     pub group: Option<Box<str>>,
     /// A name for people.
@@ -168,6 +188,7 @@ impl Entry {
             path: path.map(Arc::from),
             description: names::shown(&description).into_boxed_str(),
             args_hint: clean(draft.args_hint),
+            schema: draft.schema.map(String::into_boxed_str),
             group: clean(draft.group),
             display_name: clean(draft.display_name),
             aliases: draft.aliases.into_iter().map(Arc::from).collect(),
@@ -197,6 +218,7 @@ impl Entry {
         part(self.path.as_deref().unwrap_or_default().as_bytes());
         part(self.description.as_bytes());
         part(optional(&self.args_hint).as_bytes());
+        part(optional(&self.schema).as_bytes());
         part(optional(&self.group).as_bytes());
         part(optional(&self.display_name).as_bytes());
         part(&(self.aliases.len() as u64).to_le_bytes());
@@ -205,6 +227,14 @@ impl Entry {
         part(&[u8::from(self.is_listed)]);
         part(&self.decides.0);
         Digest(hash.finalize().into())
+    }
+
+    /// Id and digest of what the user agrees to for this: the server's, for what a server offers.
+    pub fn agreed_as(&self) -> (&str, Digest) {
+        match &self.exec {
+            Exec::Mcp(offer) => (&offer.server, offer.agreed),
+            _ => (&self.id, self.decides),
+        }
     }
 
     /// As it is shown, with the id of the one that has its bare name.
@@ -219,6 +249,7 @@ impl Entry {
             path: self.path.as_ref().map(ToString::to_string),
             description: self.description.to_string(),
             args_hint: self.args_hint.as_ref().map(ToString::to_string),
+            schema: self.schema.as_ref().map(ToString::to_string),
             group: self.group.as_ref().map(ToString::to_string),
             display_name: self.display_name.as_ref().map(ToString::to_string),
             aliases: self.aliases.iter().map(ToString::to_string).collect(),
@@ -248,6 +279,8 @@ impl Entry {
                 },
                 sources::Exec::Nothing => String::new(),
             }),
+            Exec::Mcp(offer) if offer.is_prompt => format!("text of the server {}", self.owner),
+            Exec::Mcp(_) => format!("done by the server {}", self.owner),
             Exec::Nothing => String::new(),
         }
     }

@@ -62,7 +62,7 @@ impl Executor {
                 return Err(RegistryError::Busy);
             }
         }
-        let view = registry.get_for_session(session);
+        let view = conversation.view_with(session, &execute.command).await;
         let found = conversation.one(&view, session, &execute.command);
         let entry = match (found, only_services) {
             (Ok(entry), true) if !matches!(entry.kind, Kind::Builtin | Kind::Service) => Err(unknown_service(&execute)),
@@ -169,6 +169,11 @@ async fn act(
             let directory = directory();
             found(entry, item, directory, execute)
         }
+        Exec::Mcp(offer) => {
+            let root = execute.session.and_then(|session| conversation.registry.project_of(session));
+            let root = root.filter(|_| entry.scope == Scope::Project);
+            conversation.servers.act(root.as_deref(), entry, offer, execute)
+        }
         Exec::Nothing => {
             let why = "nothing runs it yet".to_owned();
             Err(RegistryError::Unavailable { entry: entry.qualified_name.to_string(), why })
@@ -198,7 +203,11 @@ fn found(
             let text = prompt.render(&words(&execute.args));
             Ok(Act::Done(vec![ExecutionEvent::Prompt { text }, ExecutionEvent::Exit { code: 0 }]))
         }
-        sources::Exec::McpServer(_) | sources::Exec::Nothing => Err(RegistryError::Unavailable {
+        sources::Exec::McpServer(_) => Err(RegistryError::Unavailable {
+            entry: entry.qualified_name.to_string(),
+            why: "it is a server; what it offers can be run".to_owned(),
+        }),
+        sources::Exec::Nothing => Err(RegistryError::Unavailable {
             entry: entry.qualified_name.to_string(),
             why: "it is only listed".to_owned(),
         }),

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shellkeep_protocol::registry::Digest;
+use shellkeep_protocol::registry::{Digest, Kind};
 
 use super::entry::Entry;
 use super::slice::{Slice, SourceId};
@@ -31,6 +31,8 @@ pub struct Group {
     first: HashMap<Arc<str>, u32>,
     /// For each link, its entry and the next link of the same name.
     links: Vec<(u32, u32)>,
+    /// Those that are servers of tools.
+    servers: Vec<Arc<Entry>>,
 }
 
 impl Group {
@@ -44,6 +46,7 @@ impl Group {
             links: Vec::with_capacity(entries.len() * 2),
             slices,
             entries: Vec::new(),
+            servers: entries.iter().filter(|entry| entry.kind == Kind::McpServer).cloned().collect(),
         };
         // From the last to the first, so that each chain is in the order of the entries.
         for (at, entry) in entries.iter().enumerate().rev() {
@@ -105,6 +108,11 @@ impl Group {
     /// Those of all slices, in order.
     pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
+    }
+
+    /// Those that are servers of tools, in order.
+    pub fn servers(&self) -> &[Arc<Entry>] {
+        &self.servers
     }
 
     /// Those that have `name` as name, qualified name or alias, in order.

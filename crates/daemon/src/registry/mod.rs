@@ -4,7 +4,7 @@
 //! wholly the old or wholly the new; what takes its time (files, processes) is on threads of its own. Knows nothing of
 //! keepers' records. What it promises in numbers (R-1 … R-34) stands at the tests that hold it.
 //!
-//! Pure, without I/O: [`entry`], [`names`], [`slice`], [`group`], [`view`], [`search`], [`delta`], [`core`].
+//! Pure, without I/O: [`entry`], [`names`], [`slice`](mod@slice), [`group`], [`view`], [`search`], [`delta`], [`core`].
 
 mod agreement;
 pub(crate) mod conversation;
@@ -15,6 +15,7 @@ pub(crate) mod discovery;
 pub mod entry;
 pub(crate) mod execution;
 pub mod group;
+mod mcp;
 pub mod names;
 mod roots;
 pub mod run;

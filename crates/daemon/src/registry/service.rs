@@ -12,6 +12,7 @@ use super::conversation::Conversation;
 use super::core::CommandRegistry;
 use super::discovery::{Discovery, Places, Sessions};
 use super::execution::Executor;
+use super::mcp::{Servers, Timing};
 use super::run::Invocations;
 use super::subscriptions::Subscriptions;
 use super::trust::TrustStore;
@@ -46,6 +47,7 @@ impl Registry {
             home: config.places.home.clone().unwrap_or_else(|| config.places.registry.join("no-home")),
             config: config.places.config.clone(),
         };
+        let home = places.home.clone();
         let discovery = Discovery::new(Arc::clone(&registry), Arc::clone(&trust), invocations.clone(), places);
         let sessions = Arc::new(Recorded {
             store: store.clone(),
@@ -60,6 +62,8 @@ impl Registry {
         let subscriptions = Subscriptions::new(Arc::clone(&registry));
         let stop = CancellationToken::new();
         drop(tokio::spawn(subscriptions.clone().run(stop.clone())));
+        let servers = Servers::new(Arc::clone(&registry), Arc::clone(&trust), home, Timing::default());
+        drop(tokio::spawn(servers.clone().run(stop.clone())));
         let conversation = Conversation {
             registry,
             trust,
@@ -67,6 +71,7 @@ impl Registry {
             invocations,
             subscriptions,
             executor: Executor::new(&config.places.registry),
+            servers,
             follower: follower.clone(),
             sessions,
             version: config.version.clone(),

@@ -101,6 +101,15 @@ impl Slice {
         Self::of(Arc::clone(&self.source), self.entries.iter().map(entry).collect(), self.diagnostics.to_vec())
     }
 
+    /// The same with servers of tools in the state that `state` says; what it does not know is as it was found.
+    pub(super) fn with_states(&self, state: impl Fn(&Entry) -> Option<EntryState>) -> Self {
+        let entry = |entry: &Arc<Entry>| match state(entry) {
+            Some(state) if state != entry.state => Arc::new(Entry { state, ..Entry::clone(entry) }),
+            _ => Arc::clone(entry),
+        };
+        Self::of(Arc::clone(&self.source), self.entries.iter().map(entry).collect(), self.diagnostics.to_vec())
+    }
+
     /// Whose it is.
     pub fn source(&self) -> &SourceId {
         &self.source
@@ -138,6 +147,7 @@ fn refusal(draft: &Draft) -> Option<String> {
         + draft.qualified_name.len()
         + draft.description.len()
         + optional(&draft.args_hint)
+        + optional(&draft.schema)
         + optional(&draft.group)
         + optional(&draft.display_name)
         + optional(&draft.path)

@@ -65,8 +65,9 @@ impl TrustStore {
 
     /// Whether this command of this project may run as it is.
     pub fn of(&self, root: &Path, entry: &Entry) -> Trust {
-        match self.records.get(&key(root, &entry.id)) {
-            Some(record) if record.digest == entry.decides => Trust::Trusted,
+        let (id, decides) = entry.agreed_as();
+        match self.records.get(&key(root, id)) {
+            Some(record) if record.digest == decides => Trust::Trusted,
             _ => Trust::Pending,
         }
     }
@@ -148,11 +149,15 @@ pub fn runs(entry: &Entry) -> Vec<String> {
                 environment(&mut lines, env);
                 lines.push(format!("starts: {}", entry.runs()));
             }
-            sources::Transport::Http { .. } | sources::Transport::Sse { .. } => {
+            sources::Transport::Http { headers, .. } | sources::Transport::Sse { headers, .. } => {
                 lines.push(format!("talks to: {}", entry.runs()));
+                lines.extend(headers.iter().map(|(name, value)| format!("sends: {name}: {value}")));
             }
         },
         sources::Exec::Nothing => {}
+    }
+    if let sources::Exec::McpServer(server) = &item.exec {
+        lines.extend(server.variables.iter().map(|name| format!("gets your variable: {name}")));
     }
     for evidence in &item.evidence {
         match &evidence.content {

@@ -228,24 +228,24 @@ mod tests {
         std::fs::create_dir_all(&root).unwrap();
         let watcher = Watcher::new().unwrap();
         let (tell, told) = channel();
-        watcher.start(Box::new(move |watched| drop(tell.send(watched.clone())))).unwrap();
+        watcher.start(Box::new(move |whose| drop(tell.send(whose.clone())))).unwrap();
         let paths = || [root.join("justfile"), root.join(".claude/commands")];
-        let watched = Some(root.clone());
-        assert!(watcher.watch(&watched, paths()).is_new);
+        let whose = Some(root.clone());
+        assert!(watcher.watch(&whose, paths()).is_new);
         // Noise, then what counts: the first word is of what counts.
         std::fs::write(root.join("noise"), "x").unwrap();
         std::fs::read(root.join("noise")).unwrap();
         std::fs::create_dir_all(root.join(".claude/commands")).unwrap();
-        assert_eq!(told.recv_timeout(SOON).unwrap(), watched);
-        assert!(watcher.watch(&watched, paths()).is_new);
+        assert_eq!(told.recv_timeout(SOON).unwrap(), whose);
+        assert!(watcher.watch(&whose, paths()).is_new);
         while told.try_recv().is_ok() {}
         std::fs::write(root.join(".claude/commands/review.md"), "x").unwrap();
-        assert_eq!(told.recv_timeout(SOON).unwrap(), watched);
+        assert_eq!(told.recv_timeout(SOON).unwrap(), whose);
         // As editors do.
         while told.recv_timeout(Duration::from_millis(50)).is_ok() {}
         std::fs::write(root.join("justfile.new"), "x").unwrap();
         std::fs::rename(root.join("justfile.new"), root.join("justfile")).unwrap();
-        assert_eq!(told.recv_timeout(SOON).unwrap(), watched);
+        assert_eq!(told.recv_timeout(SOON).unwrap(), whose);
         watcher.keep_only(|_| false);
         assert!(watcher.state.lock().directories.is_empty());
         watcher.stop();
@@ -257,7 +257,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().canonicalize().unwrap();
         let paths: Vec<PathBuf> = (0..OF_ONE_MAX + 5).map(|n| root.join(format!("d{n}"))).collect();
-        paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        for path in &paths {
+            std::fs::create_dir(path).unwrap();
+        }
         let watcher = Watcher::new().unwrap();
         assert!(!watcher.watch(&None, paths.clone()).is_all);
         assert_eq!(watcher.state.lock().directories.len(), OF_ONE_MAX);

@@ -72,7 +72,7 @@ fn spawn(start: &Start) -> std::io::Result<Child> {
     let mut command = Command::new(program);
     command.args(args).current_dir(&start.directory).env_clear().envs(start.environment.iter().cloned());
     command.stdin(stdin(&start.stdin)?).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    before_exec(&mut command);
+    prepare_child(&mut command);
     command.spawn()
 }
 
@@ -87,7 +87,8 @@ fn stdin(bytes: &[u8]) -> std::io::Result<Stdio> {
     Ok(file.into())
 }
 
-fn before_exec(command: &mut Command) {
+/// A child dies with the thread that starts it, may open as many files as is usual, and leaves no core.
+pub(in super::super) fn prepare_child(command: &mut Command) {
     let limit = getrlimit(Resource::Nofile);
     let files = Rlimit { current: limit.maximum.map_or(Some(FILES_SOFT), |most| Some(most.min(FILES_SOFT))), ..limit };
     let prepare = move || {

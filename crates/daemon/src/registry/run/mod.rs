@@ -4,6 +4,7 @@
 //! that it was started with; so many run at a time and no more. What is started and whether it may be is its caller's matter.
 
 mod child;
+mod elsewhere;
 mod environment;
 mod stream;
 
@@ -18,7 +19,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{ExecutionEvent, InvocationId, RegistryError, Told};
 
-use self::child::Start;
+pub(super) use self::child::prepare_child;
+pub use self::elsewhere::{Elsewhere, Tell};
 use self::stream::{Stream, Taken};
 use super::entry::Entry;
 
@@ -123,6 +125,20 @@ pub enum Act {
         /// How long.
         time_max: Duration,
     },
+    /// Something that another part of the daemon does.
+    Elsewhere {
+        /// That.
+        call: Box<dyn Elsewhere>,
+        /// How long.
+        time_max: Duration,
+    },
+}
+
+/// What a command's thread does.
+#[derive(Debug)]
+enum Start {
+    Process(child::Start),
+    Elsewhere(Box<dyn Elsewhere>, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -168,8 +184,10 @@ impl Invocations {
                     return Err(RegistryError::TooLarge { what });
                 };
                 all.extend(environment);
-                Ok(Start { argv, directory, environment: all, stdin, time_max: time_max.min(TIME_MAX) })
+                let time_max = time_max.min(TIME_MAX);
+                Ok(Start::Process(child::Start { argv, directory, environment: all, stdin, time_max }))
             }
+            Act::Elsewhere { call, time_max } => Ok(Start::Elsewhere(call, time_max.min(TIME_MAX))),
         };
         let inner = &mut *self.inner.lock();
         inner.sweep();
@@ -223,7 +241,10 @@ impl Invocations {
             let (invocation, start) = &job;
             match invocation.stop_wanted() {
                 Some(stop) => invocation.stream.add(ExecutionEvent::Error(stop.error())),
-                None => child::run(invocation, start),
+                None => match start {
+                    Start::Process(start) => child::run(invocation, start),
+                    Start::Elsewhere(call, time_max) => elsewhere::run(invocation, &**call, *time_max),
+                },
             }
             let mut inner = self.inner.lock();
             let Some(queue) = inner.queues.get_mut(&session) else { return };

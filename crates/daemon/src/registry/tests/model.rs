@@ -146,16 +146,14 @@ fn naive_resolve(seen: &[String], name: &str) -> String {
         Some("project") => 2,
         _ => 3,
     };
-    let Some(best) = all.iter().map(|id| rank(id)).min() else { return "unknown".to_owned() };
+    let Some(best) = all.iter().map(rank).min() else { return "unknown".to_owned() };
     let mut best: Vec<&str> = all.into_iter().filter(|id| rank(id) == best).map(String::as_str).collect();
     best.sort_unstable();
-    match best[..] {
-        [one] => one.to_owned(),
-        _ => {
-            let owner = |id: &&str| id.split('/').nth(1).map(|owner| format!("{owner}:{name}")).unwrap();
-            best.iter().map(owner).collect::<Vec<_>>().join(" | ")
-        }
+    if let [one] = best[..] {
+        return one.to_owned();
     }
+    let owner = |id: &&str| id.split('/').nth(1).map(|owner| format!("{owner}:{name}")).unwrap();
+    best.iter().map(owner).collect::<Vec<_>>().join(" | ")
 }
 
 fn step() -> impl Strategy<Value = Step> {
