@@ -79,8 +79,8 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<File>) {
         let entry = entry.unwrap();
         let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
         let kind = entry.file_type().unwrap();
-        // Fuzz targets are a workspace of their own, which the house neither builds nor ships.
-        if kind.is_dir() && !name.ends_with("/target") && !name.ends_with("/fuzz") {
+        // Fuzz targets are a workspace of their own, which the house neither builds nor ships; projects in fixtures are others'.
+        if kind.is_dir() && !["/target", "/fuzz", "/fixtures"].iter().any(|end| name.ends_with(end)) {
             collect(&entry.path(), &name, files);
         } else if kind.is_file()
             && [".rs", ".toml", ".sh", ".bash", ".zsh", ".fish"].iter().any(|end| name.ends_with(end))

@@ -20,7 +20,7 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
         reloaded.base, reloaded.session, reloaded.plugins
     ))?;
     for diagnostic in &reloaded.diagnostics {
-        let place = match (&diagnostic.file, diagnostic.line) {
+        let at = match (&diagnostic.file, diagnostic.line) {
             (Some(file), Some(number)) => format!("{file}:{number}"),
             (Some(file), None) => file.clone(),
             (None, _) => diagnostic.source.clone(),

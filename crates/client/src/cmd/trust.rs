@@ -2,7 +2,6 @@
 //!
 //! Promise: what is agreed to is what was shown, to the byte; without somebody at a terminal the answer is no.
 
-use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
