@@ -272,7 +272,10 @@ fn a_keeper_that_fails_at_birth_is_no_reason_that_the_command_does_not_start() {
 #[test]
 fn a_session_attached_in_a_pipeline_is_not_ended_by_its_pipe_or_its_signals() {
     let world = World::new();
-    let id = world.detached("bg", "stty -echo; read line; echo \"got $line\"; exec sleep 600");
+    let ready = world.path().join("ready");
+    let line = format!("stty -echo; : >{}; read line; echo \"got $line\"; exec sleep 600", ready.display());
+    let id = world.detached("bg", &line);
+    wait_until("it echoes nothing", || ready.exists());
     // The end of input ends nothing: what comes is still shown.
     let mut child = world
         .command(["attach", "bg"])

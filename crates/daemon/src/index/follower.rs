@@ -27,9 +27,10 @@ use crate::memory;
 use crate::sessions::logs::Logs;
 use crate::sessions::store::Store as Sessions;
 
-/// How long nothing must have happened before what happened is read, and the longest wait for that.
+/// How long nothing must have happened before what happened is read, and the longest wait for that: a flood of seconds is
+/// read behind it, and not beside it. Whoever searches meanwhile waits for neither.
 const QUIET: Duration = Duration::from_millis(150);
-const QUIET_WAIT_MAX: Duration = Duration::from_secs(1);
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of records that are read of one session before another one has its turn, and that a transaction holds.
 const TURN_BYTES: usize = 8 << 20;
@@ -159,10 +160,13 @@ impl Work {
             self.shared.wake.wait(&mut inbox);
         }
         let until = Instant::now() + QUIET_WAIT_MAX;
-        while !inbox.stop && inbox.asks.is_empty() {
-            // A session that goes on writing does not wake us: whether it was quiet is seen by looking once.
-            let quiet = (Instant::now() + QUIET).min(until);
-            if self.shared.wake.wait_until(&mut inbox, quiet).timed_out() {
+        loop {
+            let (seen, look_at) = (inbox.changes, (Instant::now() + QUIET).min(until));
+            // Nobody who writes wakes us again: whether it was quiet is seen by looking.
+            while !inbox.stop && inbox.asks.is_empty() && !self.shared.wake.wait_until(&mut inbox, look_at).timed_out()
+            {
+            }
+            if inbox.stop || !inbox.asks.is_empty() || inbox.changes == seen || Instant::now() >= until {
                 break;
             }
         }

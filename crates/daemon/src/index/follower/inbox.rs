@@ -28,6 +28,8 @@ pub(super) enum Ask {
 pub(super) struct Inbox {
     /// Sessions to which something happened.
     pub(super) changed: BTreeSet<SessionId>,
+    /// How often something happened to any.
+    pub(super) changes: u64,
     /// Bounded by the queries that wait.
     pub(super) asks: VecDeque<Ask>,
     pub(super) stop: bool,
@@ -59,7 +61,10 @@ impl Follower {
 
     /// Something was written to a session's log. Never waits for more than a moment's lock.
     pub(crate) fn changed(&self, session: SessionId) {
-        if self.shared.inbox.lock().changed.insert(session) {
+        let mut inbox = self.shared.inbox.lock();
+        inbox.changes += 1;
+        // Whoever waits for quiet looks by itself.
+        if inbox.changed.insert(session) && inbox.changed.len() == 1 {
             self.shared.wake.notify_one();
         }
     }
