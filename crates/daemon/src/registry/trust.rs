@@ -161,8 +161,8 @@ pub fn runs(entry: &Entry) -> Vec<String> {
     }
     for evidence in &item.evidence {
         match &evidence.content {
-            Content::Bytes(bytes) => {
-                let text = String::from_utf8_lossy(bytes);
+            Content::Bytes(held) => {
+                let text = String::from_utf8_lossy(held.bytes());
                 lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
             }
             Content::TooLarge { bytes } => lines.push(format!("{}: {bytes} bytes", evidence.what)),

@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::template::{Line, Prompt};
 
 /// Whose file a command comes from.
@@ -214,13 +216,40 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// All of them.
-    Bytes(Arc<[u8]>),
+    Bytes(Arc<Held>),
     /// More than a scan may hold: agreement to such an item must not be remembered.
     TooLarge {
         /// So many.
         bytes: u64,
     },
 }
+
+/// Bytes with their digest, which is made once however many items depend on them: of a file with thousands of tasks all do.
+#[derive(Debug)]
+pub struct Held {
+    bytes: Box<[u8]>,
+    digest: [u8; 32],
+}
+
+impl Held {
+    /// These bytes.
+    pub(super) fn new(bytes: &[u8]) -> Arc<Self> {
+        Arc::new(Self { bytes: bytes.into(), digest: Sha256::digest(bytes).into() })
+    }
+
+    /// All of them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Held {}
 
 /// One command that a source has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,7 +324,7 @@ impl Item {
     /// Descriptions and groups are not in it: they change nothing that runs.
     pub fn trust_input(&self) -> Vec<u8> {
         let mut parts = Parts(Vec::new());
-        parts.text("shellkeep item 1");
+        parts.text("shellkeep item 2");
         parts.text(&format!("{:?} {:?}", self.scope, self.kind));
         parts.text(&self.qualified_name);
         parts.bytes(self.file.as_os_str().as_encoded_bytes());
@@ -308,7 +337,7 @@ impl Item {
         for evidence in &self.evidence {
             parts.text(&evidence.what);
             match &evidence.content {
-                Content::Bytes(bytes) => parts.bytes(bytes),
+                Content::Bytes(held) => parts.bytes(&held.digest),
                 Content::TooLarge { bytes } => parts.text(&format!("too large: {bytes}")),
             }
         }

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use item::{
-    Argument, ArgumentError, Arguments, Content, Evidence, Exec, Item, Kind, McpServer, Passing, Program, Scope,
+    Argument, ArgumentError, Arguments, Content, Evidence, Exec, Held, Item, Kind, McpServer, Passing, Program, Scope,
     Transport,
 };
 pub use template::{Dialect, Line, LineError, Places as LinePlaces, Prompt};

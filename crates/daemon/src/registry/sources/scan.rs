@@ -14,7 +14,7 @@ use std::time::Instant;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::admit;
-use super::item::{Content, Evidence, Item, Scope};
+use super::item::{Content, Evidence, Held, Item, Scope};
 pub(super) use super::paths::{ends_with, tidy};
 use super::tree::{Tree, TreeError};
 use super::{Diagnostic, Limits, Slice};
@@ -89,7 +89,7 @@ pub(super) struct Scan<'a> {
     slice: Slice,
     names: HashSet<String>,
     /// Evidence that was read already: many lines name one file.
-    held: HashMap<PathBuf, Arc<[u8]>>,
+    held: HashMap<PathBuf, Arc<Held>>,
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
@@ -304,19 +304,21 @@ impl<'a> Scan<'a> {
 
     /// A part of a file, by a name of its own.
     pub(super) fn part(&mut self, what: &str, bytes: &[u8]) -> Evidence {
-        self.evidence_of(what, &Arc::from(bytes), None)
+        self.evidence_of(what, bytes, None)
     }
 
-    fn evidence_of(&mut self, what: &str, bytes: &Arc<[u8]>, held_as: Option<&Path>) -> Evidence {
-        let is_held = held_as.is_some_and(|path| self.held.contains_key(path));
-        if !is_held {
-            if bytes.len() > self.budget.evidence_bytes {
-                return Evidence { what: what.to_owned(), content: Content::TooLarge { bytes: bytes.len() as u64 } };
-            }
-            self.budget.evidence_bytes -= bytes.len();
-            self.held.extend(held_as.map(|path| (path.to_owned(), bytes.clone())));
+    fn evidence_of(&mut self, what: &str, bytes: &[u8], held_as: Option<&Path>) -> Evidence {
+        let what = what.to_owned();
+        if let Some(held) = held_as.and_then(|path| self.held.get(path)) {
+            return Evidence { what, content: Content::Bytes(Arc::clone(held)) };
         }
-        Evidence { what: what.to_owned(), content: Content::Bytes(bytes.clone()) }
+        if bytes.len() > self.budget.evidence_bytes {
+            return Evidence { what, content: Content::TooLarge { bytes: bytes.len() as u64 } };
+        }
+        self.budget.evidence_bytes -= bytes.len();
+        let held = Held::new(bytes);
+        self.held.extend(held_as.map(|path| (path.to_owned(), Arc::clone(&held))));
+        Evidence { what, content: Content::Bytes(held) }
     }
 
     /// Files of the project that a command line names, as evidence: what they hold decides what runs.
@@ -342,8 +344,8 @@ impl<'a> Scan<'a> {
             if !is_new || !matches!(self.open(&path), Ok((_, FileType::RegularFile))) {
                 continue;
             }
-            if let Some(bytes) = self.held.get(&path) {
-                found.push(Evidence { what, content: Content::Bytes(bytes.clone()) });
+            if let Some(held) = self.held.get(&path) {
+                found.push(Evidence { what, content: Content::Bytes(Arc::clone(held)) });
                 continue;
             }
             self.slice.depends_on.push(self.base.join(&path));
