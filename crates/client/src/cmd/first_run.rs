@@ -19,8 +19,8 @@ pub(super) fn notice(places: &Places) {
         return;
     }
     // Lines that fit narrow terminals: one that wraps is cut in the middle of words.
-    report::notice("what this shell prints is recorded, and only you can read it;");
-    report::notice(format_args!("what you type is not. It is in {}", places.logs().display()));
+    report::notice(format_args!("what this shell prints is recorded in {}", places.logs().display()));
+    report::notice("where only you can read it; what you type is not.");
     report::notice("\"shellkeep detach\" leaves the shell running, \"shellkeep attach\" brings it back,");
     report::notice("\"shellkeep pause\" stops recording until \"shellkeep resume\",");
     report::notice("\"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one.");
