@@ -132,7 +132,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),
     /// Show the settings and where they come from
-    #[command(after_help = "Examples:\n  shellkeep config show\n  $EDITOR \"$(shellkeep config path)\"")]
+    #[command(after_help = "Examples:\n  shellkeep config show\n  ${EDITOR:-vi} \"$(shellkeep config path)\"")]
     Config(Config),
     /// Print completions for a shell
     #[command(
@@ -346,16 +346,14 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// All settings in force, and where each comes from
-    #[command(
-        after_help = "Examples:\n  shellkeep config show\n  shellkeep config show > \"$(shellkeep config path)\""
-    )]
+    #[command(after_help = "Examples:\n  shellkeep config show\n  shellkeep config show --defaults | less")]
     Show {
         /// The shipped ones, whatever your file says
         #[arg(long)]
         defaults: bool,
     },
     /// Path of the user's file
-    #[command(after_help = "Examples:\n  shellkeep config path\n  $EDITOR \"$(shellkeep config path)\"")]
+    #[command(after_help = "Examples:\n  shellkeep config path\n  ${EDITOR:-vi} \"$(shellkeep config path)\"")]
     Path,
 }
 

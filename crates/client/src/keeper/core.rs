@@ -17,6 +17,9 @@ use shellkeep_protocol::session::{
 /// Shortest and longest pause after `Busy`, whatever the daemon asks for.
 const BUSY_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(2);
 
+/// Places that are remembered of what was sent: more than a window and what is not durable yet have.
+const SENT_ENDS_MAX: usize = 1_024;
+
 /// Pause before what could not be read is looked at again.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,8 @@ pub struct KeeperCore {
     forked: bool,
     /// Everything below was called durable by some log of this session.
     given_away: Seq,
+    /// Places where something that was sent has ended, the newest last: proof of a log's end that the spool has lost.
+    sent_ends: VecDeque<(Seq, Chain)>,
     live: Option<Live>,
 }
 
@@ -127,7 +132,15 @@ impl KeeperCore {
     /// A session that no daemon has heard of yet.
     #[must_use]
     pub fn new(session: SessionId, writer: WriterId) -> Self {
-        Self { session, writer, epoch_known: 0, forked: false, given_away: Seq::FIRST, live: None }
+        Self {
+            session,
+            writer,
+            epoch_known: 0,
+            forked: false,
+            given_away: Seq::FIRST,
+            sent_ends: VecDeque::new(),
+            live: None,
+        }
     }
 
     /// The session that is recorded now; another one after [`Self::fork`].
@@ -194,6 +207,7 @@ impl KeeperCore {
         self.session = session;
         self.epoch_known = 0;
         self.forked = true;
+        self.sent_ends.clear();
         self.live = None;
     }
 
@@ -332,7 +346,7 @@ impl KeeperCore {
 
     /// Sends from the log's end on; false when that cannot be.
     fn go_on(&mut self, end: Position, spool: &impl SpoolView, outputs: &mut Vec<Output>) -> bool {
-        if resume(spool, end) == Resume::Conflict {
+        if resume(spool, end) == Resume::Conflict && !self.ends_in_a_hole(spool, end) {
             self.live = None;
             outputs.push(Output::Fork);
             return false;
@@ -343,6 +357,13 @@ impl KeeperCore {
             live.written = end.next_seq;
         }
         true
+    }
+
+    /// Whether a log ends where something that was sent has ended, and the spool has lost what stood there since: then it is
+    /// ours, and a gap comes next.
+    fn ends_in_a_hole(&self, spool: &impl SpoolView, end: Position) -> bool {
+        self.sent_ends.contains(&(end.next_seq, end.chain))
+            && matches!(spool.extent(end.next_seq, 1), Extent::Hole { .. })
     }
 
     /// Goes back to what was last answered as written: all requests are answered, so the log ends there.
@@ -366,6 +387,7 @@ impl KeeperCore {
                 (false, false) => GapReason::SpoolFull,
             };
             live.gap(first, reason, outputs);
+            note(&mut self.sent_ends, first);
         }
         while live.sent < end.next_seq && live.outstanding_bytes < live.window_bytes {
             let room = (live.window_bytes - live.outstanding_bytes).min(APPEND_BYTES_MAX);
@@ -376,8 +398,12 @@ impl KeeperCore {
                     live.sent_chain = to.chain;
                     live.outstanding.push_back(bytes);
                     live.outstanding_bytes += bytes;
+                    note(&mut self.sent_ends, to);
                 }
-                Extent::Hole { to, reason } => live.gap(to, reason, outputs),
+                Extent::Hole { to, reason } => {
+                    live.gap(to, reason, outputs);
+                    note(&mut self.sent_ends, to);
+                }
                 Extent::Unreadable => {
                     let at = now + UNREADABLE_PAUSE;
                     live.hold = if live.outstanding.is_empty() {
@@ -399,6 +425,14 @@ impl KeeperCore {
         }
         self.given_away = self.given_away.max(below);
     }
+}
+
+/// Remembers a place where something that is sent ends.
+fn note(sent_ends: &mut VecDeque<(Seq, Chain)>, end: Position) {
+    if sent_ends.len() == SENT_ENDS_MAX {
+        sent_ends.pop_front();
+    }
+    sent_ends.push_back((end.next_seq, end.chain));
 }
 
 impl Live {
