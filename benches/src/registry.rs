@@ -182,6 +182,7 @@ fn clone_and_scan(all: &[EntryInfo], query: &str) -> Vec<EntryInfo> {
     let matches = |entry: &EntryInfo| {
         entry.name.to_lowercase().contains(&query) || entry.description.to_lowercase().contains(&query)
     };
+    #[allow(clippy::unnecessary_to_owned)] // that is what it stands for
     all.to_vec().into_iter().filter(matches).take(HITS).collect()
 }
 

@@ -58,9 +58,9 @@ pub(super) fn measure(program: &Path, sessions: usize, rounds: u32) -> anyhow::R
     let project = Scratch::new()?;
     let commands = project.path().join(".shellkeep/commands");
     std::fs::create_dir_all(&commands)?;
-    let all: String =
+    let all: Vec<String> =
         (0..COMMANDS).map(|n| format!("[[command]]\nname = \"task-{n}\"\ncommand = \"echo {n}\"\n")).collect();
-    std::fs::write(commands.join("all.toml"), all)?;
+    std::fs::write(commands.join("all.toml"), all.concat())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut told = Vec::new();

@@ -171,6 +171,7 @@ mod tests {
             path: None,
             description: String::new(),
             args_hint: None,
+            schema: None,
             group: None,
             display_name: None,
             aliases: Vec::new(),
