@@ -111,6 +111,24 @@ fn whatever_is_printed_is_recorded_while_a_segment_is_sealed() -> Result<()> {
     })
 }
 
+/// Nobody writes to such a log any more: it must not wait for a next sync.
+#[test]
+fn what_a_dead_keeper_leaves_is_compressed_too() -> Result<()> {
+    let world = World::new()?;
+    world.ok(&["daemon", "stop"])?;
+    let done = world.home().join("done");
+    let session = world.session(&format!("stty -opost; seq {SEAL_LINES}; : >{}; exec sleep 1000", done.display()))?;
+    eventually("all is printed", || Ok(done.exists().then_some(())))?;
+    let keeper = shellkeep::keepers::all(&world.places()).first().map_or(0, |keeper| keeper.info.keeper_pid);
+    let keeper = i32::try_from(keeper)?;
+    signal(keeper, Signal::KILL)?;
+    gone(keeper)?;
+    world.ok(&["daemon", "start"])?;
+    eventually("a full segment is compressed", || {
+        Ok(world.home().join("state/log").join(&session).join("00000001.zseg").exists().then_some(()))
+    })
+}
+
 /// The spool is still there, and so is all of it in the log: adopted again, it adds nothing.
 #[test]
 fn a_daemon_killed_after_adopting_adopts_again_and_adds_nothing() -> Result<()> {
