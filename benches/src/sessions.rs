@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Appends of quiet sessions in a turn, one after the other, each by the next session.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     appends: u32,
-    /// Only these; may be repeated.
+    /// Only these, beside the floor; may be repeated.
     #[arg(long = "with", value_name = "WHAT", value_enum)]
     with: Vec<Beside>,
     /// How long to wait for a quiet machine, in seconds.
@@ -136,7 +136,7 @@ fn measure(args: &Args, program: &Path) -> anyhow::Result<Vec<Turn>> {
     for round in 0..args.rounds {
         for at in 0..ALL.len() {
             let beside = ALL[(at + round as usize) % ALL.len()];
-            if !args.with.is_empty() && !args.with.contains(&beside) {
+            if beside != Beside::Floor && !args.with.is_empty() && !args.with.contains(&beside) {
                 continue;
             }
             let all = if beside == Beside::Alone { 1 } else { keepers.len() };

@@ -104,10 +104,31 @@ fn whatever_is_printed_is_recorded_while_a_segment_is_sealed() -> Result<()> {
     eventually("the other is recorded", || Ok(world.output(&other)?.ends_with(b"other-2\n").then_some(())))?;
     let all = (1..=u64::from(SEAL_LINES)).map(|n| u64::from(n.ilog10()) + 2).sum::<u64>();
     eventually("all of its own is recorded", || Ok((world.listed(&own)?["output_bytes"] == all).then_some(())))?;
+    let log = world.home().join("state/log").join(&own);
+    // A stop ends by itself after a minute: nothing was recorded beside it then.
+    ensure!(
+        log.join("00000001.seg").exists() && log.join("00000001.zseg").exists(),
+        "it is being sealed all the while"
+    );
     drop(trap);
-    eventually("the original is gone", || {
-        let log = world.home().join("state/log").join(&own);
-        Ok((!log.join("00000001.seg").exists() && log.join("00000001.zseg").exists()).then_some(()))
+    eventually("the original is gone", || Ok((!log.join("00000001.seg").exists()).then_some(())))
+}
+
+/// Nobody writes to such a log any more: it must not wait for a next sync.
+#[test]
+fn what_a_dead_keeper_leaves_is_compressed_too() -> Result<()> {
+    let world = World::new()?;
+    world.ok(&["daemon", "stop"])?;
+    let done = world.home().join("done");
+    let session = world.session(&format!("stty -opost; seq {SEAL_LINES}; : >{}; exec sleep 1000", done.display()))?;
+    eventually("all is printed", || Ok(done.exists().then_some(())))?;
+    let keeper = shellkeep::keepers::all(&world.places()).first().map_or(0, |keeper| keeper.info.keeper_pid);
+    let keeper = i32::try_from(keeper)?;
+    signal(keeper, Signal::KILL)?;
+    gone(keeper)?;
+    world.ok(&["daemon", "start"])?;
+    eventually("a full segment is compressed", || {
+        Ok(world.home().join("state/log").join(&session).join("00000001.zseg").exists().then_some(()))
     })
 }
 

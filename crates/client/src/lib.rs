@@ -10,6 +10,7 @@ pub mod export;
 pub mod input;
 pub mod keeper;
 pub mod keepers;
+mod keys;
 pub mod launch;
 pub mod link;
 pub mod names;

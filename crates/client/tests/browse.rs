@@ -42,10 +42,20 @@ impl Screen {
     fn shows(&mut self, text: &str) {
         let deadline = Instant::now() + world::WAIT;
         while !self.text().contains(text) {
-            assert!(self.tty.read_until(deadline), "never saw {text:?} on:\n{}", self.text());
-            let seen = std::mem::take(&mut self.tty.seen);
-            self.terminal.feed(String::from_utf8_lossy(&seen).as_ref());
+            assert!(self.tty.read_until(deadline), "never saw {text:?} on:\n{}", self.drawn());
+            // A read may end within a character: the rest of that comes with the next.
+            let cut = std::str::from_utf8(&self.tty.seen).map_or_else(|error| error.valid_up_to(), str::len);
+            let rest = self.tty.seen.split_off(cut);
+            let seen = String::from_utf8(std::mem::replace(&mut self.tty.seen, rest)).expect("cut where it is valid");
+            self.terminal.feed(&seen);
         }
+    }
+
+    /// The rows that have anything, for a person who reads why it failed.
+    fn drawn(&self) -> String {
+        let rows = self.terminal.screen().text();
+        let full: Vec<_> = rows.iter().filter(|row| row.chars().any(char::is_alphanumeric)).cloned().collect();
+        full.join("\n")
     }
 
     fn resize(&mut self, cols: u16, rows: u16) {

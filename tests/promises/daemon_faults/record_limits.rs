@@ -1,6 +1,7 @@
 //! What is removed, by limits or by hand: it is gone, stays gone, and is no gap.
 
 use anyhow::{Result, ensure};
+use shellkeep_journal::hook::Point;
 
 use super::{Mount, Talker, at_rest, is_root, logs};
 use crate::world::{World, eventually};
@@ -99,6 +100,26 @@ fn running_sessions_share_what_all_may_have() -> Result<()> {
         talker.whole()?;
     }
     Ok(())
+}
+
+/// What is not durable yet stays, and is looked at again without anybody writing more.
+#[test]
+fn what_could_not_be_pruned_is_pruned_once_it_is_durable() -> Result<()> {
+    const LIMIT: u64 = 2 << 20;
+    let world = World::new()?;
+    configure(&world, "[daemon]\ntotal_bytes_max = \"2 MiB\"\n")?;
+    let mut talkers = [Talker::start(&world)?, Talker::start(&world)?];
+    let trap = world.trap(Point::DaemonSynced)?;
+    for talker in &mut talkers {
+        talker.say(3 << 20)?;
+    }
+    trap.caught()?;
+    for talker in &talkers {
+        talker.recorded()?;
+    }
+    ensure!(bytes_of_all(&world) > LIMIT, "nothing of it is durable");
+    drop(trap);
+    eventually("the total is kept", || Ok((bytes_of_all(&world) <= LIMIT).then_some(())))
 }
 
 /// By age: what has ended goes, what runs stays however old it is.

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use crossterm::event::{Event, KeyEventKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::SessionInfo;
@@ -32,6 +32,7 @@ use self::pager::Pager;
 use self::preview::Preview;
 use crate::cli;
 use crate::cmd::{attach, replay};
+use crate::keys;
 use crate::names::SessionRef;
 use crate::places::Places;
 use crate::report::{Failure, Outcome, printable};
@@ -138,8 +139,8 @@ impl Browser<'_> {
             if let Some(signal) = self.signals.ended_by() {
                 return Ok(ExitCode::from(STATUS_SIGNAL.saturating_add(signal)));
             }
-            while event::poll(Duration::ZERO).map_err(|error| terminal_failed(&error))? {
-                let key = match event::read().map_err(|error| terminal_failed(&error))? {
+            while let Some(event) = keys::pending().map_err(|error| terminal_failed(&error))? {
+                let key = match event {
                     Event::Key(key) if key.kind != KeyEventKind::Release => key,
                     _ => continue,
                 };
@@ -277,11 +278,11 @@ impl Browser<'_> {
 
 /// What a replay has left on the screen stays there until it was seen.
 fn wait_for_key() {
-    use ratatui::crossterm::style::Stylize as _;
-    use ratatui::crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+    use crossterm::style::Stylize as _;
+    use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
     let _gone = writeln!(std::io::stderr(), "{}", "the end; any key goes back".dim());
     if enable_raw_mode().is_ok() {
-        while event::read().is_ok_and(|event| !event.is_key_press()) {}
+        while crossterm::event::read().is_ok_and(|event| !event.is_key_press()) {}
         let _cooked = disable_raw_mode();
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Promises that a selected row stays selected while more rows arrive, and that no key is without an effect or a word.
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CommandInfo, Hit, SessionInfo, SessionState};
 

@@ -1,6 +1,6 @@
 //! The whole output of one thing, to read: scrolling, finding, copying. A pure machine.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 

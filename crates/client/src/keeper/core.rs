@@ -17,7 +17,8 @@ use shellkeep_protocol::session::{
 /// Shortest and longest pause after `Busy`, whatever the daemon asks for.
 const BUSY_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(2);
 
-/// Places that are remembered of what was sent: more than a window and what is not durable yet have.
+/// Places that are remembered of what was sent. A log that ends at an older one, where the spool has a hole by now, is not
+/// known as ours: then the session goes on in a new one, which says so.
 const SENT_ENDS_MAX: usize = 1_024;
 
 /// Pause before what could not be read is looked at again.

@@ -251,7 +251,9 @@ impl SessionManager {
             let result = session.log().sync_job().sync();
             session.log_mut().note(&result);
             session.sync_end(ticket, result.ok, std::time::Instant::now());
+            self.seal(id);
         }
+        let Some(session) = self.get(id) else { return false };
         let clean = session.core().is_clean();
         self.mark(id);
         clean && !self.lost_log(id)

@@ -263,7 +263,7 @@ impl SessionManager {
     }
 
     /// Begins to seal what is full and durable of a log.
-    fn seal(&mut self, id: SessionId) {
+    pub(super) fn seal(&mut self, id: SessionId) {
         if let Some(job) = self.open.get_mut(&id).and_then(|session| session.log_mut().seal_job()) {
             self.syncer.seal(id, job);
         }
