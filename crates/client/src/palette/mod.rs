@@ -13,13 +13,12 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
-use std::time::Duration;
 
+use crossterm::event::{Event, KeyEventKind};
+use crossterm::execute;
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use rustix::event::{PollFd, PollFlags, poll};
 use shellkeep_protocol::ids::SessionId;
 
@@ -27,6 +26,7 @@ use self::data::{Data, Told};
 use self::model::{Action, Model};
 use self::view::Ink;
 use crate::browse::{STATUS_SIGNAL, Signals};
+use crate::keys;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
 
@@ -126,8 +126,8 @@ impl Chooser {
             if let Some(signal) = self.signals.ended_by() {
                 return Ok(End::Signal(signal));
             }
-            while event::poll(Duration::ZERO).map_err(|error| terminal_failed(&error))? {
-                let action = match event::read().map_err(|error| terminal_failed(&error))? {
+            while let Some(event) = keys::pending().map_err(|error| terminal_failed(&error))? {
+                let action = match event {
                     Event::Key(key) if key.kind != KeyEventKind::Release => self.model.key(key),
                     Event::Paste(text) => self.model.paste(&text),
                     _ => continue,

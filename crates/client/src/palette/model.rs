@@ -3,7 +3,7 @@
 //! Promises that the selected command stays selected when the list changes under it, and that Enter chooses what was shown
 //! as selected.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use shellkeep_protocol::registry::{EntryInfo, Kind, Scope};
 
 use super::data::Found;
