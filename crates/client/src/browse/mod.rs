@@ -12,19 +12,14 @@ mod preview;
 mod view;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use crossterm::event::{Event, KeyEventKind};
-use rustix::event::{PollFd, PollFlags, poll};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::SessionInfo;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 
 use self::data::{Ask, Data, Told};
 use self::model::{Action, Model, Tab, Target};
@@ -32,7 +27,7 @@ use self::pager::Pager;
 use self::preview::Preview;
 use crate::cli;
 use crate::cmd::{attach, replay};
-use crate::keys;
+use crate::keys::{self, STATUS_SIGNAL, Signals, terminal_failed};
 use crate::names::SessionRef;
 use crate::places::Places;
 use crate::report::{Failure, Outcome, printable};
@@ -42,9 +37,6 @@ const COPY_BYTES_MAX: usize = 72 << 10;
 
 /// Longest pause of a replay that is begun here: nobody waits through a lunch.
 const REPLAY_IDLE_MAX: Duration = Duration::from_secs(2);
-
-/// What a shell adds to a signal's number, for a status.
-pub(crate) const STATUS_SIGNAL: u8 = 128;
 
 /// Shows it until the user leaves.
 ///
@@ -63,10 +55,6 @@ pub(crate) fn run(places: &Places) -> Outcome {
     outcome
 }
 
-fn terminal_failed(error: &dyn std::fmt::Display) -> Failure {
-    Failure::refused(format_args!("cannot use this terminal: {error}"))
-}
-
 /// A session in the words of its user.
 fn words(info: &SessionInfo) -> String {
     info.attrs.name.clone().unwrap_or_else(|| short(info.session))
@@ -76,48 +64,6 @@ fn words(info: &SessionInfo) -> String {
 fn short(session: SessionId) -> String {
     let id = session.to_string();
     format!("{}…{}", &id[..8], &id[id.len() - 4..])
-}
-
-/// Signals that end a full-screen view, and the one that says that the window has another size.
-pub(crate) struct Signals {
-    ended_by: Arc<AtomicUsize>,
-    ids: Vec<signal_hook::SigId>,
-}
-
-impl Signals {
-    /// From now on each of them writes a byte to `waker`.
-    ///
-    /// # Errors
-    /// If the system gives no handler.
-    pub(crate) fn new(waker: &OwnedFd) -> Result<Self, Failure> {
-        let ended_by = Arc::new(AtomicUsize::new(0));
-        let mut ids = Vec::new();
-        let mut register = || -> std::io::Result<()> {
-            for signal in [SIGTERM, SIGHUP, SIGINT] {
-                let number = usize::try_from(signal).unwrap_or(0);
-                ids.push(signal_hook::flag::register_usize(signal, Arc::clone(&ended_by), number)?);
-            }
-            for signal in [SIGTERM, SIGHUP, SIGINT, SIGWINCH] {
-                ids.push(signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?);
-            }
-            Ok(())
-        };
-        register().map_err(|error| Failure::refused(format_args!("cannot handle signals: {error}")))?;
-        Ok(Self { ended_by, ids })
-    }
-
-    /// The signal that asks for the end, if one has come.
-    pub(crate) fn ended_by(&self) -> Option<u8> {
-        u8::try_from(self.ended_by.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for id in self.ids.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
-    }
 }
 
 struct Browser<'a> {
@@ -135,7 +81,7 @@ impl Browser<'_> {
             self.take_told(screen)?;
             self.look();
             screen.draw(|frame| view::draw(frame, &mut self.model)).map_err(|error| terminal_failed(&error))?;
-            self.wait()?;
+            keys::wait(rustix::stdio::stdin(), &mut self.wake)?;
             if let Some(signal) = self.signals.ended_by() {
                 return Ok(ExitCode::from(STATUS_SIGNAL.saturating_add(signal)));
             }
@@ -151,22 +97,6 @@ impl Browser<'_> {
                 self.act(action, screen)?;
             }
         }
-    }
-
-    /// Sleeps until there is something to do.
-    fn wait(&mut self) -> Result<(), Failure> {
-        let stdin = rustix::stdio::stdin();
-        let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(terminal_failed(&error)),
-        }
-        if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-            return Err(Failure::refused("the terminal has gone"));
-        }
-        let mut bytes = [0; 64];
-        while self.wake.read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
-        Ok(())
     }
 
     /// Asks for what is beside the list, if it is of another row.

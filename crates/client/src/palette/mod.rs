@@ -10,8 +10,8 @@ mod model;
 mod view;
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::io::{BufWriter, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use crossterm::event::{Event, KeyEventKind};
@@ -19,14 +19,12 @@ use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use rustix::event::{PollFd, PollFlags, poll};
 use shellkeep_protocol::ids::SessionId;
 
 use self::data::{Data, Told};
 use self::model::{Action, Model};
 use self::view::Ink;
-use crate::browse::{STATUS_SIGNAL, Signals};
-use crate::keys;
+use crate::keys::{self, STATUS_SIGNAL, Signals, terminal_failed};
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome};
 
@@ -60,10 +58,6 @@ pub(crate) fn run(places: &Places, session: Option<SessionId>, query: &str) -> O
         End::Left => Ok(ExitCode::from(LEFT)),
         End::Signal(signal) => Ok(ExitCode::from(STATUS_SIGNAL.saturating_add(signal))),
     }
-}
-
-fn terminal_failed(error: &dyn std::fmt::Display) -> Failure {
-    Failure::refused(format_args!("cannot use this terminal: {error}"))
 }
 
 type Tty = Terminal<CrosstermBackend<BufWriter<File>>>;
@@ -109,6 +103,9 @@ struct Chooser {
 
 impl Chooser {
     fn run(&mut self, terminal: &mut Tty, tty: &File) -> Result<End, Failure> {
+        // Where keys are read from: standard input if that is a terminal, as crossterm has it.
+        let stdin = rustix::stdio::stdin();
+        let keyboard = if std::io::stdin().is_terminal() { stdin } else { tty.as_fd() };
         loop {
             while let Ok(told) = self.data.told.try_recv() {
                 match told {
@@ -122,7 +119,7 @@ impl Chooser {
             }
             let (model, ink) = (&mut self.model, self.ink);
             terminal.draw(|frame| view::draw(frame, model, ink)).map_err(|error| terminal_failed(&error))?;
-            self.wait(tty)?;
+            keys::wait(keyboard, &mut self.wake)?;
             if let Some(signal) = self.signals.ended_by() {
                 return Ok(End::Signal(signal));
             }
@@ -140,24 +137,5 @@ impl Chooser {
                 }
             }
         }
-    }
-
-    /// Sleeps until there is something to do.
-    fn wait(&mut self, tty: &File) -> Result<(), Failure> {
-        // Where keys are read from: standard input if that is a terminal, as crossterm has it.
-        let stdin = rustix::stdio::stdin();
-        let keys: BorrowedFd<'_> = if std::io::stdin().is_terminal() { stdin } else { tty.as_fd() };
-        let mut fds =
-            [PollFd::from_borrowed_fd(keys, PollFlags::IN), PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(terminal_failed(&error)),
-        }
-        if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-            return Err(Failure::refused("the terminal has gone"));
-        }
-        let mut bytes = [0; 64];
-        while self.wake.read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
-        Ok(())
     }
 }
