@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shellkeep_daemon::index::secrets::Secrets;
-use shellkeep_daemon::registry::Preferences;
+use shellkeep_daemon::registry::{Preferences, run};
 use shellkeep_daemon::{Config, Listener, Places, Retention};
 use shellkeep_journal::{Chain, Seq};
 use shellkeep_protocol::daemon::{DaemonProtocol, Push, Request, Response};
@@ -352,5 +352,62 @@ async fn a_question_of_another_version_is_answered_with_ours() {
     let Response::Registry { body } = answer else { panic!() };
     let told: Told = shellkeep_transport::decode(&body).unwrap();
     assert!(matches!(told, Told::Failed(RegistryError::Invalid { .. })), "{told:?}");
+    daemon.stop().await;
+}
+
+/// What cannot be read is asked for each time: one answer is for one execution.
+#[tokio::test]
+async fn what_cannot_be_read_runs_once_for_each_yes() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &[]);
+    write_command(&root, "one", "sh ./big.sh");
+    let script = format!("echo ran\nexit\n{}", "#".repeat(2 << 20));
+    std::fs::write(root.join("big.sh"), script).unwrap();
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let run = || ask(&client, Ask::Execute(execute(session, "one")));
+    for _ in 0..2 {
+        let Told::Failed(RegistryError::NotTrusted(question)) = run().await else { panic!("it runs unasked") };
+        assert!(question.runs[0].contains("big.sh is not known: it is larger than"), "{:?}", question.runs);
+        let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
+        assert_eq!(ask(&client, Ask::Trust { session: Some(session), entry, digest }).await, Told::Done);
+        assert_eq!(ask(&client, Ask::TrustList).await, Told::Trusted(Vec::new()));
+        let Told::Accepted { invocation, .. } = run().await else { panic!("it was agreed to") };
+        assert_eq!(output(&client, invocation).await.0, "ran\n");
+    }
+    let Told::Diagnostics(told) = ask(&client, Ask::Diagnostics { session: Some(session) }).await else { panic!() };
+    assert!(told.iter().any(|one| one.message.contains("big.sh is asked for each time")), "{told:?}");
+    daemon.stop().await;
+}
+
+/// As many as may run and wait are taken, however many look at the disk for that.
+#[tokio::test]
+async fn executions_at_once_share_their_looks_at_the_disk() {
+    const FIT: usize = run::RUNNING_MAX + run::WAITING_MAX;
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &[]);
+    write_command(&root, "one", "sleep 600");
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let begin = |client: Client| async move { ask(&client, Ask::Execute(execute(session, "one"))).await };
+    let Told::Failed(RegistryError::NotTrusted(question)) = begin(client.clone()).await else { panic!() };
+    let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
+    assert_eq!(ask(&client, Ask::Trust { session: Some(session), entry, digest }).await, Told::Done);
+    let runs: Vec<_> = (0..100).map(|_| tokio::spawn(begin(client.clone()))).collect();
+    let mut accepted = 0;
+    for run in runs {
+        match run.await.unwrap() {
+            Told::Accepted { .. } => accepted += 1,
+            Told::Failed(RegistryError::Busy) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(accepted, FIT);
+    let told = ask(&client, Ask::TrustRevoke { root: None, entry: None }).await;
+    assert_eq!(told, Told::Revoked { count: 1 });
     daemon.stop().await;
 }

@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::registry::{Digest, RegistryError, Scope, Told, Trust, TrustQuestion, TrustRecord};
+use shellkeep_protocol::registry::{Digest, Kind, RegistryError, Scope, Told, Trust, TrustQuestion, TrustRecord};
 
 use super::conversation::{Conversation, blocking, info};
-use super::entry::{Entry, Exec};
+use super::entry::Entry;
 use super::run::Stop;
 use super::trust;
 use super::view::{Resolved, View};
@@ -18,12 +18,8 @@ impl Conversation {
     pub(super) fn question(&self, view: &View, session: Option<SessionId>, entry: &Entry) -> TrustQuestion {
         let root = session.and_then(|session| self.registry.project_of(session)).unwrap_or_default();
         let before = self.trust.lock().before(&root, &entry.id).map(|record| record.runs.clone());
-        TrustQuestion {
-            entry: info(view, entry),
-            root: root.to_string_lossy().into_owned(),
-            runs: trust::runs(entry),
-            before,
-        }
+        let (before, runs) = trust::shown(before.as_deref(), trust::runs(entry));
+        TrustQuestion { entry: info(view, entry), root: root.to_string_lossy().into_owned(), runs, before }
     }
 
     /// Whether an entry may run, by what is on the disk and was agreed to.
@@ -39,7 +35,10 @@ impl Conversation {
         let root = session.and_then(|session| self.registry.project_of(session));
         let trust = match (entry.scope, &root) {
             (Scope::Builtin | Scope::User, _) => Trust::Trusted,
-            (Scope::Project, Some(root)) => self.trust.lock().of(root, entry),
+            (Scope::Project, Some(root)) => {
+                let mut trust = self.trust.lock();
+                if trust.take_once(root, entry) { Trust::Trusted } else { trust.of(root, entry) }
+            }
             (Scope::Project, None) => Trust::Pending,
             (Scope::Session, _) => entry.trust,
         };
@@ -69,10 +68,15 @@ impl Conversation {
         if entry.digest != digest {
             return Err(RegistryError::StaleEntry { entry: id.to_owned() });
         }
-        if matches!(&entry.exec, Exec::Found(item) if !item.can_be_remembered()) {
-            return Err(RegistryError::TooLarge { what: format!("what decides what {id} does") });
-        }
         let mut trust = self.trust.lock();
+        if let Some(why) = trust::unread(entry) {
+            if entry.kind == Kind::McpServer {
+                let why = format!("a server runs for as long as it is agreed to, and that cannot be remembered: {why}");
+                return Err(RegistryError::Unavailable { entry: entry.qualified_name.to_string(), why });
+            }
+            trust.agree_once(&root, entry);
+            return Ok(Told::Done);
+        }
         trust.agree(&root, entry, crate::now_us()).map_err(|error| unwritable(&error))?;
         self.registry.retrust(&root, |entry| trust.of(&root, entry));
         drop(trust);
@@ -90,8 +94,10 @@ impl Conversation {
             root.is_none_or(|root| record.root == root) && entry.is_none_or(|entry| is_called(&record.entry, entry))
         };
         let mut trust = self.trust.lock();
-        let before: Vec<TrustRecord> = trust.all().filter(|record| is_meant(record)).cloned().collect();
+        let all: Vec<TrustRecord> = trust.records().cloned().collect();
         let revoked = trust.revoke(is_meant);
+        // If it cannot be saved, all is taken back.
+        let before: Vec<TrustRecord> = all.into_iter().filter(|record| revoked.is_err() || is_meant(record)).collect();
         let roots: std::collections::BTreeSet<&str> = before.iter().map(|record| record.root.as_str()).collect();
         for root in roots.into_iter().map(Path::new) {
             self.registry.retrust(root, |entry| trust.of(root, entry));

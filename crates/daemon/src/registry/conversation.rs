@@ -108,9 +108,11 @@ impl Conversation {
                 let entry = self.one(&view, session, &name)?;
                 Ok(Told::Question(Box::new(self.question(&view, session, entry))))
             }
-            Ask::TrustList => Ok(Told::Trusted(self.trust.lock().all().cloned().collect())),
+            Ask::TrustList => Ok(Told::Trusted(self.trust.lock().all())),
             Ask::TrustRevoke { root, entry } => self.revoke(root, entry).await,
-            Ask::Diagnostics { session } => Ok(Told::Diagnostics(diagnostics(&self.registry.get_for_session(session)))),
+            Ask::Diagnostics { session } => {
+                Ok(Told::Diagnostics(self.diagnostics(&self.registry.get_for_session(session))))
+            }
         }
     }
 
@@ -220,7 +222,7 @@ impl Conversation {
                 session: (view.len() - base) as u64,
                 plugins: plugins as u64,
                 root: root.map(|root| root.to_string_lossy().into_owned()),
-                diagnostics: diagnostics(&view),
+                diagnostics: own.diagnostics(&view),
             }
         })
         .await
@@ -241,6 +243,18 @@ fn is_of_plugin(path: &str) -> bool {
 /// An entry as a session sees it.
 pub(super) fn info(view: &View, entry: &Entry) -> EntryInfo {
     entry.info(view.shadowing(entry).map(|other| &**other))
+}
+
+impl Conversation {
+    fn diagnostics(&self, view: &View) -> Vec<Diagnostic> {
+        let told = self.trust.lock().told().map(|told| Diagnostic {
+            source: "trust".to_owned(),
+            file: None,
+            line: None,
+            message: told.to_owned(),
+        });
+        told.into_iter().chain(diagnostics(view)).take(DIAGNOSTICS_MAX).collect()
+    }
 }
 
 /// What is wrong with the sources, and names that are easily confused.

@@ -19,6 +19,7 @@ use super::entry::Entry;
 use super::run::Invocations;
 use super::sources::{self, Limits};
 use super::trust::TrustStore;
+use super::turns::Turns;
 use super::watcher::{Watched, Watcher};
 use super::{convert, roots};
 
@@ -84,6 +85,8 @@ struct Shared {
     inbox: Mutex<Inbox>,
     wake: Condvar,
     was_asked: Mutex<bool>,
+    /// Of projects that are looked at. Bounded by those who wait.
+    turns: Mutex<BTreeMap<PathBuf, Arc<Turns>>>,
     /// Where sessions with a layer are.
     directories: Mutex<BTreeMap<SessionId, String>>,
     /// `None` if the system gives no inotify.
@@ -93,7 +96,7 @@ struct Shared {
 /// What a thread that reads the disk does.
 enum Task {
     Own(Look),
-    Project(Look, PathBuf),
+    Project(PathBuf),
 }
 
 /// Tells what happens, and asks for looks. Cheap to clone.
@@ -117,6 +120,7 @@ impl Discovery {
             inbox: Mutex::default(),
             wake: Condvar::new(),
             was_asked: Mutex::new(false),
+            turns: Mutex::default(),
             directories: Mutex::default(),
             watcher: Watcher::new().inspect_err(|error| debug!(%error, "files cannot be watched")).ok(),
         };
@@ -189,13 +193,10 @@ impl Discovery {
         }
     }
 
-    /// Looks at a project that a session is in, here and now. False if that did not come to be shown: others looked again and again
-    /// meanwhile. Blocking.
+    /// Looks at a project that a session is in, from now on: whoever asks meanwhile shares the next look. False if that did not come to be
+    /// shown. Blocking.
     pub(crate) fn look_at(&self, root: &Path) -> bool {
-        (0..LOOKS_MAX).any(|_| {
-            let look = self.shared.registry.look_at_project(root);
-            look.is_some_and(|look| self.shared.look_at_project(&look, root))
-        })
+        self.shared.turn_at(root)
     }
 
     /// Where a session is, if it has a layer.
@@ -242,10 +243,10 @@ impl Shared {
             }
             for watched in inbox.again.into_keys() {
                 let task = match watched {
-                    None => Some(Task::Own(self.registry.look_for_base(OWN))),
-                    Some(root) => self.registry.look_at_project(&root).map(|look| Task::Project(look, root)),
+                    None => Task::Own(self.registry.look_for_base(OWN)),
+                    Some(root) => Task::Project(root),
                 };
-                let _stopped = task.map(|task| tasks.send(task));
+                let _stopped = tasks.send(task);
             }
             if let Some(watcher) = &self.watcher {
                 let projects = self.registry.projects();
@@ -304,7 +305,9 @@ impl Shared {
             if let Some(look) = self.registry.set_project(session, root.as_deref())
                 && let Some(root) = root
             {
-                let _stopped = tasks.send(Task::Project(look, root));
+                // Its number says that somebody looks; what is shown is what the turn finds.
+                drop(look);
+                let _stopped = tasks.send(Task::Project(root));
             }
         }
         if word.left && self.registry.has_session(session) {
@@ -325,7 +328,7 @@ impl Shared {
             let Ok(task) = inbox.lock().recv() else { return };
             match task {
                 Task::Own(look) => self.look_at_own(&look),
-                Task::Project(look, root) => _ = self.look_at_project(&look, &root),
+                Task::Project(root) => _ = self.turn_at(&root),
             }
         }
     }
@@ -366,6 +369,23 @@ impl Shared {
         self.watch(&None, &found, sources::Scope::User);
         let slices = convert::slices(found, sources::Scope::User);
         self.registry.found_all(look, OWN_PREFIX, slices);
+    }
+
+    /// One look at a time at each project, and one for all that ask while another is under way: it begins after they have asked.
+    fn turn_at(&self, root: &Path) -> bool {
+        let turns = Arc::clone(self.turns.lock().entry(root.to_owned()).or_default());
+        let was_shown = turns.take(|| {
+            (0..LOOKS_MAX).any(|_| {
+                let look = self.registry.look_at_project(root);
+                look.is_some_and(|look| self.look_at_project(&look, root))
+            })
+        });
+        let mut all = self.turns.lock();
+        // The map's and ours: nobody else waits.
+        if Arc::strong_count(&turns) == 2 {
+            all.remove(root);
+        }
+        was_shown
     }
 
     /// False if a newer look has begun meanwhile.

@@ -24,6 +24,7 @@ pub mod slice;
 pub mod sources;
 pub mod subscriptions;
 pub mod trust;
+mod turns;
 pub mod usage;
 pub mod view;
 mod watcher;

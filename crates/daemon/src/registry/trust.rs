@@ -3,11 +3,13 @@
 //! Promise: agreement is to one command of one project as it is, by a digest over all that decides what runs; whatever cannot be read
 //! means no. A record is durable before anything runs because of it. No file of a project has a say in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use shellkeep_protocol::registry::{Digest, Trust, TrustRecord};
 
 use super::entry::{Entry, Exec, words};
@@ -16,15 +18,32 @@ use super::sources::{self, Content};
 /// Agreements that are kept; beyond that the oldest goes, and is asked for again.
 pub const RECORDS_MAX: usize = 10_000;
 
-/// Lines that say what runs, and bytes of them. What is behind counts in the digest all the same.
-const RUNS_LINES_MAX: usize = 2_000;
-const RUNS_BYTES_MAX: usize = 64 << 10;
+/// Lines of one record, and bytes of them. Of what is behind there is a digest, so that every change is one of the lines.
+const RUNS_LINES_MAX: usize = 20_000;
+const RUNS_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of the lines of all records. The oldest records lose theirs first: then a change is told without what was before.
+const ALL_RUNS_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of lines in a question, or in the list of all agreements.
+const SHOWN_BYTES_MAX: usize = 64 << 10;
+const LISTED_BYTES_MAX: usize = 1 << 20;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// Name of the file.
+/// How long agreement lasts that cannot be remembered: who was asked runs it at once.
+const ONCE_FOR: Duration = Duration::from_secs(10);
+
+/// Such agreements that are open; beyond that the oldest goes.
+const ONCE_MAX: usize = 64;
+
+/// Equal lines that are kept around what differs.
+const AROUND: usize = 3;
+
+/// Name of the file, and where one goes that cannot be read.
 const FILE: &str = "trust.json";
+const FILE_DAMAGED: &str = "trust.json.damaged";
 
 /// The form of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,26 +67,47 @@ struct SavedRecord {
 pub struct TrustStore {
     path: PathBuf,
     records: BTreeMap<(String, String), TrustRecord>,
+    once: VecDeque<Once>,
+    /// What the user should know of the file.
+    told: Option<String>,
+}
+
+/// Agreement to one execution.
+#[derive(Debug)]
+struct Once {
+    key: (String, String),
+    digest: Digest,
+    until: Instant,
 }
 
 impl TrustStore {
-    /// Those of the file in `directory`; none if there is no file, or it cannot be read, which is said.
+    /// Those of the file in `directory`; none if there is no file. One that cannot be read is set aside, which is said.
     pub fn load(directory: &Path) -> Self {
         let path = directory.join(FILE);
+        let mut told = None;
         let records = read(&path).unwrap_or_else(|error| {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(path = %path.display(), %error, "what was agreed to cannot be read; it is asked for again");
+                let aside = directory.join(FILE_DAMAGED);
+                let kept = std::fs::rename(&path, &aside);
+                let kept = kept.map_or_else(|_| "it is in the way".to_owned(), |()| format!("it is {} now", aside.display()));
+                tracing::warn!(path = %path.display(), %error, kept, "what was agreed to cannot be read; it is asked for again");
+                told = Some(format!("what was agreed to cannot be read ({error}) and is asked for again; {kept}"));
             }
             BTreeMap::new()
         });
-        Self { path, records }
+        Self { path, records, once: VecDeque::new(), told }
+    }
+
+    /// What the user should know of the file.
+    pub fn told(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 
     /// Whether this command of this project may run as it is.
     pub fn of(&self, root: &Path, entry: &Entry) -> Trust {
         let (id, decides) = entry.agreed_as();
         match self.records.get(&key(root, id)) {
-            Some(record) if record.digest == decides => Trust::Trusted,
+            Some(record) if record.digest == decides && unread(entry).is_none() => Trust::Trusted,
             _ => Trust::Pending,
         }
     }
@@ -78,8 +118,40 @@ impl TrustStore {
     }
 
     /// All, by project.
-    pub fn all(&self) -> impl Iterator<Item = &TrustRecord> {
+    pub fn records(&self) -> impl Iterator<Item = &TrustRecord> {
         self.records.values()
+    }
+
+    /// All, by project, with as many of their lines as fit into an answer.
+    pub fn all(&self) -> Vec<TrustRecord> {
+        let mut left = LISTED_BYTES_MAX;
+        let listed = |record: &TrustRecord| {
+            let runs = bounded(record.runs.clone(), RUNS_LINES_MAX, (left / 2).min(SHOWN_BYTES_MAX));
+            left = left.saturating_sub(bytes(&runs));
+            TrustRecord { runs, root: record.root.clone(), entry: record.entry.clone(), ..*record }
+        };
+        self.records.values().map(listed).collect()
+    }
+
+    /// The user agrees to one execution of what cannot be remembered.
+    pub fn agree_once(&mut self, root: &Path, entry: &Entry) {
+        if self.once.len() == ONCE_MAX {
+            self.once.pop_front();
+        }
+        self.once.push_back(Once {
+            key: key(root, &entry.id),
+            digest: entry.decides,
+            until: Instant::now() + ONCE_FOR,
+        });
+    }
+
+    /// Whether the user has just agreed to this one execution, which uses that up.
+    pub fn take_once(&mut self, root: &Path, entry: &Entry) -> bool {
+        let now = Instant::now();
+        self.once.retain(|once| once.until > now);
+        let key = key(root, &entry.id);
+        let at = self.once.iter().position(|once| once.key == key && once.digest == entry.decides);
+        at.and_then(|at| self.once.remove(at)).is_some()
     }
 
     /// The user agrees. On the disk when this returns.
@@ -92,7 +164,7 @@ impl TrustStore {
             entry: entry.id.to_string(),
             digest: entry.decides,
             at_us: now_us,
-            runs: runs(entry),
+            runs: bounded(runs(entry), RUNS_LINES_MAX, RUNS_BYTES_MAX),
         };
         let mut records = self.records.clone();
         records.insert(key(root, &entry.id), record);
@@ -101,6 +173,7 @@ impl TrustStore {
         {
             records.remove(&oldest);
         }
+        forget_lines(&mut records);
         write(&self.path, &records)?;
         self.records = records;
         Ok(())
@@ -109,15 +182,72 @@ impl TrustStore {
     /// Takes back what `is_meant` says; returns those.
     ///
     /// # Errors
-    /// If it cannot be written. In this daemon's life it is taken back all the same.
+    /// If it cannot be written: then the file is removed and all is taken back, lest this comes again with the next daemon.
     pub fn revoke(&mut self, is_meant: impl Fn(&TrustRecord) -> bool) -> std::io::Result<Vec<TrustRecord>> {
+        self.once.retain(|once| {
+            let (root, entry) = once.key.clone();
+            !is_meant(&TrustRecord { root, entry, digest: once.digest, at_us: 0, runs: Vec::new() })
+        });
         let gone: Vec<TrustRecord> = self.records.values().filter(|record| is_meant(record)).cloned().collect();
         if gone.is_empty() {
             return Ok(gone);
         }
         self.records.retain(|_, record| !is_meant(record));
-        write(&self.path, &self.records).map(|()| gone)
+        let Err(error) = write(&self.path, &self.records) else { return Ok(gone) };
+        self.records.clear();
+        let removed = std::fs::remove_file(&self.path);
+        Err(std::io::Error::other(match removed {
+            Ok(()) => format!("{error}; so that it does not come back all agreements are taken back"),
+            Err(other) if other.kind() == std::io::ErrorKind::NotFound => error.to_string(),
+            Err(other) => format!(
+                "{error}, and it cannot be removed either: {other}; it comes back when the daemon is started again"
+            ),
+        }))
     }
+}
+
+/// The reason why agreement to a command cannot be remembered, if there is one.
+pub fn unread(entry: &Entry) -> Option<String> {
+    let Exec::Found(item) = &entry.exec else { return None };
+    item.unread().next().map(|(what, why)| format!("{what}: {why}"))
+}
+
+/// What is shown of a command and of what was agreed to before. Of both the same is left out at the front and at the end if it is too much, so
+/// that what differs is there.
+pub fn shown(before: Option<&[String]>, now: Vec<String>) -> (Option<Vec<String>>, Vec<String>) {
+    let Some(before) = before else { return (None, bounded(now, RUNS_LINES_MAX, SHOWN_BYTES_MAX)) };
+    // As the record has it, also of what is behind its limits.
+    let now = bounded(now, RUNS_LINES_MAX, RUNS_BYTES_MAX);
+    if bytes(before).max(bytes(&now)) <= SHOWN_BYTES_MAX {
+        return (Some(before.to_vec()), now);
+    }
+    let front = before.iter().zip(&now).take_while(|(one, other)| one == other).count();
+    let front = front.saturating_sub(AROUND);
+    let (old, new) = (&before[front..], &now[front..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(one, other)| one == other).count();
+    let end = end.saturating_sub(AROUND);
+    let cut = |lines: &[String]| {
+        let note = |count: usize| (count > 0).then(|| format!("… {count} lines as before"));
+        let middle = lines[..lines.len() - end].iter().cloned();
+        bounded(note(front).into_iter().chain(middle).chain(note(end)).collect(), RUNS_LINES_MAX, SHOWN_BYTES_MAX)
+    };
+    (Some(cut(old)), cut(new))
+}
+
+/// The oldest records lose their lines if all are too many.
+fn forget_lines(records: &mut BTreeMap<(String, String), TrustRecord>) {
+    let mut all: usize = records.values().map(|record| bytes(&record.runs)).sum();
+    while all > ALL_RUNS_BYTES_MAX {
+        let oldest = records.values_mut().filter(|record| record.runs.len() > 1).min_by_key(|record| record.at_us);
+        let Some(record) = oldest else { return };
+        let before = bytes(&record.runs);
+        record.runs = bounded(std::mem::take(&mut record.runs), 0, 0);
+        all -= before - bytes(&record.runs).min(before);
+    }
+}
+
+fn bytes(lines: &[String]) -> usize {
+    lines.iter().map(|line| line.len() + 1).sum()
 }
 
 fn key(root: &Path, entry: &str) -> (String, String) {
@@ -127,7 +257,9 @@ fn key(root: &Path, entry: &str) -> (String, String) {
 /// All that decides what a command does, line by line, for people.
 pub fn runs(entry: &Entry) -> Vec<String> {
     let Exec::Found(item) = &entry.exec else { return vec![entry.runs()] };
-    let mut lines = vec![format!("file: {}", item.file.display())];
+    let mut lines: Vec<String> =
+        item.unread().map(|(what, why)| format!("asked each time, for {what} is not known: {why}")).collect();
+    lines.push(format!("file: {}", item.file.display()));
     let environment = |lines: &mut Vec<String>, env: &[(String, String)]| {
         lines.extend(env.iter().map(|(name, value)| format!("env: {name}={value}")));
     };
@@ -159,16 +291,16 @@ pub fn runs(entry: &Entry) -> Vec<String> {
     if let sources::Exec::McpServer(server) = &item.exec {
         lines.extend(server.variables.iter().map(|name| format!("gets your variable: {name}")));
     }
-    for evidence in &item.evidence {
-        match &evidence.content {
-            Content::Bytes(held) => {
-                let text = String::from_utf8_lossy(held.bytes());
-                lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
-            }
-            Content::TooLarge { bytes } => lines.push(format!("{}: {bytes} bytes", evidence.what)),
+    for evidence in item.evidence() {
+        if let Content::Bytes(held) = &evidence.content {
+            let text = String::from_utf8_lossy(held.bytes());
+            lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
         }
     }
-    bounded(lines)
+    // Of what it shares with others only what is there is told.
+    let absent = item.evidence.iter().filter(|evidence| evidence.content == Content::Absent);
+    lines.extend(absent.map(|evidence| format!("{}: is not there", evidence.what)));
+    lines
 }
 
 fn place(directory: Option<&Path>) -> String {
@@ -176,26 +308,46 @@ fn place(directory: Option<&Path>) -> String {
         .map_or_else(|| "in: the session's directory".to_owned(), |directory| format!("in: {}", directory.display()))
 }
 
-fn bounded(mut lines: Vec<String>) -> Vec<String> {
+/// The first lines, and of the others a digest.
+fn bounded(mut lines: Vec<String>, lines_max: usize, bytes_max: usize) -> Vec<String> {
     let mut bytes = 0;
-    let fits = lines.iter().take(RUNS_LINES_MAX).take_while(|line| {
-        bytes += line.len();
-        bytes <= RUNS_BYTES_MAX
+    let fits = lines.iter().take(lines_max).take_while(|line| {
+        bytes += line.len() + 1;
+        bytes <= bytes_max
     });
     let count = fits.count();
     if count < lines.len() {
-        let more = format!("… and {} more lines, which count all the same", lines.len() - count);
+        let mut rest = Sha256::new();
+        for line in &lines[count..] {
+            rest.update(line.as_bytes());
+            rest.update(b"\n");
+        }
+        let digest = Digest(rest.finalize().into()).to_string();
+        let digest = &digest[..16.min(digest.len())];
+        let more = format!("… and {} more lines, which count all the same ({digest})", lines.len() - count);
         lines.truncate(count);
         lines.push(more);
     }
     lines
 }
 
+/// Neither a link nor anything but a file, and no more of it than there may be.
 fn read(path: &Path) -> std::io::Result<BTreeMap<(String, String), TrustRecord>> {
-    if std::fs::metadata(path)?.len() > FILE_BYTES_MAX {
+    use std::io::Read as _;
+
+    use rustix::fs::{FileType, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
-    let saved: Saved = serde_json::from_slice(&std::fs::read(path)?)?;
+    let saved: Saved = serde_json::from_slice(&text)?;
     if saved.version != 1 {
         return Err(std::io::Error::other(format!("version {} is not known", saved.version)));
     }
@@ -232,10 +384,17 @@ fn write(path: &Path, records: &BTreeMap<(String, String), TrustRecord>) -> std:
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let beside = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&serde_json::to_vec(&saved)?)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
+    // Whatever a crash or somebody else has left there is not written into.
+    let _may_be_absent = std::fs::remove_file(&beside);
+    let written =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
+            file.write_all(&serde_json::to_vec(&saved)?)?;
+            file.sync_all()
+        });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&beside, path)) {
+        let _may_be_absent = std::fs::remove_file(&beside);
+        return Err(error);
+    }
     std::fs::File::open(directory)?.sync_all()
 }
 
@@ -269,6 +428,102 @@ mod tests {
         }
         assert_eq!(trust.revoke(|record| record.root == "/a").unwrap().len(), 1);
         assert_eq!(TrustStore::load(directory.path()).of(root, &entry("one")), Trust::Pending);
+    }
+
+    /// A link to `/dev/zero` would fill the memory, a FIFO would never end, and the next agreement would write over a damaged file.
+    #[test]
+    fn a_file_that_cannot_be_read_is_set_aside_and_told_and_nobody_waits_for_it() {
+        use std::os::unix::fs::symlink;
+        let plant: [fn(&Path); 4] = [
+            |path| symlink("/dev/zero", path).unwrap(),
+            |path| symlink("elsewhere.json", path).unwrap(),
+            |path| {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            },
+            |path| std::fs::write(path, "{\"version\":1,\"records\":[{").unwrap(),
+        ];
+        for plant in plant {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("elsewhere.json"), r#"{"version":1,"records":[]}"#).unwrap();
+            plant(&directory.path().join(FILE));
+            // What a crash has left is in nobody's way.
+            symlink("/dev/full", directory.path().join("trust.new")).unwrap();
+            let mut trust = TrustStore::load(directory.path());
+            assert!(trust.told().is_some_and(|told| told.contains(FILE_DAMAGED)));
+            assert!(directory.path().join(FILE_DAMAGED).symlink_metadata().is_ok());
+            trust.agree(Path::new("/a"), &entry("one"), 5).unwrap();
+            let again = TrustStore::load(directory.path());
+            assert_eq!((again.of(Path::new("/a"), &entry("one")), again.told()), (Trust::Trusted, None));
+        }
+    }
+
+    /// The disk is full, and the daemon is started again.
+    #[test]
+    fn what_is_taken_back_stays_taken_back_also_if_it_cannot_be_saved() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut trust = TrustStore::load(directory.path());
+        for (number, name) in ["one", "two"].into_iter().enumerate() {
+            trust.agree(Path::new(&format!("/{name}")), &entry(name), number as u64).unwrap();
+        }
+        // A directory is in the place of what is written beside: nothing can be saved.
+        std::fs::create_dir(directory.path().join("trust.new")).unwrap();
+        let error = trust.revoke(|record| record.root == "/one").unwrap_err();
+        assert!(error.to_string().contains("all agreements are taken back"), "{error}");
+        for trust in [&trust, &TrustStore::load(directory.path())] {
+            assert_eq!(trust.of(Path::new("/one"), &entry("one")), Trust::Pending);
+            assert_eq!(trust.records().count(), 0);
+        }
+    }
+
+    #[test]
+    fn agreement_to_one_execution_is_for_that_one_as_it_was_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut trust = TrustStore::load(directory.path());
+        let root = Path::new("/a");
+        trust.agree_once(root, &entry("one"));
+        assert!(!trust.take_once(root, &entry("two")) && !trust.take_once(Path::new("/b"), &entry("one")));
+        assert_eq!(trust.of(root, &entry("one")), Trust::Pending);
+        assert!(trust.take_once(root, &entry("one")));
+        assert!(!trust.take_once(root, &entry("one")), "it is used up");
+        for _ in 0..ONCE_MAX * 2 {
+            trust.agree_once(root, &entry("one"));
+        }
+        assert_eq!(trust.once.len(), ONCE_MAX);
+        trust.revoke(|record| record.root == "/a").unwrap();
+        assert!(!trust.take_once(root, &entry("one")));
+    }
+
+    /// Behind line 2,000, behind 64 KiB, and behind all that a record holds.
+    #[test]
+    fn a_change_is_among_what_is_shown_wherever_it_is() {
+        for (count, at) in [(10, 9), (2_500, 2_400), (5_000, 4_999), (60_000, 59_000)] {
+            let line = |number: usize| format!("Makefile: the line of the number {number}");
+            let before: Vec<String> = (0..count).map(line).collect();
+            let mut now = before.clone();
+            now[at].push('!');
+            let kept = bounded(before, RUNS_LINES_MAX, RUNS_BYTES_MAX);
+            let (before, now) = shown(Some(&kept), now);
+            let before = before.unwrap();
+            assert_ne!(before, now, "{count}");
+            assert!(bytes(&before).max(bytes(&now)) <= SHOWN_BYTES_MAX + 200);
+            assert!(now.iter().any(|line| line.ends_with('!')) || count == 60_000);
+        }
+    }
+
+    #[test]
+    fn the_lines_of_all_records_are_bounded_and_the_oldest_lose_theirs() {
+        let record = |at_us: u64| {
+            let runs = (0..RUNS_LINES_MAX).map(|number| format!("{number:010}")).collect();
+            let key = ("/a".to_owned(), format!("{at_us:04}"));
+            (key.clone(), TrustRecord { root: key.0, entry: key.1, digest: Digest([0; 32]), at_us, runs })
+        };
+        let mut records: BTreeMap<_, _> = (0..200).map(record).collect();
+        forget_lines(&mut records);
+        let all: usize = records.values().map(|record| bytes(&record.runs)).sum();
+        assert!(all <= ALL_RUNS_BYTES_MAX);
+        let lines: Vec<usize> = records.values().map(|record| record.runs.len()).collect();
+        assert!(lines[0] == 1 && lines[199] == RUNS_LINES_MAX && lines.is_sorted());
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Bed {
                 listed: true,
                 agents_may: true,
                 evidence: Vec::new(),
+                shared: Vec::new(),
             };
             let decides = item.trust_input();
             let exec = Exec::Found(Arc::new(item));

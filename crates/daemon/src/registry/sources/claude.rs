@@ -25,8 +25,8 @@ pub(super) type Plugin<'a> = (&'a str, &'a str);
 /// `NAME/SKILL.md` for each directory. Returns the names.
 pub(super) fn skills(scan: &mut Scan<'_>, dir: &Path, owner: &str, plugin: Option<Plugin<'_>>) -> Vec<String> {
     let mut names = Vec::new();
-    for entry in scan.entries(dir) {
-        if !entry.is_dir || entry.name.starts_with('.') {
+    for entry in scan.entries(dir, |name| !name.starts_with('.')) {
+        if !entry.is_dir {
             continue;
         }
         let Some(file) = scan.file(entry.path.join("SKILL.md")) else { continue };

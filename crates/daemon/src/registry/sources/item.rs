@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
+use super::evidence::{Common, Content, Evidence, Parts};
 use super::template::{Line, Prompt};
 
 /// Whose file a command comes from.
@@ -203,54 +202,6 @@ pub enum Exec {
     Nothing,
 }
 
-/// What else decides what would run, with its bytes, so that a change can be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// A path as the source has it, relative to its base, or a name for a part of a file (`package.json scripts`).
-    pub what: String,
-    /// What was there when the source was read.
-    pub content: Content,
-}
-
-/// The bytes behind an [`Evidence`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// All of them.
-    Bytes(Arc<Held>),
-    /// More than a scan may hold: agreement to such an item must not be remembered.
-    TooLarge {
-        /// So many.
-        bytes: u64,
-    },
-}
-
-/// Bytes with their digest, which is made once however many items depend on them: of a file with thousands of tasks all do.
-#[derive(Debug)]
-pub struct Held {
-    bytes: Box<[u8]>,
-    digest: [u8; 32],
-}
-
-impl Held {
-    /// These bytes.
-    pub(super) fn new(bytes: &[u8]) -> Arc<Self> {
-        Arc::new(Self { bytes: bytes.into(), digest: Sha256::digest(bytes).into() })
-    }
-
-    /// All of them.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl PartialEq for Held {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
-    }
-}
-
-impl Eq for Held {}
-
 /// One command that a source has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -284,8 +235,10 @@ pub struct Item {
     pub listed: bool,
     /// Its author lets an agent take it up without being asked.
     pub agents_may: bool,
-    /// What else decides what would run.
+    /// What else decides what would run, beside what is `shared`.
     pub evidence: Vec<Evidence>,
+    /// What decides of this and of others.
+    pub shared: Vec<Arc<Common>>,
 }
 
 impl Program {
@@ -316,6 +269,7 @@ impl Item {
             listed: true,
             agents_may: true,
             evidence: Vec::new(),
+            shared: Vec::new(),
         }
     }
 
@@ -324,7 +278,7 @@ impl Item {
     /// Descriptions and groups are not in it: they change nothing that runs.
     pub fn trust_input(&self) -> Vec<u8> {
         let mut parts = Parts(Vec::new());
-        parts.text("shellkeep item 2");
+        parts.text("shellkeep item 3");
         parts.text(&format!("{:?} {:?}", self.scope, self.kind));
         parts.text(&self.qualified_name);
         parts.bytes(self.file.as_os_str().as_encoded_bytes());
@@ -334,35 +288,34 @@ impl Item {
             parts.text(argument.default.as_deref().unwrap_or_default());
             parts.text(if argument.default.is_some() { "default" } else { "" });
         }
-        for evidence in &self.evidence {
-            parts.text(&evidence.what);
-            match &evidence.content {
-                Content::Bytes(held) => parts.bytes(&held.digest),
-                Content::TooLarge { bytes } => parts.text(&format!("too large: {bytes}")),
-            }
+        parts.evidence(&self.evidence);
+        for common in &self.shared {
+            parts.text("shared");
+            parts.bytes(common.digest());
         }
         parts.0
     }
 
-    /// Whether agreement may be remembered: all that decides was small enough to be looked at.
+    /// All that decides beside the item's own words.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.shared.iter().flat_map(|common| common.all()).chain(&self.evidence)
+    }
+
+    /// What decides and was not read, with the reasons. If there is any, agreement must not be remembered.
+    pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.evidence().filter_map(|evidence| match &evidence.content {
+            Content::Unread(why) => Some((&*evidence.what, &**why)),
+            Content::Bytes(_) | Content::Absent => None,
+        })
+    }
+
+    /// Whether agreement may be remembered: all that decides was read.
     pub fn can_be_remembered(&self) -> bool {
-        self.evidence.iter().all(|evidence| matches!(evidence.content, Content::Bytes(_)))
+        self.unread().next().is_none()
     }
 }
 
-/// Parts with their lengths, so that no two lists of parts give the same bytes.
-struct Parts(Vec<u8>);
-
 impl Parts {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
     fn place(&mut self, place: Option<&Path>) {
         self.bytes(place.map_or(b"the session's", |place| place.as_os_str().as_encoded_bytes()));
     }

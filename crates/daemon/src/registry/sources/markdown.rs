@@ -2,6 +2,7 @@
 
 use super::front_matter::{self, Document};
 use super::item::{Argument, Exec, Item, Kind};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile};
 use super::template::{Dialect, Prompt};
 use super::tree::Tree;
@@ -29,8 +30,8 @@ pub(super) fn item(scan: &mut Scan<'_>, file: &SourceFile, wanted: Wanted<'_>) -
     if let Some(dir) = file.relative.parent() {
         let known = wanted.constants.iter();
         let searched = known.fold(body.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
-        let beside = scan.programs_of(&searched, dir);
-        evidence.extend(beside.into_iter().filter(|other| other.what != file.relative.to_string_lossy()));
+        let beside = scan.programs_in(&searched, &[dir], &[], Text::Prose);
+        evidence.extend(beside.into_iter().filter(|other| *other.what != *file.relative.to_string_lossy()));
     }
     let exec = match wanted.kind {
         Kind::Agent => Exec::Nothing,

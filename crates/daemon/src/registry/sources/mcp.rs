@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::claude::Plugin;
 use super::item::{Exec, Item, Kind, McpServer, Transport};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile};
 use super::tree::Tree;
 
@@ -67,8 +68,10 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
             look(value);
         }
         let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
-        if let Transport::Stdio { .. } = &transport {
-            evidence.extend(scan.programs_of(&line, Path::new("")));
+        if let Transport::Stdio { command, args, env } = &transport {
+            let words = std::iter::once(command).chain(args).map(String::as_str);
+            let names = shlex::try_join(words).unwrap_or_else(|_| line.clone());
+            evidence.extend(scan.programs_in(&names, &[], env, Text::Line));
         }
         let description = line.trim().to_owned();
         let server =

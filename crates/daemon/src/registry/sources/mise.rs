@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::item::{Evidence, Exec, Item, Kind, Passing, Program};
+use super::item::{Exec, Item, Kind, Passing, Program};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile, ends_with, tidy};
 use super::tree::Tree;
 
@@ -53,8 +54,8 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 fn fragments(scan: &mut Scan<'_>, dirs: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for dir in dirs {
-        let entries = scan.entries(Path::new(dir));
-        let files = entries.into_iter().filter(|entry| !entry.is_dir && ends_with(&entry.name, "toml"));
+        let entries = scan.entries(Path::new(dir), |name| ends_with(name, "toml"));
+        let files = entries.into_iter().filter(|entry| !entry.is_dir);
         found.extend(files.map(|entry| entry.path));
     }
     found
@@ -64,16 +65,19 @@ struct Reader {
     names: HashSet<String>,
     /// With the text that runs, and the directory that it is looked for from.
     found: Vec<(Item, String, PathBuf)>,
-    evidence: Vec<Evidence>,
+    /// What the files set for all tasks.
+    settings: String,
 }
 
 fn read(scan: &mut Scan<'_>, files: &[PathBuf], directories: &[&str]) {
-    let mut reader = Reader { names: HashSet::new(), found: Vec::new(), evidence: Vec::new() };
+    let mut reader = Reader { names: HashSet::new(), found: Vec::new(), settings: String::new() };
     let mut includes: Option<Vec<PathBuf>> = None;
     for path in files {
         let Some(file) = scan.file(path) else { continue };
         let Some(tree) = scan.tree(&file, Tree::toml) else { continue };
-        reader.evidence.push(scan.evidence(&file));
+        for key in ["env", "hooks", "settings", "vars", "task_config"] {
+            reader.settings.extend(tree.get(key).map(|set| format!("{set:?}\n")));
+        }
         for (name, task) in tree.get("tasks").map(Tree::map).unwrap_or_default() {
             reader.table(scan, &file, name, task);
         }
@@ -86,11 +90,12 @@ fn read(scan: &mut Scan<'_>, files: &[PathBuf], directories: &[&str]) {
     for place in places {
         reader.place(scan, &place);
     }
+    // Variables and environment of any file reach all tasks.
+    for evidence in scan.programs_in(&reader.settings, &[], &[], Text::Prose) {
+        scan.decides(evidence);
+    }
     for (mut item, run, dir) in reader.found {
-        // Variables and environment of any file reach all tasks.
-        item.evidence.extend(reader.evidence.iter().cloned());
-        item.evidence.extend(scan.programs_of(&run, &dir));
-        item.evidence.dedup();
+        item.evidence = scan.programs_of(&run, &dir);
         scan.push(item);
     }
 }
@@ -104,9 +109,11 @@ impl Reader {
         for path in scan.walk(place, |name| !name.starts_with('.')) {
             if path.extension().is_some_and(|extension| extension == "toml") {
                 self.toml_file(scan, &path);
-            } else if let Some(file) = scan.file(&path) {
+            } else if let Some(file) = scan.file_in_parts(&path) {
                 // mise takes only what may be executed.
                 if file.executable {
+                    let evidence = scan.evidence(&file);
+                    scan.decides(evidence);
                     self.program(scan, place, &file);
                 }
             }
@@ -117,13 +124,12 @@ impl Reader {
     fn toml_file(&mut self, scan: &mut Scan<'_>, path: &Path) {
         let Some(file) = scan.file(path) else { return };
         let Some(tree) = scan.tree(&file, Tree::toml) else { return };
-        self.evidence.push(scan.evidence(&file));
         for (name, task) in tree.map() {
             self.table(scan, &file, name, task);
         }
     }
 
-    fn table(&mut self, scan: &Scan<'_>, file: &SourceFile, name: &str, task: &Tree) {
+    fn table(&mut self, scan: &mut Scan<'_>, file: &SourceFile, name: &str, task: &Tree) {
         let run = lines(task.get("run").unwrap_or(task));
         let script = task.text_of("file").unwrap_or_default();
         let mut item = Self::item(scan, file, name.to_owned(), task);
@@ -131,7 +137,8 @@ impl Reader {
             let first = run.lines().find(|line| !line.is_empty() && !line.starts_with("#!"));
             first.unwrap_or(script).clone_into(&mut item.description);
         }
-        self.add(item, format!("{run}\n{script}"), PathBuf::new());
+        let dir = task.text_of("dir").unwrap_or_default().replace("{{config_root}}", ".");
+        self.add(scan, item, format!("{run}\n{script}"), tidy(Path::new(&dir)));
     }
 
     fn program(&mut self, scan: &mut Scan<'_>, place: &Path, file: &SourceFile) {
@@ -145,10 +152,9 @@ impl Reader {
             parts.push(stem.to_owned());
         }
         let header = header(&file.text);
-        let mut item = Self::item(scan, file, parts.join(":"), &header);
-        item.evidence.push(scan.evidence(file));
+        let item = Self::item(scan, file, parts.join(":"), &header);
         let dir = file.relative.parent().unwrap_or(Path::new("")).to_owned();
-        self.add(item, file.text.to_string(), dir);
+        self.add(scan, item, file.text.to_string(), dir);
     }
 
     fn item(scan: &Scan<'_>, file: &SourceFile, name: String, task: &Tree) -> Item {
@@ -162,7 +168,10 @@ impl Reader {
         item
     }
 
-    fn add(&mut self, item: Item, run: String, dir: PathBuf) {
+    fn add(&mut self, scan: &mut Scan<'_>, item: Item, run: String, dir: PathBuf) {
+        if self.found.len() > scan.limits.items {
+            return scan.cut(Path::new(""), "there are too many tasks; the rest is left out");
+        }
         if self.names.insert(item.name.clone()) {
             self.found.push((item, run, dir));
         }

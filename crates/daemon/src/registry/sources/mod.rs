@@ -6,8 +6,10 @@
 
 mod admit;
 mod agent_skills;
+mod beneath;
 mod cargo;
 mod claude;
+mod evidence;
 mod front_matter;
 mod gemini;
 mod item;
@@ -21,6 +23,8 @@ mod npm;
 mod own;
 mod paths;
 mod plugins;
+mod programs;
+mod quoting;
 mod scan;
 mod taskfile;
 mod template;
@@ -29,19 +33,18 @@ mod tests;
 mod tree;
 mod vscode;
 mod warp;
+mod words;
 mod workspace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use item::{
-    Argument, ArgumentError, Arguments, Content, Evidence, Exec, Held, Item, Kind, McpServer, Passing, Program, Scope,
-    Transport,
-};
+pub use evidence::{Common, Content, Evidence, Held};
+pub use item::{Argument, ArgumentError, Arguments, Exec, Item, Kind, McpServer, Passing, Program, Scope, Transport};
 pub use template::{Dialect, Line, LineError, Places as LinePlaces, Prompt};
 
-use scan::{Budget, Scan};
+use scan::{Budget, Runs, Scan};
 
 /// Where is looked.
 #[derive(Debug, Clone)]
@@ -71,6 +74,8 @@ pub struct Limits {
     pub item_bytes: usize,
     /// All sources together; what is not read by then is left out.
     pub time: Duration,
+    /// Files that one source's lines are looked through for; beyond it an item says that it cannot be remembered.
+    pub lookups: usize,
     /// Bytes of [`Evidence`] that are held; beyond it an item says that it cannot be remembered.
     pub evidence_bytes: usize,
 }
@@ -85,6 +90,7 @@ impl Default for Limits {
             items: 5_000,
             item_bytes: 16 << 10,
             time: Duration::from_secs(2),
+            lookups: 50_000,
             evidence_bytes: 32 << 20,
         }
     }
@@ -121,35 +127,37 @@ pub struct Slice {
 /// How a source reads its base.
 type Read = fn(&mut Scan<'_>);
 
+use Runs::{Tool, Us};
+
 /// Sources of a project, single files first: a large tree must not cost them their share.
-const PROJECT: [(&str, Read); 15] = [
-    ("mcp", mcp::project),
-    ("shellkeep", own::project),
-    ("cargo", cargo::read),
-    ("just", just::read),
-    ("make", make::read),
-    ("task", taskfile::read),
-    ("mise", mise::project),
-    ("vscode", vscode::read),
-    ("gemini", gemini::read),
-    ("claude", claude::read),
-    ("agents", agent_skills::project),
-    ("npm", npm::read),
-    ("warp", warp::project),
-    ("navi", navi::project),
-    ("claude-hooks", claude::hooks),
+const PROJECT: [(&str, Runs, Read); 15] = [
+    ("mcp", Us, mcp::project),
+    ("shellkeep", Us, own::project),
+    ("cargo", Tool, cargo::read),
+    ("just", Tool, just::read),
+    ("make", Tool, make::read),
+    ("task", Tool, taskfile::read),
+    ("mise", Tool, mise::project),
+    ("vscode", Us, vscode::read),
+    ("gemini", Us, gemini::read),
+    ("claude", Us, claude::read),
+    ("agents", Us, agent_skills::project),
+    ("npm", Tool, npm::read),
+    ("warp", Us, warp::project),
+    ("navi", Us, navi::project),
+    ("claude-hooks", Us, claude::hooks),
 ];
 
 /// Sources of the home.
-const HOME: [(&str, Read); 8] = [
-    ("cargo", cargo::read),
-    ("mise", mise::user),
-    ("gemini", gemini::read),
-    ("claude", claude::read),
-    ("agents", agent_skills::user),
-    ("warp", warp::user),
-    ("navi", navi::user),
-    ("claude-hooks", claude::hooks),
+const HOME: [(&str, Runs, Read); 8] = [
+    ("cargo", Tool, cargo::read),
+    ("mise", Tool, mise::user),
+    ("gemini", Us, gemini::read),
+    ("claude", Us, claude::read),
+    ("agents", Us, agent_skills::user),
+    ("warp", Us, warp::user),
+    ("navi", Us, navi::user),
+    ("claude-hooks", Us, claude::hooks),
 ];
 
 /// Reads all sources. Returns a slice for each, also when it has nothing.
@@ -161,27 +169,27 @@ pub fn discover(places: &Places, limits: &Limits) -> Vec<Slice> {
     if let Some(root) = &root {
         let mut budget = Budget::new(limits, deadline);
         let scope = Scope::Project;
-        for (source, read) in PROJECT {
-            slices.push(run(Scan::new(source, scope, root, limits, &mut budget), read));
+        for (source, runs, read) in PROJECT {
+            slices.push(run(Scan::new((source, runs), scope, root, limits, &mut budget), read));
         }
-        let settings = Scan::new("claude-settings", scope, root, limits, &mut budget);
+        let settings = Scan::new(("claude-settings", Us), scope, root, limits, &mut budget);
         slices.push(run(settings, |scan| enabled = plugins::enabled_in(scan)));
     }
     if let Some(home) = canonical(&places.home) {
         let mut budget = Budget::new(limits, deadline);
         let scope = Scope::User;
-        for (source, read) in HOME {
-            slices.push(run(Scan::new(source, scope, &home, limits, &mut budget), read));
+        for (source, runs, read) in HOME {
+            slices.push(run(Scan::new((source, runs), scope, &home, limits, &mut budget), read));
         }
         let root = root.as_deref();
-        let servers = Scan::new("mcp", scope, &home, limits, &mut budget);
+        let servers = Scan::new(("mcp", Us), scope, &home, limits, &mut budget);
         slices.push(run(servers, |scan| mcp::user(scan, root)));
-        let plugins = Scan::new("claude-plugins", scope, &home, limits, &mut budget);
+        let plugins = Scan::new(("claude-plugins", Us), scope, &home, limits, &mut budget);
         slices.push(run(plugins, |scan| plugins::read(scan, root, &enabled)));
     }
     if let Some(config) = canonical(&places.config) {
         let mut budget = Budget::new(limits, deadline);
-        slices.push(run(Scan::new("shellkeep", Scope::User, &config, limits, &mut budget), own::user));
+        slices.push(run(Scan::new(("shellkeep", Us), Scope::User, &config, limits, &mut budget), own::user));
     }
     slices
 }

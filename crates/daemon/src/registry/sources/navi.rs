@@ -6,12 +6,12 @@ use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
 use super::scan::{Scan, SourceFile, ends_with};
-use super::template::{Line, Places, places};
+use super::template::{Line, Places, places, refusal};
 
 /// Cheats that lie in a project.
 pub(super) fn project(scan: &mut Scan<'_>) {
-    for entry in scan.entries(Path::new("")) {
-        if !entry.is_dir && ends_with(&entry.name, "cheat") {
+    for entry in scan.entries(Path::new(""), |name| ends_with(name, "cheat")) {
+        if !entry.is_dir {
             file(scan, &entry.path);
         }
     }
@@ -73,6 +73,9 @@ fn cheat(
     }
     let text = std::mem::take(lines).join("\n");
     let described = std::mem::take(description);
+    if let Some(why) = refusal(&text, Places::Angles) {
+        return scan.note(&file.relative, Some(begin), format!("a cheat is left out: {why}"));
+    }
     let described = if described.is_empty() { text.lines().next().unwrap_or_default().to_owned() } else { described };
     let mut arguments: Vec<Argument> = Vec::new();
     for (_, name) in places(&text, Places::Angles) {

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::item::{Evidence, Exec, Item, Kind, Passing, Program};
+use super::evidence::Evidence;
+use super::item::{Exec, Item, Kind, Passing, Program};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile};
 use super::tree::Tree;
 use super::workspace;
@@ -27,17 +29,21 @@ const SETTINGS: [&str; 4] = [".npmrc", ".yarnrc.yml", ".yarnrc", "bunfig.toml"];
 
 /// The base's `package.json`.
 pub(super) fn read(scan: &mut Scan<'_>) {
-    let Some(file) = scan.file("package.json") else { return };
+    let Some(file) = scan.file_in_parts("package.json") else { return };
     let Some(tree) = scan.tree(&file, Tree::json) else { return };
     let manager = manager(scan, &tree);
-    let settings = settings(scan, Path::new(""));
-    scripts(scan, &file, &tree, manager, None, &settings);
     let patterns = patterns(scan, &tree);
-    let members = workspace::members(scan, &file.relative, &patterns);
+    settings(scan, Path::new(""));
+    scripts(scan, &file, &tree, manager, None);
+    let members = scan.aside(|scan| workspace::members(scan, &file.relative, &patterns));
     let mut packages: Vec<(PathBuf, SourceFile, Tree, String)> = Vec::new();
     for dir in members {
-        let Some(file) = scan.file(dir.join("package.json")) else { continue };
-        let Some(tree) = scan.tree(&file, Tree::json) else { continue };
+        let found = scan.aside(|scan| {
+            let file = scan.file_in_parts(dir.join("package.json"))?;
+            let tree = scan.tree(&file, Tree::json)?;
+            Some((file, tree))
+        });
+        let Some((file, tree)) = found else { continue };
         let name = tree.text_of("name").unwrap_or_default();
         let short = name.rsplit_once('/').map_or(name, |(_, short)| short).to_owned();
         packages.push((dir, file, tree, short));
@@ -50,9 +56,9 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         // Two packages `@a/web` and `@b/web`, or one without a name, are called by where they lie.
         let is_own = !short.is_empty() && counts.get(short).is_some_and(|count| *count == 1);
         let name = if is_own { short.clone() } else { dir.to_string_lossy().replace('/', ".") };
-        let mut settings = settings.clone();
-        settings.extend(self::settings(scan, dir));
-        scripts(scan, file, tree, manager, Some((&name, dir)), &settings);
+        scan.new_group();
+        settings(scan, dir);
+        scripts(scan, file, tree, manager, Some((&name, dir)));
     }
 }
 
@@ -79,31 +85,55 @@ fn patterns(scan: &mut Scan<'_>, tree: &Tree) -> Vec<String> {
     patterns
 }
 
-fn settings(scan: &mut Scan<'_>, dir: &Path) -> Vec<Evidence> {
-    let mut found = Vec::new();
+/// Settings of a directory, and the files that they name: `script-shell=./x.sh`.
+fn settings(scan: &mut Scan<'_>, dir: &Path) {
     for name in SETTINGS {
         if let Some(file) = scan.file(dir.join(name)) {
-            found.push(scan.evidence(&file));
+            for evidence in scan.programs_in(&file.text, &[dir], &[], Text::Prose) {
+                scan.decides(evidence);
+            }
         }
     }
+}
+
+/// What decides of a script of the package in a directory, for who runs npm and is none of its items.
+pub(super) fn decides(scan: &mut Scan<'_>, dir: &Path) -> Vec<Evidence> {
+    let mut found = Vec::new();
+    let mut names = vec!["package.json"];
+    names.extend(SETTINGS);
+    for name in names {
+        let path = dir.strip_prefix(scan.base()).unwrap_or(dir).join(name);
+        let Some(file) = scan.file_in_parts(&path) else {
+            let is_there = scan.is_taken(&path);
+            found.extend(is_there.then(|| Evidence::unread(&path.to_string_lossy(), "it cannot be read")));
+            continue;
+        };
+        if name != "package.json" {
+            found.push(scan.evidence(&file));
+            found.extend(scan.programs_in(&file.text, &[dir], &[], Text::Prose));
+        } else if let Some(tree) = scan.tree(&file, Tree::json) {
+            found.push(scripts_of(scan, &file, &tree));
+            for (_, line) in tree.get("scripts").map(Tree::map).unwrap_or_default() {
+                found.extend(scan.programs_of(line.text().unwrap_or_default(), dir));
+            }
+        }
+    }
+    found.dedup();
     found
 }
 
-fn scripts(
-    scan: &mut Scan<'_>,
-    file: &SourceFile,
-    tree: &Tree,
-    manager: &str,
-    package: Option<(&str, &Path)>,
-    settings: &[Evidence],
-) {
-    let scripts = tree.get("scripts").map(Tree::map).unwrap_or_default();
-    // A script runs others by name, and those before and after it, so all of them decide.
+/// A script runs others by name, and those before and after it, so all of them decide.
+fn scripts_of(scan: &mut Scan<'_>, file: &SourceFile, tree: &Tree) -> Evidence {
     let mut all = Vec::new();
-    for (name, line) in scripts {
+    for (name, line) in tree.get("scripts").map(Tree::map).unwrap_or_default() {
         all.extend_from_slice(format!("{name}: {}\n", line.text().unwrap_or_default()).as_bytes());
     }
-    let all = scan.part(&format!("{} scripts", file.relative.display()), &all);
+    scan.part(&format!("{} scripts", file.relative.display()), &all)
+}
+
+fn scripts(scan: &mut Scan<'_>, file: &SourceFile, tree: &Tree, manager: &str, package: Option<(&str, &Path)>) {
+    let scripts = tree.get("scripts").map(Tree::map).unwrap_or_default();
+    let all = scripts_of(scan, file, tree);
     let relative = package.map_or(Path::new(""), |(_, dir)| dir);
     let dir = package.map_or_else(|| scan.base().to_owned(), |(_, dir)| scan.base().join(dir));
     let has = |name: &str| scripts.iter().any(|(other, _)| other == name);
@@ -129,7 +159,6 @@ fn scripts(
         let runs_with = name.strip_prefix("pre").or_else(|| name.strip_prefix("post"));
         item.listed = !runs_with.is_some_and(has);
         item.evidence = vec![all.clone()];
-        item.evidence.extend(settings.iter().cloned());
         item.evidence.extend(scan.programs_of(line, relative));
         scan.push(item);
     }

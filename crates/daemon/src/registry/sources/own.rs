@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::item::{Argument, Exec, Item, Kind, Passing, Program};
 use super::just::hint;
+use super::programs::Text;
 use super::scan::{Scan, SourceFile, ends_with, tidy};
-use super::template::{Line, Places, places};
+use super::template::{Line, Places, places, refusal};
 use super::tree::Tree;
 
 /// Keys of a command.
@@ -42,8 +43,8 @@ pub(super) fn user(scan: &mut Scan<'_>) {
 }
 
 fn read(scan: &mut Scan<'_>, dir: &Path, owner: &str, kind: Kind) {
-    for entry in scan.entries(dir) {
-        if entry.is_dir || !ends_with(&entry.name, "toml") {
+    for entry in scan.entries(dir, |name| ends_with(name, "toml")) {
+        if entry.is_dir {
             continue;
         }
         let Some(file) = scan.file(&entry.path) else { continue };
@@ -84,8 +85,14 @@ fn add(
         return Ok(());
     }
     let env = tree.get("env").map(Tree::pairs).unwrap_or_default();
+    let mut names = String::new();
+    let (place, set) = (dir.clone().unwrap_or_default(), env.clone());
     let (exec, run) = match (tree.text_of("command"), tree.get("run").map(Tree::texts)) {
         (Some(text), None) => {
+            if let Some(why) = refusal(text, Places::Quoted) {
+                left_out(&why)(scan);
+                return Ok(());
+            }
             let has_places = !places(text, Places::Quoted).is_empty();
             let line = Line {
                 text: text.trim_end().to_owned(),
@@ -98,6 +105,7 @@ fn add(
         }
         (None, Some(argv)) if !argv.is_empty() => {
             let run = argv.join(" ");
+            names = shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_else(|_| run.clone());
             (Exec::Program(Program { argv, dir, env, passing: Passing::Behind }), run)
         }
         _ => {
@@ -117,7 +125,8 @@ fn add(
     item.agents_may = tree.truth_of("agents").unwrap_or(true);
     item.evidence = vec![scan.evidence(file)];
     if kind == Kind::ProjectCommand {
-        item.evidence.extend(scan.programs_of(&run, Path::new("")));
+        let text = if names.is_empty() { &run } else { &names };
+        item.evidence.extend(scan.programs_in(text, &[&place], &set, Text::Line));
     }
     scan.push(item);
     Ok(())

@@ -1,33 +1,32 @@
 //! Reading for one source: only inside its base, only so much, and what was left out is said.
 //!
-//! Promise: nothing outside the base is opened for reading, also not through links that change while we look; special
-//! files are never opened; listing is sorted, so that limits cut at the same place each time. Runs nothing.
+//! Promise: nothing outside the base is touched, also not through links that change while we look; special files are never
+//! opened; listing is sorted, so that limits cut at the same place each time. What a tool will read again when it runs is
+//! evidence of all that this tool is asked to do, whatever came of our reading it. Runs nothing.
+
+mod ledger;
+mod reading;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 
 use super::admit;
-use super::item::{Content, Evidence, Held, Item, Scope};
+use super::beneath::{Beneath, Mounts, Refusal};
+use super::evidence::{Common, Evidence};
+use super::item::{Item, Scope};
 pub(super) use super::paths::{ends_with, tidy};
 use super::tree::{Tree, TreeError};
 use super::{Diagnostic, Limits, Slice};
 use crate::registry::names;
-
-/// Entries of one directory. A larger directory is left out as a whole: no part of it would be the same each time.
-const DIRECTORY_ENTRIES_MAX: usize = 20_000;
+use ledger::Ledger;
+pub(super) use ledger::Looked;
 
 /// Diagnostics of one source; the rest is counted.
 const DIAGNOSTICS_MAX: usize = 100;
-
-/// Programs of a project that one line is looked through for.
-const PROGRAMS_MAX: usize = 16;
 
 /// Directories that hold other people's files.
 const NEVER_WALKED: [&str; 2] = [".git", "node_modules"];
@@ -68,28 +67,35 @@ pub(super) struct Entry {
     pub is_dir: bool,
 }
 
-/// Why a path is not read.
-enum Refusal {
-    /// It is not there, or a link to what is not there.
-    Absent,
-    /// It leads out of the base.
-    Outside,
-    /// It is no file or directory, or cannot be had.
-    Other(String),
+/// Who acts on what a source reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// We run what we have read here, and nothing else of it.
+    Us,
+    /// A tool reads all of it again when it runs: what was read, what could not be read and what was not there decides of all its items.
+    Tool,
 }
 
 /// One source's reading, and what it has found.
 pub(super) struct Scan<'a> {
     /// Canonical.
     base: &'a Path,
+    beneath: Beneath,
+    runs: Runs,
     pub(super) limits: &'a Limits,
     budget: &'a mut Budget,
     files: usize,
     deadline: Instant,
     slice: Slice,
     names: HashSet<String>,
+    /// What the items have in common, and which of it each item has.
+    ledgers: Vec<Ledger>,
+    ledger_of: Vec<usize>,
+    /// What is read decides nothing: depth of [`Self::aside`].
+    aside: usize,
     /// Evidence that was read already: many lines name one file.
-    held: HashMap<PathBuf, Arc<Held>>,
+    looked: HashMap<PathBuf, Looked>,
+    lookups: usize,
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
@@ -98,7 +104,7 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// A source gets at most half of what is left, so that no source can starve those behind it.
     pub(super) fn new(
-        source: &'static str,
+        (source, runs): (&'static str, Runs),
         scope: Scope,
         base: &'a Path,
         limits: &'a Limits,
@@ -107,15 +113,22 @@ impl<'a> Scan<'a> {
         let now = Instant::now();
         let slice =
             Slice { source, scope, items: Vec::new(), diagnostics: Vec::new(), complete: true, depends_on: Vec::new() };
+        let mounts = if scope == Scope::Project { Mounts::Refuse } else { Mounts::Follow };
         Self {
             base,
+            beneath: Beneath::new(base, mounts),
+            runs,
             limits,
             files: budget.files.div_ceil(2),
             deadline: now + budget.deadline.saturating_duration_since(now) / 2,
             budget,
             slice,
             names: HashSet::new(),
-            held: HashMap::new(),
+            ledgers: vec![Ledger::default()],
+            ledger_of: Vec::new(),
+            aside: 0,
+            looked: HashMap::new(),
+            lookups: limits.lookups,
             is_out_of_files: false,
             is_out_of_time: false,
             left_out: 0,
@@ -141,19 +154,26 @@ impl<'a> Scan<'a> {
         }
         self.slice.depends_on.sort();
         self.slice.depends_on.dedup();
+        let common: Vec<_> = self.ledgers.into_iter().map(|ledger| Common::new(ledger.all)).collect();
+        for (item, ledger) in self.slice.items.iter_mut().zip(self.ledger_of) {
+            item.shared.extend(common.get(ledger).filter(|common| !common.all().is_empty()).cloned());
+        }
         self.slice
     }
 
     /// A parser came to its end in a way that it should not.
     pub(super) fn failed(&mut self) {
         self.slice.complete = false;
-        self.note(Path::new(""), None, "this source could not be read to its end: its reader failed");
+        let why = "this source could not be read to its end: its reader failed";
+        self.ledgers.iter_mut().for_each(|ledger| ledger.add(Evidence::unread("", why)));
+        self.note(Path::new(""), None, why);
     }
 
     /// A limit of a source's own has left something out.
     pub(super) fn cut(&mut self, file: &Path, message: &str) {
         self.slice.complete = false;
         self.note(file, None, message);
+        self.decides(Evidence::unread(&file.to_string_lossy(), message));
     }
 
     /// A file as a tree; what is wrong with it is said.
@@ -161,6 +181,8 @@ impl<'a> Scan<'a> {
         match parse(&file.text) {
             Ok(tree) => Some(tree),
             Err(error) => {
+                // The tool may understand it all the same.
+                self.decides(Evidence::unread(&file.relative.to_string_lossy(), &error.message));
                 self.note(&file.relative, error.line, error.message);
                 None
             }
@@ -178,38 +200,78 @@ impl<'a> Scan<'a> {
         self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message });
     }
 
-    /// The text of a file; nothing if it is not there or may not be read, which is said.
-    pub(super) fn file(&mut self, relative: impl AsRef<Path>) -> Option<SourceFile> {
-        let relative = tidy(relative.as_ref());
-        self.slice.depends_on.push(self.base.join(&relative));
-        match self.read(&relative) {
-            Ok(file) => {
-                if std::str::from_utf8(&file.bytes).is_err() {
-                    self.note(&relative, None, "is not UTF-8; what is not is replaced");
+    /// The text of a file; nothing if it is not there or may not be read, which is said. Of a tool's file, either decides.
+    pub(super) fn file(&mut self, path: impl AsRef<Path>) -> Option<SourceFile> {
+        let file = self.file_in_parts(path)?;
+        let evidence = self.evidence(&file);
+        self.decides(evidence);
+        Some(file)
+    }
+
+    /// As [`Self::file`], but if it is there, then not all of it decides: the source must say what does.
+    pub(super) fn file_in_parts(&mut self, path: impl AsRef<Path>) -> Option<SourceFile> {
+        self.one_of(Path::new(""), &[path.as_ref()])
+    }
+
+    /// The first of some files that is there: if that one cannot be read, none is.
+    pub(super) fn first_file(&mut self, dir: &Path, names: &[&str]) -> Option<SourceFile> {
+        let names: Vec<&Path> = names.iter().map(Path::new).collect();
+        let file = self.one_of(dir, &names)?;
+        let evidence = self.evidence(&file);
+        self.decides(evidence);
+        Some(file)
+    }
+
+    fn one_of(&mut self, dir: &Path, names: &[&Path]) -> Option<SourceFile> {
+        for name in names {
+            let asked = self.inside(&dir.join(name));
+            let relative = tidy(&asked);
+            self.slice.depends_on.push(self.base.join(&relative));
+            let what = relative.to_string_lossy().into_owned();
+            match self.read(&relative, &asked) {
+                Ok(file) => {
+                    if std::str::from_utf8(&file.bytes).is_err() {
+                        self.note(&relative, None, "is not UTF-8; what is not is replaced");
+                    }
+                    return Some(file);
                 }
-                Some(file)
-            }
-            Err(refusal) => {
-                self.refused(&relative, &refusal);
-                None
+                Err(Refusal::Absent) => self.decides(Evidence::absent(&what)),
+                Err(refusal) => {
+                    self.refused(&relative, &refusal);
+                    return None;
+                }
             }
         }
+        None
     }
 
-    /// The first of some files that is there.
-    pub(super) fn first_file(&mut self, dir: &Path, names: &[&str]) -> Option<SourceFile> {
-        names.iter().find_map(|name| self.file(dir.join(name)))
+    /// From the base, if it is written as absolute.
+    fn inside(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.base).unwrap_or(path).to_owned()
     }
 
-    /// Whether a path is there and inside, without reading it.
+    /// Whether a path is there and inside, without reading it. Decides nothing.
     pub(super) fn exists(&mut self, relative: impl AsRef<Path>) -> bool {
         let relative = tidy(relative.as_ref());
         self.slice.depends_on.push(self.base.join(&relative));
-        self.open(&relative).is_ok()
+        self.beneath.open(&relative).is_ok()
     }
 
-    /// What a directory holds, sorted by name. Empty if it is not there.
-    pub(super) fn entries(&mut self, relative: &Path) -> Vec<Entry> {
+    /// Whether it is a directory. Decides nothing.
+    pub(super) fn is_directory(&mut self, relative: impl AsRef<Path>) -> bool {
+        let relative = tidy(relative.as_ref());
+        matches!(self.beneath.open(&relative), Ok((_, FileType::Directory)))
+    }
+
+    /// Whether anything at all is there, be it nothing that can be read. Decides nothing.
+    pub(super) fn is_taken(&mut self, relative: impl AsRef<Path>) -> bool {
+        let relative = tidy(relative.as_ref());
+        self.slice.depends_on.push(self.base.join(&relative));
+        !matches!(self.beneath.open(&relative), Err(Refusal::Absent))
+    }
+
+    /// What is wanted of a directory, sorted by name. Empty if it is not there. What is not wanted is not looked at.
+    pub(super) fn entries(&mut self, relative: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Entry> {
         let relative = tidy(relative);
         self.slice.depends_on.push(self.base.join(&relative));
         let names = match self.names_in(&relative) {
@@ -221,14 +283,18 @@ impl<'a> Scan<'a> {
         };
         let mut entries = Vec::with_capacity(names.len());
         for (name, kind) in names {
+            if !wanted(&name) {
+                continue;
+            }
             let path = relative.join(&name);
             let is_dir = match kind {
                 FileType::RegularFile => false,
                 FileType::Directory => true,
-                _ => match self.open(&path) {
-                    Ok((_, FileType::RegularFile)) => false,
+                _ => match self.beneath.open(&path) {
                     Ok((_, FileType::Directory)) => true,
-                    Ok(_) | Err(Refusal::Absent) => continue,
+                    Err(Refusal::Absent) => continue,
+                    // What is no file is said by who reads it.
+                    Ok(_) => false,
                     Err(refusal) => {
                         self.refused(&path, &refusal);
                         continue;
@@ -259,19 +325,17 @@ impl<'a> Scan<'a> {
         // Directories cost as much as files, and a ring of links would be walked for ever without a count of them.
         *seen += 1;
         if *seen > self.limits.files || found.len() > self.limits.files || self.is_late(dir) {
-            self.slice.complete = false;
-            return;
+            return self.cut(dir, "is not read: there are too many files and directories");
         }
-        for entry in self.entries(dir) {
+        for entry in self.entries(dir, |_| true) {
             if !entry.is_dir {
                 if wanted(&entry.name) {
                     found.push(entry.path);
                 }
             } else if NEVER_WALKED.contains(&entry.name.as_str()) {
             } else if depth + 1 >= self.limits.depth {
-                self.slice.complete = false;
                 let message = format!("is not read: it is deeper than {} directories", self.limits.depth);
-                self.note(&entry.path, None, message);
+                self.cut(&entry.path, &message);
             } else {
                 self.walk_into(&entry.path, depth + 1, wanted, found, seen);
             }
@@ -295,76 +359,7 @@ impl<'a> Scan<'a> {
             return self.note(&file, line, message);
         }
         self.slice.items.push(item);
-    }
-
-    /// A file's bytes as evidence of an item.
-    pub(super) fn evidence(&mut self, file: &SourceFile) -> Evidence {
-        self.evidence_of(&file.relative.to_string_lossy(), &file.bytes, Some(&file.relative))
-    }
-
-    /// A part of a file, by a name of its own.
-    pub(super) fn part(&mut self, what: &str, bytes: &[u8]) -> Evidence {
-        self.evidence_of(what, bytes, None)
-    }
-
-    fn evidence_of(&mut self, what: &str, bytes: &[u8], held_as: Option<&Path>) -> Evidence {
-        let what = what.to_owned();
-        if let Some(held) = held_as.and_then(|path| self.held.get(path)) {
-            return Evidence { what, content: Content::Bytes(Arc::clone(held)) };
-        }
-        if bytes.len() > self.budget.evidence_bytes {
-            return Evidence { what, content: Content::TooLarge { bytes: bytes.len() as u64 } };
-        }
-        self.budget.evidence_bytes -= bytes.len();
-        let held = Held::new(bytes);
-        self.held.extend(held_as.map(|path| (path.to_owned(), Arc::clone(&held))));
-        Evidence { what, content: Content::Bytes(held) }
-    }
-
-    /// Files of the project that a command line names, as evidence: what they hold decides what runs.
-    pub(super) fn programs_of(&mut self, line: &str, dir: &Path) -> Vec<Evidence> {
-        let is_separator = |c: char| c.is_whitespace() || "\"'`;|&()<>=$".contains(c);
-        let mut words: Vec<&str> = line
-            .split(is_separator)
-            // The end of a sentence is no part of a name.
-            .map(|word| word.trim_end_matches(['.', ',', ':', '!', '?']))
-            .filter(|word| word.contains(['/', '.']) && !word.starts_with('-') && word.len() < 1_024)
-            .collect();
-        words.sort_unstable();
-        words.dedup();
-        let mut found = Vec::new();
-        for word in words {
-            if found.len() == PROGRAMS_MAX {
-                break;
-            }
-            let path = tidy(&dir.join(word));
-            let path = path.strip_prefix(self.base).map(Path::to_owned).unwrap_or(path);
-            let what = path.to_string_lossy().into_owned();
-            let is_new = !found.iter().any(|other: &Evidence| other.what == what);
-            if !is_new || !matches!(self.open(&path), Ok((_, FileType::RegularFile))) {
-                continue;
-            }
-            if let Some(held) = self.held.get(&path) {
-                found.push(Evidence { what, content: Content::Bytes(Arc::clone(held)) });
-                continue;
-            }
-            self.slice.depends_on.push(self.base.join(&path));
-            found.push(if let Ok(file) = self.read(&path) {
-                self.evidence(&file)
-            } else {
-                let bytes = fs::metadata(self.base.join(&path)).map_or(0, |found| found.len());
-                Evidence { what, content: Content::TooLarge { bytes } }
-            });
-        }
-        found
-    }
-
-    fn refused(&mut self, relative: &Path, refusal: &Refusal) {
-        match refusal {
-            Refusal::Absent => {}
-            Refusal::Outside => self.note(relative, None, "is not read: it leads out of its place"),
-            Refusal::Other(why) => self.note(relative, None, format!("is not read: {why}")),
-        }
+        self.ledger_of.push(self.ledgers.len() - 1);
     }
 
     fn is_late(&mut self, at: &Path) -> bool {
@@ -378,107 +373,4 @@ impl<'a> Scan<'a> {
         }
         true
     }
-
-    fn read(&mut self, relative: &Path) -> Result<SourceFile, Refusal> {
-        let (fd, kind) = self.open(relative)?;
-        if kind != FileType::RegularFile {
-            return Err(if kind == FileType::Directory {
-                Refusal::Absent
-            } else {
-                Refusal::Other("it is no file".to_owned())
-            });
-        }
-        if self.is_late(relative) {
-            return Err(Refusal::Absent);
-        }
-        if self.files == 0 {
-            self.slice.complete = false;
-            if !self.is_out_of_files {
-                self.is_out_of_files = true;
-                self.note(relative, None, "is not read, nor what follows: too many files");
-            }
-            return Err(Refusal::Absent);
-        }
-        self.files -= 1;
-        self.budget.files = self.budget.files.saturating_sub(1);
-        let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Other(error.to_string()))?;
-        let bytes = self.content(&fd)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let text = if text.contains('\r') { text.replace("\r\n", "\n").into() } else { text.into() };
-        Ok(SourceFile {
-            path: self.base.join(relative),
-            relative: relative.to_owned(),
-            text,
-            bytes: bytes.into(),
-            executable: stat.st_mode & 0o111 != 0,
-        })
-    }
-
-    fn content(&self, fd: &OwnedFd) -> Result<Vec<u8>, Refusal> {
-        let other = |error: io::Error| Refusal::Other(error.to_string());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened =
-            rustix::fs::open(descriptor_path(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
-        let mut bytes = Vec::new();
-        let limit = self.limits.file_bytes as u64;
-        fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
-        if bytes.len() as u64 > limit {
-            return Err(Refusal::Other(format!("it is larger than {limit} bytes")));
-        }
-        Ok(bytes)
-    }
-
-    fn names_in(&mut self, relative: &Path) -> Result<Vec<(String, FileType)>, Refusal> {
-        let (fd, kind) = self.open(relative)?;
-        if kind != FileType::Directory {
-            return Err(Refusal::Absent);
-        }
-        let other = |error: io::Error| Refusal::Other(error.to_string());
-        let mut names = Vec::new();
-        let mut unreadable = 0_usize;
-        for entry in fs::read_dir(descriptor_path(&fd)).map_err(other)? {
-            let entry = entry.map_err(other)?;
-            if names.len() == DIRECTORY_ENTRIES_MAX {
-                self.slice.complete = false;
-                return Err(Refusal::Other(format!("it has more than {DIRECTORY_ENTRIES_MAX} entries")));
-            }
-            let kind = entry.file_type().map_err(other)?;
-            let kind = match (kind.is_file(), kind.is_dir()) {
-                (true, _) => FileType::RegularFile,
-                (_, true) => FileType::Directory,
-                _ => FileType::Unknown,
-            };
-            match entry.file_name().into_string() {
-                Ok(name) => names.push((name, kind)),
-                Err(_) => unreadable += 1,
-            }
-        }
-        if unreadable > 0 {
-            self.note(relative, None, format!("{unreadable} names in it are not UTF-8 and are left out"));
-        }
-        names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        Ok(names)
-    }
-
-    /// A handle on what a path leads to, which cannot be read from yet, so that nothing happens to what is outside.
-    fn open(&self, relative: &Path) -> Result<(OwnedFd, FileType), Refusal> {
-        let path = self.base.join(relative);
-        let fd = match rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(Refusal::Absent),
-            Err(error) => return Err(Refusal::Other(error.to_string())),
-        };
-        // What it leads to is asked of the handle, not of the path, which may mean something else by now.
-        let real = fs::read_link(descriptor_path(&fd)).map_err(|error| Refusal::Other(error.to_string()))?;
-        if !real.starts_with(self.base) {
-            return Err(Refusal::Outside);
-        }
-        let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Other(error.to_string()))?;
-        Ok((fd, FileType::from_raw_mode(stat.st_mode)))
-    }
-}
-
-fn descriptor_path(fd: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

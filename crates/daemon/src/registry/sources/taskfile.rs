@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::item::{Argument, Evidence, Exec, Item, Kind, Passing, Program};
+use super::item::{Argument, Exec, Item, Kind, Passing, Program};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile, tidy};
 use super::tree::Tree;
 
@@ -30,11 +31,9 @@ pub(super) fn read(scan: &mut Scan<'_>) {
     let Some(file) = scan.first_file(Path::new(""), &NAMES) else { return };
     let mut reader = Reader::default();
     reader.file(scan, &file, &Place::default());
-    let Reader { found, evidence, .. } = reader;
-    for (mut item, commands) in found {
-        // Variables and tasks of any of the files may be used by any other.
-        item.evidence.clone_from(&evidence);
-        item.evidence.extend(scan.programs_of(&commands, Path::new("")));
+    for (mut item, lines) in reader.found {
+        let dirs: Vec<&Path> = lines.dirs.iter().map(PathBuf::as_path).collect();
+        item.evidence = scan.programs_in(&lines.text, &dirs, &[], Text::Line);
         scan.push(item);
     }
 }
@@ -50,14 +49,21 @@ struct Place {
     is_internal: bool,
     /// Files that this one is inside of.
     inside: Vec<PathBuf>,
+    /// Where its tasks run, as its include says.
+    dir: PathBuf,
 }
 
 #[derive(Default)]
 struct Reader {
-    found: Vec<(Item, String)>,
-    evidence: Vec<Evidence>,
+    found: Vec<(Item, Lines)>,
     seen: HashSet<PathBuf>,
     count: usize,
+}
+
+/// What a task runs, and where.
+struct Lines {
+    text: String,
+    dirs: Vec<PathBuf>,
 }
 
 impl Reader {
@@ -69,10 +75,20 @@ impl Reader {
         if place.inside.len() >= INCLUDES_DEPTH_MAX || self.count > INCLUDES_MAX {
             return scan.cut(&file.relative, "is not read: too many files include each other");
         }
-        if self.seen.insert(file.relative.clone()) {
-            self.evidence.push(scan.evidence(file));
-        }
         let Some(tree) = scan.tree(file, Tree::yaml) else { return };
+        if self.seen.insert(file.relative.clone()) {
+            let dir = file.relative.parent().unwrap_or(Path::new(""));
+            for key in ["vars", "env"] {
+                // Variables of any of the files may be used by any other; `sh:` is run for them.
+                let mut text = String::new();
+                lines_below(tree.get(key).unwrap_or(&Tree::Null), &mut text);
+                for (kind, text) in [(Text::Line, shell_lines(tree.get(key))), (Text::Values, text)] {
+                    for evidence in scan.programs_in(&text, &[dir], &[], kind) {
+                        scan.decides(evidence);
+                    }
+                }
+            }
+        }
         if !place.is_internal {
             for (name, task) in tree.get("tasks").map(Tree::map).unwrap_or_default() {
                 self.task(scan, file, name, task, place);
@@ -87,12 +103,14 @@ impl Reader {
         let Some(path) = include.text().or_else(|| include.text_of("taskfile")) else {
             return scan.note(&file.relative, None, format!("the include \"{name}\" names no file"));
         };
-        if path.contains("{{") || path.contains("://") || path.starts_with("git@") {
-            let message = format!("the include \"{name}\" is not followed: {path} is known only to task");
-            return scan.note(&file.relative, None, message);
+        let path = path.replace("{{.TASKFILE_DIR}}", ".").replace("{{OS}}", std::env::consts::OS);
+        if path.contains(['{', '$', '~']) || path.contains("://") || path.starts_with("git@") {
+            let what = format!("the include \"{name}\" is not followed");
+            return scan.incomplete(&file.relative, None, &what, &format!("{path} is known only to task"));
         }
         let path = tidy(&file.relative.parent().unwrap_or(Path::new("")).join(path));
-        let next = scan.file(&path).or_else(|| scan.first_file(&path, &NAMES));
+        // A file, or a directory with one.
+        let next = if scan.is_directory(&path) { scan.first_file(&path, &NAMES) } else { scan.file(&path) };
         let Some(next) = next else {
             if !include.truth_of("optional").unwrap_or(false) {
                 scan.note(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
@@ -114,15 +132,19 @@ impl Reader {
             excludes: include.get("excludes").map(Tree::texts).unwrap_or_default(),
             is_internal: place.is_internal || include.truth_of("internal").unwrap_or(false),
             inside,
+            dir: place.dir.join(include.text_of("dir").unwrap_or_default()),
         };
         self.file(scan, &next, &place);
     }
 
-    fn task(&mut self, scan: &Scan<'_>, file: &SourceFile, short: &str, task: &Tree, place: &Place) {
+    fn task(&mut self, scan: &mut Scan<'_>, file: &SourceFile, short: &str, task: &Tree, place: &Place) {
         // An internal task cannot be asked for; one with a wild card is a pattern of names, not a name.
         let is_hidden = task.truth_of("internal").unwrap_or(false) || short.contains('*');
         if is_hidden || place.excludes.iter().any(|excluded| excluded == short) {
             return;
+        }
+        if self.found.len() > scan.limits.items {
+            return scan.cut(&file.relative, "has too many tasks; the rest is left out");
         }
         let name = format!("{}{short}", place.prefix);
         let program = Program::new(&["task", &name], scan.place(), Passing::AssignmentsThenDashes);
@@ -152,8 +174,46 @@ impl Reader {
             .collect();
         let words: Vec<String> = item.arguments.names.iter().map(|one| format!("{}=…", one.name)).collect();
         item.arguments.hint = (!words.is_empty()).then(|| words.join(" "));
-        self.found.push((item, commands));
+        self.found.push((item, lines(file, task, place)));
     }
+}
+
+/// All that a task may run, and the directories that it may run in.
+fn lines(file: &SourceFile, task: &Tree, place: &Place) -> Lines {
+    let mut text = String::new();
+    match task {
+        Tree::Map(pairs) => {
+            // Words for people, and names of what is made.
+            let others = ["desc", "summary", "sources", "generates", "label", "aliases", "prompt", "dir", "internal"];
+            let runs = pairs.iter().filter(|(key, _)| !others.contains(&key.as_str()));
+            runs.for_each(|(_, value)| lines_below(value, &mut text));
+        }
+        other => lines_below(other, &mut text),
+    }
+    for (place, is) in [("{{.ROOT_DIR}}", "$PWD"), ("{{.TASKFILE_DIR}}", "$PWD"), ("{{.USER_WORKING_DIR}}", "$PWD")] {
+        text = text.replace(place, is);
+    }
+    let own = file.relative.parent().unwrap_or(Path::new("")).to_owned();
+    let dir = task.text_of("dir").unwrap_or_default().replace("{{.TASKFILE_DIR}}/", "").replace("{{.ROOT_DIR}}/", "");
+    let dirs = [PathBuf::new(), own.clone(), place.dir.clone()];
+    let dirs = dirs.iter().flat_map(|base| [base.clone(), tidy(&base.join(&dir))]).collect();
+    Lines { text, dirs }
+}
+
+/// All text in a value, a line each.
+fn lines_below(tree: &Tree, text: &mut String) {
+    match tree {
+        Tree::Text(line) => text.extend([line.as_str(), "\n"]),
+        Tree::List(list) => list.iter().for_each(|one| lines_below(one, text)),
+        Tree::Map(pairs) => pairs.iter().for_each(|(_, value)| lines_below(value, text)),
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) => {}
+    }
+}
+
+/// `sh:` of variables.
+fn shell_lines(variables: Option<&Tree>) -> String {
+    let lines = variables.map(Tree::map).unwrap_or_default().iter().filter_map(|(_, value)| value.text_of("sh"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The lines that a task runs itself.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::item::Arguments;
+use super::quoting::{self, Context};
 
 /// Whose rules a prompt's places follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,11 +145,11 @@ enum Place<'a> {
 pub enum Places {
     /// There are none; what is added goes behind, quoted.
     None,
-    /// `{{name}}`, the value as one quoted word.
+    /// `{{name}}`, the value quoted as it must be where the place stands.
     Quoted,
-    /// `{{name}}`, the value as it is: its author put quotes around the place. To be shown before it runs.
+    /// The same; a default is put in as its author wrote it.
     Braces,
-    /// `<name>`, the value as it is. To be shown before it runs.
+    /// `<name>`, else as [`Self::Braces`].
     Angles,
 }
 
@@ -179,6 +180,9 @@ pub enum LineError {
     /// It has a NUL byte, which no shell can be given.
     #[error("an argument has a NUL byte")]
     Nul,
+    /// Its place, or its shell, takes no such value.
+    #[error("{0}")]
+    Place(String),
 }
 
 impl Line {
@@ -190,18 +194,26 @@ impl Line {
         if given.iter().any(|value| value.contains('\0')) {
             return Err(LineError::Nul);
         }
-        let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_| String::new(), std::borrow::Cow::into_owned);
+        let shell = self.shell.first().map_or("sh", String::as_str);
+        let quoted = |value: &str, context| {
+            let refused = || LineError::Place(format!("{shell} can be given plain words only, not \"{value}\""));
+            quoting::quoted(value, context, shell).ok_or_else(refused)
+        };
         if self.places == Places::None {
             let mut line = self.text.clone();
             for value in given {
                 line.push(' ');
-                line.push_str(&quoted(value));
+                line.push_str(&quoted(value, Context::Plain)?);
             }
             return Ok(line);
         }
+        let places = places(&self.text, self.places);
+        let ranges: Vec<_> = places.iter().map(|(range, _)| range.clone()).collect();
+        let contexts = quoting::contexts(&self.text, &ranges).map_err(LineError::Place)?;
         let mut values = Vec::with_capacity(arguments.names.len());
         let mut left = given.iter();
         for argument in &arguments.names {
+            let mut is_default = false;
             let mut taken: Vec<&str> = if argument.rest {
                 left.by_ref().map(String::as_str).collect()
             } else {
@@ -209,26 +221,30 @@ impl Line {
             };
             if taken.is_empty() {
                 match &argument.default {
-                    Some(default) => taken.push(default),
+                    Some(default) => {
+                        is_default = self.places != Places::Quoted;
+                        taken.push(default);
+                    }
                     None if argument.required => return Err(LineError::Missing(argument.name.clone())),
                     None => {}
                 }
             }
-            let value = match self.places {
-                Places::Quoted => taken.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(" "),
-                Places::Braces | Places::Angles | Places::None => taken.join(" "),
-            };
-            values.push((argument.name.as_str(), value));
+            values.push((argument.name.as_str(), taken, is_default));
         }
         if let Some(extra) = left.next() {
             return Err(LineError::TooMany(extra.clone()));
         }
         let mut line = String::with_capacity(self.text.len());
         let mut end = 0;
-        for (range, name) in places(&self.text, self.places) {
+        for ((range, name), context) in places.into_iter().zip(contexts) {
             line.push_str(&self.text[end..range.start]);
-            match values.iter().find(|(known, _)| *known == name) {
-                Some((_, value)) => line.push_str(value),
+            match values.iter().find(|(known, ..)| *known == name) {
+                Some((_, taken, true)) if context == Context::Plain => line.push_str(&taken.join(" ")),
+                Some((_, taken, _)) if context == Context::Plain => {
+                    let words: Result<Vec<_>, _> = taken.iter().map(|value| quoted(value, context)).collect();
+                    line.push_str(&words?.join(" "));
+                }
+                Some((_, taken, _)) => line.push_str(&quoted(&taken.join(" "), context)?),
                 None => line.push_str(&self.text[range.clone()]),
             }
             end = range.end;
@@ -236,6 +252,12 @@ impl Line {
         line.push_str(&self.text[end..]);
         Ok(line)
     }
+}
+
+/// Why a line cannot be a command: a place in it stands where an argument would be evaluated.
+pub(super) fn refusal(text: &str, kind: Places) -> Option<String> {
+    let ranges: Vec<_> = places(text, kind).into_iter().map(|(range, _)| range).collect();
+    quoting::contexts(text, &ranges).err()
 }
 
 /// The places of a line, with their names, from left to right.
@@ -346,7 +368,7 @@ mod tests {
     fn places_of_navi_are_told_from_redirections() {
         let line = line("sort <file> < in.txt <(cat a) >out", Places::Angles);
         let rendered = line.render(&arguments(&[("file", None)]), &["x y".to_owned()]).unwrap();
-        assert_eq!(rendered, "sort x y < in.txt <(cat a) >out");
+        assert_eq!(rendered, "sort 'x y' < in.txt <(cat a) >out");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind, Passing, Program};
 use super::just::hint;
+use super::programs::Text;
 use super::scan::{Scan, SourceFile, tidy};
 use super::template::{Line, Places};
 use super::tree::Tree;
@@ -47,11 +48,15 @@ fn item(
     for (name, value) in options("env").map(Tree::pairs).unwrap_or_default() {
         env.push((name, known.text(&value, false)?));
     }
+    let (mut place, set) = (dir.clone().unwrap_or_default(), env.clone());
+    let mut beside = Vec::new();
     let kind = task.text_of("type").unwrap_or("process");
     let (exec, arguments, run) = match kind {
         "npm" => {
             let script = task.text_of("script").ok_or("it names no script")?;
             let dir = inside(scan.base(), task.text_of("path").unwrap_or_default())?;
+            place.clone_from(&dir);
+            beside = super::npm::decides(scan, &dir);
             let mut program = Program::new(&["npm", "run", script], Some(dir), Passing::BehindDashes);
             program.env = env;
             (Exec::Program(program), Vec::new(), format!("npm run {script}"))
@@ -66,6 +71,12 @@ fn item(
         "shell" | "process" => command(task, &known, dir, env, kind == "shell")?,
         other => return Err(format!("only the editor knows the type \"{other}\"")),
     };
+    let names = match &exec {
+        Exec::Program(program) => {
+            shlex::try_join(program.argv.iter().map(String::as_str)).unwrap_or_else(|_| run.clone())
+        }
+        _ => run.clone(),
+    };
     let label = if label.is_empty() { run.as_str() } else { label };
     let mut item = Item::new("vscode", slug(label), Kind::Task, exec, file.path.clone());
     item.display_name = (item.name != label).then(|| label.to_owned());
@@ -75,10 +86,11 @@ fn item(
     item.arguments.hint = hint(&arguments);
     item.arguments.names = arguments;
     item.evidence = vec![scan.part("task", format!("{task:?}").as_bytes())];
+    item.evidence.append(&mut beside);
     if task.get("dependsOn").is_some() {
         scan.note(&file.relative, None, format!("the task \"{label}\" depends on others, which are not run with it"));
     }
-    item.evidence.extend(scan.programs_of(&run, Path::new("")));
+    item.evidence.extend(scan.programs_in(&names, &[&place], &set, Text::Line));
     Ok(item)
 }
 
@@ -115,6 +127,9 @@ fn command(
         } else {
             word
         });
+    }
+    if let Some(why) = super::template::refusal(&text, Places::Quoted) {
+        return Err(why);
     }
     let arguments = known.arguments(&text);
     let places = if arguments.is_empty() { Places::None } else { Places::Quoted };

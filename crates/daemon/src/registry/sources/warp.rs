@@ -6,7 +6,7 @@ use super::admit::slug;
 use super::item::{Argument, Exec, Item, Kind};
 use super::just::hint;
 use super::scan::{Scan, ends_with};
-use super::template::{Line, Places, places};
+use super::template::{Line, Places, places, refusal};
 use super::tree::Tree;
 
 /// `.warp/workflows` of a project.
@@ -28,6 +28,10 @@ fn read(scan: &mut Scan<'_>, dir: &Path) {
             scan.note(&path, None, "is left out: it has no name or no command");
             continue;
         };
+        if let Some(why) = refusal(text, Places::Braces) {
+            scan.note(&path, None, format!("is left out: {why}"));
+            continue;
+        }
         let described = tree.get("arguments").map(Tree::list).unwrap_or_default();
         let mut arguments: Vec<Argument> = Vec::new();
         for (_, name) in places(text, Places::Braces) {

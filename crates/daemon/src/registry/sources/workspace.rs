@@ -76,8 +76,10 @@ impl Search<'_> {
             self.expand(scan, dir, rest);
         }
         let Some(glob) = glob(segment) else { return };
-        for entry in scan.entries(dir) {
-            if !entry.is_dir || entry.name.starts_with('.') || entry.name == "node_modules" {
+        let is_wanted =
+            |name: &str| !name.starts_with('.') && name != "node_modules" && (is_any_depth || glob.is_match(name));
+        for entry in scan.entries(dir, is_wanted) {
+            if !entry.is_dir {
                 continue;
             }
             if is_any_depth {

@@ -5,7 +5,8 @@ mod parse;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::item::{Argument, Evidence, Exec, Item, Kind, Passing, Program};
+use super::item::{Argument, Exec, Item, Kind, Passing, Program};
+use super::programs::Text;
 use super::scan::{Scan, SourceFile, tidy};
 use parse::{Justfile, Module, Recipe};
 
@@ -19,13 +20,10 @@ const FILES_MAX: usize = 100;
 pub(super) fn read(scan: &mut Scan<'_>) {
     let Some(path) = find(scan, Path::new(""), &["justfile", ".justfile"]) else { return };
     let Some(file) = scan.file(&path) else { return };
-    let mut reader = Reader { seen: HashSet::new(), found: Vec::new(), evidence: Vec::new() };
+    let mut reader = Reader { seen: HashSet::new(), found: Vec::new() };
     reader.module(scan, &file, "", 0);
-    let Reader { found, evidence, .. } = reader;
-    for (mut item, body, dir) in found {
-        // Variables, settings and recipes of any file may be used in any other.
-        item.evidence.clone_from(&evidence);
-        item.evidence.extend(scan.programs_of(&body, &dir));
+    for (mut item, body, dir) in reader.found {
+        item.evidence = scan.programs_in(&in_place(&body), &[&dir], &[], Text::Line);
         scan.push(item);
     }
 }
@@ -33,14 +31,22 @@ pub(super) fn read(scan: &mut Scan<'_>) {
 /// A file of one of the names, in any case, as just finds it.
 fn find(scan: &mut Scan<'_>, dir: &Path, names: &[&str]) -> Option<PathBuf> {
     let is_wanted = |name: &str| names.contains(&name.to_ascii_lowercase().as_str());
-    scan.entries(dir).into_iter().find(|entry| !entry.is_dir && is_wanted(&entry.name)).map(|entry| entry.path)
+    scan.entries(dir, is_wanted).into_iter().find(|entry| !entry.is_dir).map(|entry| entry.path)
+}
+
+/// Where a recipe runs, in its words.
+fn in_place(body: &str) -> String {
+    let mut text = body.to_owned();
+    for place in ["justfile_directory()", "invocation_directory()", "source_directory()", "module_directory()"] {
+        text = text.replace(&format!("{{{{{place}}}}}"), "$PWD").replace(&format!("{{{{ {place} }}}}"), "$PWD");
+    }
+    text
 }
 
 struct Reader {
     seen: HashSet<PathBuf>,
     /// With the text that runs, and where.
     found: Vec<(Item, String, PathBuf)>,
-    evidence: Vec<Evidence>,
 }
 
 impl Reader {
@@ -79,16 +85,27 @@ impl Reader {
         if depth >= NESTING_MAX || self.seen.len() > FILES_MAX {
             return scan.cut(&file.relative, "is not read: too many files import each other");
         }
-        self.evidence.push(scan.evidence(file));
         let parsed = parse::parse(&file.text);
         for (line, message) in &parsed.odd {
-            scan.note(&file.relative, Some(*line), message);
+            let what = format!("line {line} of {}", file.relative.display());
+            scan.incomplete(&file.relative, Some(*line), &what, message);
         }
         let imports = parsed.imports.clone();
-        files.push((file.clone(), parsed));
         let dir = file.relative.parent().unwrap_or(Path::new("")).to_owned();
+        for (text, kind) in [(&parsed.evaluated, Text::Line), (&parsed.assigned, Text::Values)] {
+            // Variables and settings of any file may be used in any other.
+            for evidence in scan.programs_in(text, &[Path::new(""), &dir], &[], kind) {
+                scan.decides(evidence);
+            }
+        }
+        files.push((file.clone(), parsed));
         for (path, is_optional) in imports {
+            // By text alone, as just does it; `~` is the home.
             let path = tidy(&dir.join(path));
+            if path.starts_with("~") {
+                scan.incomplete(&file.relative, None, &path.to_string_lossy(), "it is imported from the home");
+                continue;
+            }
             match scan.file(&path) {
                 Some(next) => self.imported(scan, &next, depth + 1, files),
                 None if is_optional => {}
@@ -102,10 +119,13 @@ impl Reader {
         let own = ["mod.just", "justfile", ".justfile"];
         let path = if let Some(path) = &module.path {
             let path = tidy(&dir.join(path));
+            if path.starts_with("~") {
+                return scan.incomplete(parent, Some(module.line), &path.to_string_lossy(), "its file is in the home");
+            }
             find(scan, &path, &own).or(Some(path))
         } else {
             let beside = dir.join(format!("{}.just", module.name));
-            if scan.exists(&beside) { Some(beside) } else { find(scan, &dir.join(&module.name), &own) }
+            if scan.is_taken(&beside) { Some(beside) } else { find(scan, &dir.join(&module.name), &own) }
         };
         match path.and_then(|path| scan.file(path)) {
             Some(file) => self.module(scan, &file, &format!("{prefix}{}::", module.name), depth + 1),
@@ -116,7 +136,7 @@ impl Reader {
 
     fn recipe(
         &mut self,
-        scan: &Scan<'_>,
+        scan: &mut Scan<'_>,
         file: &SourceFile,
         recipe: &Recipe,
         prefix: &str,
@@ -143,6 +163,9 @@ impl Reader {
         item.arguments.hint = hint(&item.arguments.names);
         // A module's recipes run where its file lies, the root's at the root.
         let dir = if module.is_empty() { Path::new("") } else { file.relative.parent().unwrap_or(Path::new("")) };
+        if self.found.len() > scan.limits.items {
+            return scan.cut(&file.relative, "has too many recipes; the rest is left out");
+        }
         self.found.push((item, recipe.body.clone(), dir.to_owned()));
     }
 }

@@ -1,5 +1,11 @@
 //! A justfile as text: its recipes, aliases, imports and modules. Pure; expressions are kept as they are written.
 
+/// Recipes of one file; what follows is passed over, and said.
+const RECIPES_MAX: usize = 10_000;
+
+/// Lines of one file that are told not to be understood.
+const ODD_MAX: usize = 100;
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct Justfile {
@@ -11,6 +17,10 @@ pub(super) struct Justfile {
     pub modules: Vec<Module>,
     /// Lines that are none of these, and why.
     pub odd: Vec<(u32, String)>,
+    /// Statements that run something whatever recipe is asked for, or say what runs it.
+    pub evaluated: String,
+    /// Other statements.
+    pub assigned: String,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -99,6 +109,9 @@ pub(super) fn parse(text: &str) -> Justfile {
             }
             line = rest;
         }
+        let runs = ["`", "shell(", "set ", "[script"].iter().any(|mark| line.contains(mark));
+        let text = if runs { &mut file.evaluated } else { &mut file.assigned };
+        text.extend([line.replace('`', " ; ").as_str(), "\n"]);
         let taken = std::mem::take(&mut before);
         in_recipe = statement(&line, number, taken, &mut file);
     }
@@ -123,13 +136,18 @@ fn statement(line: &str, number: u32, before: Before, file: &mut Justfile) -> bo
         "import" if rest.starts_with(['\'', '"', 'x', 'f']) && !rest.contains(":=") => {
             match string(rest) {
                 Some(path) => file.imports.push((path, optional)),
-                None => file.odd.push((number, "an import is not understood".to_owned())),
+                None => file.odd.push((number, "what is imported is known only to just".to_owned())),
             }
             return false;
         }
-        "mod" if is_name(split_word(rest).0) && !rest.contains(':') => {
+        "mod" if is_name(split_word(rest).0) && !split_word(rest).1.trim_start().starts_with(':') => {
             let (name, path) = split_word(rest);
-            let path = string(path.trim());
+            let path = without_comment_behind(path.trim());
+            if !path.is_empty() && string(path).is_none() {
+                file.odd.push((number, "where a module lies is known only to just".to_owned()));
+                return false;
+            }
+            let path = string(path);
             file.modules.push(Module { name: name.to_owned(), path, is_optional: optional, line: number, doc });
             return false;
         }
@@ -138,6 +156,12 @@ fn statement(line: &str, number: u32, before: Before, file: &mut Justfile) -> bo
     }
     match header(line) {
         Header::Recipe(name, parameters) => {
+            if file.recipes.len() > RECIPES_MAX {
+                if file.odd.len() <= ODD_MAX {
+                    file.odd.push((number, format!("more than {RECIPES_MAX} recipes; what follows is passed over")));
+                }
+                return false;
+            }
             let is_private = before.is_private || name.starts_with('_');
             let recipe =
                 Recipe { name, line: number, doc, group: before.group, is_private, parameters, body: String::new() };
@@ -145,6 +169,7 @@ fn statement(line: &str, number: u32, before: Before, file: &mut Justfile) -> bo
             true
         }
         Header::Assignment => false,
+        Header::Odd if file.odd.len() > ODD_MAX => false,
         Header::Odd => {
             file.odd.push((number, "a line is not understood and is passed over".to_owned()));
             false
@@ -270,17 +295,54 @@ fn is_open(line: &str) -> bool {
 
 /// The string that text is, without its quotes.
 fn string(text: &str) -> Option<String> {
-    let text = text.strip_prefix(['x', 'f']).filter(|rest| rest.starts_with(['\'', '"'])).unwrap_or(text);
+    let plain = text.strip_prefix(['x', 'f']).filter(|rest| rest.starts_with(['\'', '"']));
+    let is_expanded = plain.is_some();
+    let text = plain.unwrap_or(text);
     if !text.starts_with(['\'', '"']) {
         return None;
     }
     let whole = &text[..quoted_length(text)?];
     let fence = if whole.starts_with("'''") || whole.starts_with("\"\"\"") { 3 } else { 1 };
     let inner = whole.get(fence..whole.len().checked_sub(fence)?)?;
+    // The environment's variables, the home, other variables: known only when it runs.
+    if is_expanded && inner.contains(['$', '~', '{']) {
+        return None;
+    }
     if !whole.starts_with('"') {
         return Some(inner.to_owned());
     }
-    Some(inner.replace("\\\"", "\"").replace("\\n", "\n").replace("\\t", "\t").replace("\\\\", "\\"))
+    cooked(inner)
+}
+
+/// With its escapes undone; nothing if one of them is none.
+fn cooked(text: &str) -> Option<String> {
+    let mut cooked = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            cooked.push(c);
+            continue;
+        }
+        match rest.next()? {
+            'n' => cooked.push('\n'),
+            'r' => cooked.push('\r'),
+            't' => cooked.push('\t'),
+            c @ ('"' | '\\') => cooked.push(c),
+            '\n' => {}
+            'u' => {
+                let (digits, after) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                cooked.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+                rest = after.chars();
+            }
+            _ => return None,
+        }
+    }
+    Some(cooked)
+}
+
+/// A string may have a comment behind it.
+fn without_comment_behind(text: &str) -> &str {
+    if text.starts_with('#') { "" } else { text }
 }
 
 /// `[private]`, `[group('x'), doc: 'y']`. Returns what follows on the line.

@@ -2,6 +2,7 @@
 //!
 //! After a change that is meant, `UPDATE_EXPECTED=1 cargo test -p shellkeep-daemon sources` writes them anew.
 
+mod attacks;
 mod limits;
 mod quirks;
 
@@ -131,7 +132,8 @@ fn listing(slice: &Slice) -> String {
         about("also", item.aliases.join(" "));
         about("takes", item.arguments.hint.clone().unwrap_or_default());
         about("runs", exec(&item.exec));
-        let evidence: Vec<&str> = item.evidence.iter().map(|evidence| evidence.what.as_str()).collect();
+        let there = |evidence: &&Evidence| evidence.content != Content::Absent;
+        let evidence: Vec<&str> = item.evidence().filter(there).map(|evidence| &*evidence.what).collect();
         about("decided by", evidence.join(" "));
     }
     for diagnostic in &slice.diagnostics {
