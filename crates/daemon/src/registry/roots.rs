@@ -5,6 +5,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::sources::beneath::{Beneath, Mounts, Refusal};
+
 /// What lies in the root of a project.
 const MARKERS: [&str; 34] = [
     ".git",
@@ -56,7 +58,13 @@ pub(super) fn of(directory: &Path, home: &Path) -> Option<PathBuf> {
         let is_home = home.as_deref() == Some(*at);
         !is_home && at.parent().is_some() && at.metadata().is_ok_and(|found| found.dev() == device)
     });
-    inside.into_iter().find(|at| MARKERS.iter().any(|marker| at.join(marker).exists())).map(Path::to_owned)
+    inside.into_iter().find(|at| has_marker(at)).map(Path::to_owned)
+}
+
+/// Whether a marker lies there; one that leads out counts, and is not followed: it may never answer.
+fn has_marker(directory: &Path) -> bool {
+    let beneath = Beneath::new(directory, Mounts::Refuse);
+    MARKERS.iter().any(|marker| !matches!(beneath.open(Path::new(marker)), Err(Refusal::Absent)))
 }
 
 #[cfg(test)]

@@ -12,9 +12,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::FileType;
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::Errno;
 use tracing::debug;
+
+use super::sources::beneath::{Beneath, Mounts, path_of};
 
 /// Directories of one project, or of the user's own sources, that are watched. Those that its sources named first are.
 pub(super) const OF_ONE_MAX: usize = 128;
@@ -33,8 +36,8 @@ pub(super) type OnChange = Box<dyn Fn(&Watched) + Send>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Paths on which each depends.
-    depends: BTreeMap<Watched, BTreeSet<PathBuf>>,
+    /// Paths on which each depends, and the directories that are watched for them.
+    depends: BTreeMap<Watched, (BTreeSet<PathBuf>, BTreeSet<PathBuf>)>,
     /// Directories and their watches.
     directories: HashMap<PathBuf, i32>,
     paths: HashMap<i32, PathBuf>,
@@ -87,14 +90,16 @@ impl Watcher {
 
     /// From now on `watched` depends on these paths, there or not, and on no others.
     pub(super) fn watch(&self, watched: &Watched, paths: impl IntoIterator<Item = PathBuf>) -> Watching {
-        let state = &mut *self.state.lock();
         let paths: BTreeSet<PathBuf> = paths.into_iter().collect();
-        let wanted: BTreeSet<PathBuf> = paths.iter().filter_map(|path| directory_of(path)).collect();
-        state.depends.insert(watched.clone(), paths);
+        // Of what leads out of a project nothing is asked: it may never answer.
+        let root = watched.as_deref().map(|root| Beneath::new(root, Mounts::Refuse));
+        let wanted: BTreeSet<PathBuf> = paths.iter().filter_map(|path| directory_of(path, root.as_ref())).collect();
+        let state = &mut *self.state.lock();
+        state.depends.insert(watched.clone(), (paths, wanted.clone()));
         let mut watching = Watching { is_all: wanted.len() <= OF_ONE_MAX, is_new: false };
         for directory in wanted.into_iter().take(OF_ONE_MAX) {
             watching.is_new |= !state.directories.contains_key(&directory);
-            watching.is_all &= self.add(state, directory);
+            watching.is_all &= self.add(state, directory, root.as_ref());
         }
         self.tidy(state);
         watching
@@ -110,7 +115,7 @@ impl Watcher {
         }
     }
 
-    fn add(&self, state: &mut State, directory: PathBuf) -> bool {
+    fn add(&self, state: &mut State, directory: PathBuf, root: Option<&Beneath>) -> bool {
         if state.directories.contains_key(&directory) {
             return true;
         }
@@ -126,7 +131,13 @@ impl Watcher {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR
             | WatchFlags::EXCL_UNLINK;
-        match add_watch(&*self.inotify, &directory, flags) {
+        let handle = root.map(|root| root.open(&directory));
+        let at = match &handle {
+            None => directory.clone(),
+            Some(Ok((handle, _))) => path_of(handle),
+            Some(Err(_)) => return true, // gone since it was looked for
+        };
+        match add_watch(&*self.inotify, &at, flags) {
             Ok(watch) => {
                 // The same directory by another name keeps its first one.
                 state.paths.entry(watch).or_insert_with(|| directory.clone());
@@ -143,9 +154,8 @@ impl Watcher {
 
     /// Removes watches that nobody needs any more.
     fn tidy(&self, state: &mut State) {
-        let needed: BTreeSet<PathBuf> =
-            state.depends.values().flatten().filter_map(|path| directory_of(path)).collect();
-        let gone: Vec<PathBuf> = state.directories.keys().filter(|path| !needed.contains(*path)).cloned().collect();
+        let needed: BTreeSet<&PathBuf> = state.depends.values().flat_map(|(_, directories)| directories).collect();
+        let gone: Vec<PathBuf> = state.directories.keys().filter(|path| !needed.contains(path)).cloned().collect();
         for directory in gone {
             let Some(watch) = state.directories.remove(&directory) else { continue };
             if !state.directories.values().any(|other| *other == watch) {
@@ -192,8 +202,8 @@ impl Watcher {
             let name =
                 event.file_name().map(|name| Path::new(std::ffi::OsStr::new(&*name.to_string_lossy())).to_owned());
             let path = name.map_or_else(|| directory.clone(), |name| directory.join(name));
-            let depends = |(_, paths): &(&Watched, &BTreeSet<PathBuf>)| is_one_of(paths, &path);
-            changed.extend(state.depends.iter().filter(depends).map(|(watched, _)| watched.clone()));
+            let depends = state.depends.iter().filter(|(_, (paths, _))| is_one_of(paths, &path));
+            changed.extend(depends.map(|(watched, _)| watched.clone()));
         }
         changed
     }
@@ -207,9 +217,12 @@ fn is_one_of(paths: &BTreeSet<PathBuf>, path: &Path) -> bool {
     paths.contains(path) || is_inside() || has_inside()
 }
 
-/// The directory to watch for a path: itself if it is one, else the nearest above that is there.
-fn directory_of(path: &Path) -> Option<PathBuf> {
-    path.ancestors().find(|at| at.is_dir()).filter(|at| at.parent().is_some()).map(Path::to_owned)
+/// The directory to watch for a path: itself if it is one, else the nearest above that is there; of a project only beneath its root.
+fn directory_of(path: &Path, root: Option<&Beneath>) -> Option<PathBuf> {
+    let Some(root) = root else {
+        return path.ancestors().find(|at| at.is_dir()).filter(|at| at.parent().is_some()).map(Path::to_owned);
+    };
+    path.ancestors().find(|at| matches!(root.open(at), Ok((_, FileType::Directory)))).map(Path::to_owned)
 }
 
 #[cfg(test)]
@@ -250,6 +263,17 @@ mod tests {
         assert!(watcher.state.lock().directories.is_empty());
         watcher.stop();
         while told.recv_timeout(SOON).is_ok() {}
+    }
+
+    /// `/proc` stands for a mount that never answers.
+    #[test]
+    fn what_leads_out_of_a_project_is_not_watched_but_the_link_is() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("/proc", root.join(".claude")).unwrap();
+        let watcher = Watcher::new().unwrap();
+        watcher.watch(&Some(root.clone()), [root.join(".claude/self"), root.join(".claude"), "/etc/x".into()]);
+        assert_eq!(watcher.state.lock().directories.keys().collect::<Vec<_>>(), [&root]);
     }
 
     #[test]

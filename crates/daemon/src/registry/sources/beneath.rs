@@ -23,7 +23,7 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Why a path is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::registry) enum Refusal {
     /// It is not there, or a link to what is not there.
     Absent,
     /// It leads out of the base; how.
@@ -36,7 +36,7 @@ pub(super) enum Refusal {
 
 /// Whether other mounts beneath a directory belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mounts {
+pub(in crate::registry) enum Mounts {
     /// The user has mounted them in their home.
     Follow,
     /// They lead out.
@@ -44,24 +44,24 @@ pub(super) enum Mounts {
 }
 
 /// A directory that things are opened beneath.
-pub(super) struct Beneath {
+pub(in crate::registry) struct Beneath {
     /// Canonical.
     base: PathBuf,
     /// Nothing if it cannot be opened any more.
     dir: Option<OwnedFd>,
     mounts: Mounts,
     /// The kernel resolves beneath a directory by itself (Linux 5.6). Tests take that away.
-    pub(super) has_openat2: bool,
+    pub(in crate::registry) has_openat2: bool,
 }
 
 impl Beneath {
-    pub(super) fn new(base: &Path, mounts: Mounts) -> Self {
+    pub(in crate::registry) fn new(base: &Path, mounts: Mounts) -> Self {
         let dir = rustix::fs::open(base, HANDLE | OFlags::DIRECTORY, Mode::empty()).ok();
         Self { base: base.to_owned(), dir, mounts, has_openat2: true }
     }
 
     /// A handle on what a path leads to, from the base or absolute, and what it is.
-    pub(super) fn open(&self, path: &Path) -> Result<(OwnedFd, FileType), Refusal> {
+    pub(in crate::registry) fn open(&self, path: &Path) -> Result<(OwnedFd, FileType), Refusal> {
         let Some(dir) = self.dir.as_ref().map(OwnedFd::as_fd) else {
             return Err(Refusal::Other("its directory cannot be opened".to_owned()));
         };
@@ -186,7 +186,7 @@ fn refusal(error: Errno) -> Refusal {
 }
 
 /// Path under which what a handle is on can be opened for reading.
-pub(super) fn path_of(fd: &OwnedFd) -> PathBuf {
+pub(in crate::registry) fn path_of(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 

@@ -6,7 +6,7 @@
 
 mod admit;
 mod agent_skills;
-mod beneath;
+pub(super) mod beneath;
 mod cargo;
 mod claude;
 mod evidence;
