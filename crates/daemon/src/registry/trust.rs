@@ -3,31 +3,22 @@
 //! Promise: agreement is to one command of one project as it is, by a digest over all that decides what runs; whatever cannot be read
 //! means no. A record is durable before anything runs because of it. No file of a project has a say in it.
 
+mod lines;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use shellkeep_protocol::registry::{Digest, Trust, TrustRecord};
 
-use super::entry::{Entry, Exec, words};
-use super::sources::{self, Content};
+use super::entry::{Entry, Exec};
+use lines::{LISTED_BYTES_MAX, RUNS_BYTES_MAX, RUNS_LINES_MAX, SHOWN_BYTES_MAX, bounded, bytes, forget_lines};
+pub use lines::{runs, shown};
 
 /// Agreements that are kept; beyond that the oldest goes, and is asked for again.
 pub const RECORDS_MAX: usize = 10_000;
-
-/// Lines of one record, and bytes of them. Of what is behind there is a digest, so that every change is one of the lines.
-const RUNS_LINES_MAX: usize = 20_000;
-const RUNS_BYTES_MAX: usize = 256 << 10;
-
-/// Bytes of the lines of all records. The oldest records lose theirs first: then a change is told without what was before.
-const ALL_RUNS_BYTES_MAX: usize = 32 << 20;
-
-/// Bytes of lines in a question, or in the list of all agreements.
-const SHOWN_BYTES_MAX: usize = 64 << 10;
-const LISTED_BYTES_MAX: usize = 1 << 20;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -37,9 +28,6 @@ const ONCE_FOR: Duration = Duration::from_secs(10);
 
 /// Such agreements that are open; beyond that the oldest goes.
 const ONCE_MAX: usize = 64;
-
-/// Equal lines that are kept around what differs.
-const AROUND: usize = 3;
 
 /// Name of the file, and where one goes that cannot be read.
 const FILE: &str = "trust.json";
@@ -212,123 +200,8 @@ pub fn unread(entry: &Entry) -> Option<String> {
     item.unread().next().map(|(what, why)| format!("{what}: {why}"))
 }
 
-/// What is shown of a command and of what was agreed to before. Of both the same is left out at the front and at the end if it is too much, so
-/// that what differs is there.
-pub fn shown(before: Option<&[String]>, now: Vec<String>) -> (Option<Vec<String>>, Vec<String>) {
-    let Some(before) = before else { return (None, bounded(now, RUNS_LINES_MAX, SHOWN_BYTES_MAX)) };
-    // As the record has it, also of what is behind its limits.
-    let now = bounded(now, RUNS_LINES_MAX, RUNS_BYTES_MAX);
-    if bytes(before).max(bytes(&now)) <= SHOWN_BYTES_MAX {
-        return (Some(before.to_vec()), now);
-    }
-    let front = before.iter().zip(&now).take_while(|(one, other)| one == other).count();
-    let front = front.saturating_sub(AROUND);
-    let (old, new) = (&before[front..], &now[front..]);
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(one, other)| one == other).count();
-    let end = end.saturating_sub(AROUND);
-    let cut = |lines: &[String]| {
-        let note = |count: usize| (count > 0).then(|| format!("… {count} lines as before"));
-        let middle = lines[..lines.len() - end].iter().cloned();
-        bounded(note(front).into_iter().chain(middle).chain(note(end)).collect(), RUNS_LINES_MAX, SHOWN_BYTES_MAX)
-    };
-    (Some(cut(old)), cut(new))
-}
-
-/// The oldest records lose their lines if all are too many.
-fn forget_lines(records: &mut BTreeMap<(String, String), TrustRecord>) {
-    let mut all: usize = records.values().map(|record| bytes(&record.runs)).sum();
-    while all > ALL_RUNS_BYTES_MAX {
-        let oldest = records.values_mut().filter(|record| record.runs.len() > 1).min_by_key(|record| record.at_us);
-        let Some(record) = oldest else { return };
-        let before = bytes(&record.runs);
-        record.runs = bounded(std::mem::take(&mut record.runs), 0, 0);
-        all -= before - bytes(&record.runs).min(before);
-    }
-}
-
-fn bytes(lines: &[String]) -> usize {
-    lines.iter().map(|line| line.len() + 1).sum()
-}
-
 fn key(root: &Path, entry: &str) -> (String, String) {
     (root.to_string_lossy().into_owned(), entry.to_owned())
-}
-
-/// All that decides what a command does, line by line, for people.
-pub fn runs(entry: &Entry) -> Vec<String> {
-    let Exec::Found(item) = &entry.exec else { return vec![entry.runs()] };
-    let mut lines: Vec<String> =
-        item.unread().map(|(what, why)| format!("asked each time, for {what} is not known: {why}")).collect();
-    lines.push(format!("file: {}", item.file.display()));
-    let environment = |lines: &mut Vec<String>, env: &[(String, String)]| {
-        lines.extend(env.iter().map(|(name, value)| format!("env: {name}={value}")));
-    };
-    match &item.exec {
-        sources::Exec::Program(program) => {
-            lines.push(place(program.dir.as_deref()));
-            environment(&mut lines, &program.env);
-            lines.push(format!("runs: {}", words(&program.argv)));
-        }
-        sources::Exec::Line(line) => {
-            lines.push(place(line.dir.as_deref()));
-            environment(&mut lines, &line.env);
-            lines.extend(line.text.lines().map(|line| format!("runs: {line}")));
-        }
-        sources::Exec::Prompt(prompt) => lines.extend(prompt.text.lines().map(|line| format!("says: {line}"))),
-        sources::Exec::McpServer(server) => match &server.transport {
-            sources::Transport::Stdio { env, .. } => {
-                lines.push(place(server.dir.as_deref()));
-                environment(&mut lines, env);
-                lines.push(format!("starts: {}", entry.runs()));
-            }
-            sources::Transport::Http { headers, .. } | sources::Transport::Sse { headers, .. } => {
-                lines.push(format!("talks to: {}", entry.runs()));
-                lines.extend(headers.iter().map(|(name, value)| format!("sends: {name}: {value}")));
-            }
-        },
-        sources::Exec::Nothing => {}
-    }
-    if let sources::Exec::McpServer(server) = &item.exec {
-        lines.extend(server.variables.iter().map(|name| format!("gets your variable: {name}")));
-    }
-    for evidence in item.evidence() {
-        if let Content::Bytes(held) = &evidence.content {
-            let text = String::from_utf8_lossy(held.bytes());
-            lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
-        }
-    }
-    // Of what it shares with others only what is there is told.
-    let absent = item.evidence.iter().filter(|evidence| evidence.content == Content::Absent);
-    lines.extend(absent.map(|evidence| format!("{}: is not there", evidence.what)));
-    lines
-}
-
-fn place(directory: Option<&Path>) -> String {
-    directory
-        .map_or_else(|| "in: the session's directory".to_owned(), |directory| format!("in: {}", directory.display()))
-}
-
-/// The first lines, and of the others a digest.
-fn bounded(mut lines: Vec<String>, lines_max: usize, bytes_max: usize) -> Vec<String> {
-    let mut bytes = 0;
-    let fits = lines.iter().take(lines_max).take_while(|line| {
-        bytes += line.len() + 1;
-        bytes <= bytes_max
-    });
-    let count = fits.count();
-    if count < lines.len() {
-        let mut rest = Sha256::new();
-        for line in &lines[count..] {
-            rest.update(line.as_bytes());
-            rest.update(b"\n");
-        }
-        let digest = Digest(rest.finalize().into()).to_string();
-        let digest = &digest[..16.min(digest.len())];
-        let more = format!("… and {} more lines, which count all the same ({digest})", lines.len() - count);
-        lines.truncate(count);
-        lines.push(more);
-    }
-    lines
 }
 
 /// Neither a link nor anything but a file, and no more of it than there may be.
@@ -403,6 +276,7 @@ mod tests {
     use shellkeep_protocol::registry::{Kind, Scope};
 
     use super::super::{Draft, Slice};
+    use super::lines::ALL_RUNS_BYTES_MAX;
     use super::*;
 
     fn entry(decides: &str) -> Entry {

@@ -85,7 +85,7 @@ fn add(
         return Ok(());
     }
     let env = tree.get("env").map(Tree::pairs).unwrap_or_default();
-    let mut names = String::new();
+    let mut names = None;
     let (place, set) = (dir.clone().unwrap_or_default(), env.clone());
     let (exec, run) = match (tree.text_of("command"), tree.get("run").map(Tree::texts)) {
         (Some(text), None) => {
@@ -105,7 +105,7 @@ fn add(
         }
         (None, Some(argv)) if !argv.is_empty() => {
             let run = argv.join(" ");
-            names = shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_else(|_| run.clone());
+            names = shlex::try_join(argv.iter().map(String::as_str)).ok();
             (Exec::Program(Program { argv, dir, env, passing: Passing::Behind }), run)
         }
         _ => {
@@ -125,8 +125,7 @@ fn add(
     item.agents_may = tree.truth_of("agents").unwrap_or(true);
     item.evidence = vec![scan.evidence(file)];
     if kind == Kind::ProjectCommand {
-        let text = if names.is_empty() { &run } else { &names };
-        item.evidence.extend(scan.programs_in(text, &[&place], &set, Text::Line));
+        item.evidence.extend(scan.programs_in(names.as_ref().unwrap_or(&run), &[&place], &set, Text::Line));
     }
     scan.push(item);
     Ok(())
