@@ -389,6 +389,11 @@ async fn executions_at_once_share_their_looks_at_the_disk() {
     let daemon = Daemon::start().await;
     let root = daemon.project("p", &[]);
     write_command(&root, "one", "sleep 600");
+    // A look takes its time, so that others ask meanwhile.
+    std::fs::create_dir_all(root.join(".claude/commands")).unwrap();
+    for number in 0..300 {
+        std::fs::write(root.join(format!(".claude/commands/c{number}.md")), "Look at src/main.rs").unwrap();
+    }
     let client = daemon.client().await;
     let session = SessionId::new();
     keeper(&client, session, &root).await;
