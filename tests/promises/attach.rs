@@ -9,7 +9,10 @@ use shellkeep_daemon::screen::scan::{Scanner, Token};
 use shellkeep_daemon::screen::{Screen as Emulated, Window};
 use torture::screen::Screen;
 
-use crate::world::{World, eventually, signal};
+use crate::world::{World, eventually, signal, within};
+
+/// How long one terminal is looked at for a screen that comes from a daemon which has just started.
+const SHOWN_WAIT: Duration = Duration::from_secs(4);
 
 const WINDOW: Window = Window { cols: 80, rows: 24 };
 
@@ -147,9 +150,12 @@ fn a_restarted_daemon_tells_the_same_screen_with_and_without_its_checkpoint() ->
     let wanted = emulated(&world.output(&session)?);
     let checkpoint = world.home().join("state/index/screens").join(&session);
     for round in 0..4 {
-        let terminal = Screen::start(&world, &["attach", &session])?;
-        eventually("the screen is shown", || Ok((emulated(&terminal.shown()).grid() == wanted.grid()).then_some(())))?;
-        drop(terminal);
+        // A daemon that has just started may need longer than a terminal waits for it: then the next one is shown the screen.
+        eventually("the screen is shown", || {
+            let terminal = Screen::start(&world, &["attach", &session])?;
+            let is_shown = || Ok((emulated(&terminal.shown()).grid() == wanted.grid()).then_some(()));
+            Ok(within(SHOWN_WAIT, "the screen is shown", is_shown).ok())
+        })?;
         world.ok(&["daemon", "stop"])?;
         ensure!(checkpoint.exists(), "no checkpoint in round {round}");
         match round {

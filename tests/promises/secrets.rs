@@ -157,7 +157,8 @@ fn nor_at_the_prompts_of_many_other_programs() -> Result<()> {
 fn what_is_typed_into_an_editor_is_recorded() -> Result<()> {
     let world = World::new()?;
     let typed = token("typed");
-    let script = "stty raw -echo; echo up; head -c 28 >/dev/null; stty sane";
+    // It says itself that it reads: before, the shell would still be who has the terminal.
+    let script = "stty raw -echo; perl -e '$|=1; print \"up\"; read STDIN, $x, 28'; stty sane";
     let screen = &mut Screen::start(&world, &["start", "--record-input", "-n", "raw", "--", "/bin/sh", "-c", script])?;
     screen.shows("up")?;
     screen.keys(format!("{typed}{:>7}", "").as_bytes())?;

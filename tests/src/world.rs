@@ -345,14 +345,22 @@ pub fn signal(pid: i32, signal: Signal) -> Result<()> {
 ///
 /// # Errors
 /// What went wrong, for the report of a failed test.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let until = Instant::now() + SOON;
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    within(SOON, what, look)
+}
+
+/// The same for another time.
+///
+/// # Errors
+/// What went wrong, for the report of a failed test.
+pub fn within<T>(wait: Duration, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let until = Instant::now() + wait;
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
         if Instant::now() > until {
-            bail!("not within {SOON:?}: {what}");
+            bail!("not within {wait:?}: {what}");
         }
         std::thread::sleep(LOOK_EVERY); // between two looks at a state that sends no event
     }

@@ -102,7 +102,7 @@ fn what_is_typed_into_another_program_in_the_shells_place_is_recorded() -> Resul
     let mut screen = shell_in(&world, "bash")?;
     let typed = token("typed");
     let from = screen.shown().len();
-    screen.keys(b"stty raw -echo; printf 'u%s' p; exec head -c 21\r")?;
+    screen.keys(b"stty raw -echo; exec perl -e '$|=1; print chr(117), chr(112); read STDIN, $x, 21'\r")?;
     shows_behind(&screen, from, "up")?;
     hides_what_is_typed(&world, "bash")?;
     screen.keys(typed.as_bytes())?;
