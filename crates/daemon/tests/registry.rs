@@ -129,7 +129,7 @@ async fn keeper(client: &Client, session: SessionId, directory: &Path) {
 }
 
 async fn settled(client: &Client, session: SessionId) {
-    assert_eq!(ask(client, Ask::Settle { session: Some(session), wait_ms: 10_000 }).await, Told::Done);
+    assert_eq!(ask(client, Ask::Settle { session: Some(session), here: None, wait_ms: 10_000 }).await, Told::Done);
 }
 
 async fn page(client: &Client, session: Option<SessionId>) -> Page {

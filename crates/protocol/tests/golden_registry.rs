@@ -61,6 +61,7 @@ fn asks() -> Vec<Ask> {
         digest: Some(Digest([0x22; 32])),
         stdin: vec![1, 2],
         env: vec![("E".into(), "v".into())],
+        merged: true,
         cwd: Some("/".into()),
         time_max_ms: Some(7),
     };
@@ -79,12 +80,13 @@ fn asks() -> Vec<Ask> {
         Ask::Execute(execute.clone()),
         Ask::ExecuteService(execute),
         Ask::Follow { invocation: INVOCATION, from: 4, wait_ms: 5 },
+        Ask::Interrupt { invocation: INVOCATION },
         Ask::Cancel { invocation: INVOCATION },
         Ask::Trust { session: None, entry: "e".into(), digest: Digest([0x22; 32]) },
         Ask::TrustQuestion { session: None, name: "n".into() },
         Ask::TrustList,
         Ask::TrustRevoke { root: Some("/r".into()), entry: None },
-        Ask::Settle { session: None, wait_ms: 8 },
+        Ask::Settle { session: None, here: Some("/h".into()), wait_ms: 8 },
         Ask::Diagnostics { session: None },
     ]
 }

@@ -79,8 +79,14 @@ pub(super) fn session(
     if session.is_some() {
         catch_up(places, link, session)?;
     }
-    ask(link, &Ask::Settle { session, wait_ms: SETTLE_WAIT_MS })?;
+    ask(link, &Ask::Settle { session, here: here(session), wait_ms: SETTLE_WAIT_MS })?;
     Ok(session)
+}
+
+/// Our directory, if we run in `session`: its shell may have moved since its last prompt.
+pub(crate) fn here(session: Option<SessionId>) -> Option<String> {
+    session.filter(|session| keepers::around_us() == Some(*session))?;
+    std::env::current_dir().ok()?.into_os_string().into_string().ok()
 }
 
 /// Asks one thing about commands; a refusal is a failure with a hint where there is one.

@@ -12,7 +12,7 @@ use crate::report::{self, Exit, Failure, Outcome};
 
 pub(crate) mod attach;
 mod browse;
-mod commands;
+pub(crate) mod commands;
 mod complete;
 mod completions;
 mod config;

@@ -1,10 +1,13 @@
 //! `shellkeep run`: runs a command of the session, with its output here.
 //!
-//! Promise: what the user agreed to is what runs; its output comes as it prints it, its status is ours, Ctrl-C ends it; a daemon that goes
-//! away meanwhile is told, never waited for in vain.
+//! Promise: what the user agreed to is what runs; its output comes as it prints it, its status is ours, Ctrl-C reaches it as it would in the
+//! shell, and a second one ends it; a daemon that goes away meanwhile is told, never waited for in vain.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
@@ -18,7 +21,7 @@ use super::trust;
 use crate::cli::{self, DaemonVerb};
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
-use crate::report::{self, Exit, Failure, Outcome};
+use crate::report::{self, Exit, Failure, Outcome, printable_line};
 
 /// How long one question for what it has done waits.
 const FOLLOW_WAIT_MS: u32 = 30_000;
@@ -28,6 +31,9 @@ const RECONNECTS_MAX: u32 = 3;
 
 /// Status of a command whose time is over, as `timeout` of coreutils has it.
 const TIME_OVER: u8 = 124;
+
+/// How long a command may go on after Ctrl-C before it is said that another one ends it.
+const STUBBORN_AFTER: Duration = Duration::from_secs(1);
 
 /// Status of a command that a signal has ended: this and the signal's number.
 const SIGNALLED: i32 = 128;
@@ -40,9 +46,12 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = session(places, &link, args.session.as_ref())?;
     let execute = execute(session, args)?;
-    let (signals, interrupts) = signals()?;
-    let begun = begin(&link, execute);
-    let followed = begun.and_then(|invocation| Following { places, link, invocation, from: 0, interrupts }.follow());
+    let is_asking = Arc::new(AtomicBool::new(false));
+    let (signals, interrupts) = signals(&is_asking)?;
+    let begun = begin(&link, execute, &is_asking);
+    let followed = begun.and_then(|invocation| {
+        Following { places, link, invocation, from: 0, interrupts, ended_by: None, is_told: false }.follow()
+    });
     signals.close();
     followed
 }
@@ -65,9 +74,17 @@ fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand
         digest: None,
         stdin,
         env: asked_environment(),
+        merged: outputs_are_one(),
         cwd,
         time_max_ms: args.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     })
+}
+
+/// Whether both our outputs go to the same place, as at a terminal: then what comes has to keep its order.
+fn outputs_are_one() -> bool {
+    let stats = (rustix::fs::fstat(rustix::stdio::stdout()), rustix::fs::fstat(rustix::stdio::stderr()));
+    let (Ok(out), Ok(err)) = stats else { return false };
+    (out.st_dev, out.st_ino, out.st_rdev) == (err.st_dev, err.st_ino, err.st_rdev)
 }
 
 /// Of our environment what a command may get.
@@ -78,14 +95,17 @@ pub(super) fn asked_environment() -> Vec<(String, String)> {
 }
 
 /// Begins; asks the user first if that is needed, and then runs just what was shown.
-fn begin(link: &DaemonLink, mut execute: ExecuteCommand) -> Result<InvocationId, Failure> {
+fn begin(link: &DaemonLink, mut execute: ExecuteCommand, is_asking: &AtomicBool) -> Result<InvocationId, Failure> {
     let question = match link.ask_commands(&Ask::Execute(execute.clone()))? {
         Ok(Told::Accepted { invocation, .. }) => return Ok(invocation),
         Ok(_) => return Err(unexpected()),
         Err(RegistryError::NotTrusted(question)) => question,
         Err(error) => return Err(refused(&error)),
     };
-    if !trust::agreed(link, execute.session, &question)? {
+    is_asking.store(true, Ordering::SeqCst);
+    let agreed = trust::agreed(link, execute.session, &question);
+    is_asking.store(false, Ordering::SeqCst);
+    if !agreed? {
         return Err(Failure::refused(format_args!("{} is not trusted", question.entry.qualified_name)));
     }
     execute.command.clone_from(&question.entry.id);
@@ -97,16 +117,22 @@ fn begin(link: &DaemonLink, mut execute: ExecuteCommand) -> Result<InvocationId,
     }
 }
 
-/// Signals that end the command, as they come.
-fn signals() -> Result<(signal_hook::iterator::Handle, UnboundedReceiver<i32>), Failure> {
+/// Signals that are meant for the command, as they come. While the user is asked they end us, as they end any program.
+fn signals(is_asking: &Arc<AtomicBool>) -> Result<(signal_hook::iterator::Handle, UnboundedReceiver<i32>), Failure> {
     let failed = |error: std::io::Error| Failure::refused(format_args!("cannot handle signals: {error}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    for signal in MEANT {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(is_asking)).map_err(failed)?;
+    }
+    let mut signals = signal_hook::iterator::Signals::new(MEANT).map_err(failed)?;
     let handle = signals.handle();
     let (tell, told) = unbounded_channel(); // a signal each, typed by a person
     let forward = move || signals.forever().for_each(|signal| _ = tell.send(signal)); // nobody listens any more at the end
     std::thread::Builder::new().name("signals".into()).spawn(forward).map_err(failed)?;
     Ok((handle, told))
 }
+
+/// Those that are passed on.
+const MEANT: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// A command whose output is shown.
 struct Following<'a> {
@@ -116,23 +142,27 @@ struct Following<'a> {
     /// Events that were shown.
     from: u64,
     interrupts: UnboundedReceiver<i32>,
+    /// The last signal that was passed on.
+    ended_by: Option<i32>,
+    /// The user knows that it goes on all the same.
+    is_told: bool,
 }
 
 impl Following<'_> {
     fn follow(mut self) -> Outcome {
-        let (mut ended_by, mut reconnects) = (None, 0);
+        let mut reconnects = 0;
         loop {
-            let ask = Ask::Follow { invocation: self.invocation, from: self.from, wait_ms: FOLLOW_WAIT_MS };
+            let wait = self
+                .ended_by
+                .map_or(FOLLOW_WAIT_MS, |_| STUBBORN_AFTER.as_millis().try_into().unwrap_or(FOLLOW_WAIT_MS));
+            let ask = Ask::Follow { invocation: self.invocation, from: self.from, wait_ms: wait };
             let mut signal = None;
             let interrupts = &mut self.interrupts;
             let answer = self.link.ask_commands_unless(&ask, async { signal = interrupts.recv().await });
             let told = match answer {
                 Ok(None) => {
                     let Some(signal) = signal else { return Err(Failure::bug(&"no signal can come any more")) };
-                    if ended_by.replace(signal).is_some() {
-                        return Ok(status(SIGNALLED + signal)); // asked for twice: not waited for any longer
-                    }
-                    drop(self.link.ask_commands(&Ask::Cancel { invocation: self.invocation })?);
+                    self.pass_on(signal)?;
                     continue;
                 }
                 Ok(Some(told)) => told.map_err(|error| refused(&error))?,
@@ -147,7 +177,7 @@ impl Following<'_> {
             let Told::Events { events, next, is_last } = told else { return Err(unexpected()) };
             self.from = next;
             for event in events {
-                if let Some(outcome) = self.show(event, ended_by)? {
+                if let Some(outcome) = self.show(event)? {
                     return Ok(outcome);
                 }
             }
@@ -157,20 +187,35 @@ impl Following<'_> {
         }
     }
 
+    /// Ctrl-C once is INT, which the command may take as it likes; again, or any other signal, is its end.
+    fn pass_on(&mut self, signal: i32) -> Result<(), Failure> {
+        let invocation = self.invocation;
+        let is_first = self.ended_by.replace(signal).is_none();
+        let ask = if is_first && signal == SIGINT { Ask::Interrupt { invocation } } else { Ask::Cancel { invocation } };
+        drop(self.link.ask_commands(&ask)?); // it may have ended just now: then its end is what comes next
+        Ok(())
+    }
+
     /// Shows one event; the status if it was the last.
-    fn show(&self, event: ExecutionEvent, ended_by: Option<i32>) -> Result<Option<ExitCode>, Failure> {
+    fn show(&mut self, event: ExecutionEvent) -> Result<Option<ExitCode>, Failure> {
         match event {
             ExecutionEvent::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes)?,
             ExecutionEvent::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes)?,
             ExecutionEvent::Prompt { text } => {
                 let end = if text.ends_with('\n') { "" } else { "\n" };
+                // An agent gets it as it is; a terminal would act on it.
+                let text = if std::io::stdout().is_terminal() { visible(&text) } else { text };
                 report::result(&format!("{text}{end}"))?;
             }
-            ExecutionEvent::Progress { .. } => {}
+            ExecutionEvent::Progress { .. } => self.tell_that_it_goes_on(),
             ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
-            ExecutionEvent::Exit { code } => return Ok(Some(status(code))),
-            ExecutionEvent::Error(RegistryError::Cancelled) if ended_by.is_some() => {
-                return Ok(Some(status(SIGNALLED + ended_by.unwrap_or(SIGINT))));
+            ExecutionEvent::Exit { code } => {
+                return Ok(Some(
+                    self.ended_by.filter(|signal| code == SIGNALLED + signal).map_or_else(|| status(code), die_of),
+                ));
+            }
+            ExecutionEvent::Error(RegistryError::Cancelled) if self.ended_by.is_some() => {
+                return Ok(Some(die_of(self.ended_by.unwrap_or(SIGINT))));
             }
             ExecutionEvent::Error(error @ RegistryError::Timeout { .. }) => {
                 report::failure(&Failure::refused(&error).with_hint("\"--time-limit\" gives it more"));
@@ -179,6 +224,16 @@ impl Following<'_> {
             ExecutionEvent::Error(error) => return Err(refused(&error)),
         }
         Ok(None)
+    }
+
+    /// Once, to somebody at a terminal who pressed Ctrl-C in vain.
+    fn tell_that_it_goes_on(&mut self) {
+        if self.ended_by == Some(SIGINT)
+            && !std::mem::replace(&mut self.is_told, true)
+            && std::io::stderr().is_terminal()
+        {
+            report::notice("it goes on after Ctrl-C; once more ends it");
+        }
     }
 
     fn take_effect(&self, effect: &ClientEffect) -> Outcome {
@@ -190,6 +245,17 @@ impl Following<'_> {
             ClientEffect::StopDaemon => super::daemon::steer(self.places, &DaemonVerb::Stop),
         }
     }
+}
+
+/// Of the same signal as the command, as a shell expects it: a loop in which we run ends too.
+fn die_of(signal: i32) -> ExitCode {
+    let _not_dead = signal_hook::low_level::emulate_default_handler(signal);
+    status(SIGNALLED + signal)
+}
+
+/// Text of a project without what a terminal would act on.
+fn visible(text: &str) -> String {
+    text.lines().map(|line| printable_line(line) + "\n").collect()
 }
 
 /// What a command prints goes on as it is: it is as if it ran here.

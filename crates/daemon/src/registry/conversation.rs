@@ -89,8 +89,8 @@ impl Conversation {
                 let revision = self.subscriptions.add(connection, context.pusher(), session)?;
                 Ok(Told::Subscribed { revision })
             }
-            Ask::Settle { session, wait_ms } => {
-                self.settle(session, Duration::from_millis(wait_ms.min(SETTLE_WAIT_MS_MAX).into())).await;
+            Ask::Settle { session, here, wait_ms } => {
+                self.settle(session, here, Duration::from_millis(wait_ms.min(SETTLE_WAIT_MS_MAX).into())).await;
                 Ok(Told::Done)
             }
             Ask::Reload { session } => self.reload(session).await.map(Told::Reloaded),
@@ -100,8 +100,9 @@ impl Conversation {
                 let wait = Duration::from_millis(wait_ms.min(FOLLOW_WAIT_MS_MAX).into());
                 Ok(self.invocations.follow(invocation, from, wait, connection).await)
             }
+            Ask::Interrupt { invocation } if self.invocations.interrupt(invocation) => Ok(Told::Done),
             Ask::Cancel { invocation } if self.invocations.cancel(invocation) => Ok(Told::Done),
-            Ask::Cancel { .. } => Err(RegistryError::Interrupted),
+            Ask::Interrupt { .. } | Ask::Cancel { .. } => Err(RegistryError::Interrupted),
             Ask::Trust { session, entry, digest } => self.agree(session, &entry, digest).await,
             Ask::TrustQuestion { session, name } => {
                 let view = self.view_with(session, &name).await;
@@ -180,10 +181,14 @@ impl Conversation {
     }
 
     /// Until the newest of the session's directories was looked at.
-    async fn settle(&self, session: Option<SessionId>, wait: Duration) {
+    async fn settle(&self, session: Option<SessionId>, here: Option<String>, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
         if session.is_some() {
             self.follower.caught_up(wait).await;
+        }
+        // Behind what was printed: between two prompts a shell moves without a word.
+        if let (Some(session), Some(here)) = (session, here.filter(|here| here.starts_with('/'))) {
+            self.discovery.moved(session, &here);
         }
         let mut changes = self.registry.subscribe();
         if tokio::time::timeout_at(until, self.discovery.noted()).await.is_err() {

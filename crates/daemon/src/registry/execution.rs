@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
     ARGS_BYTES_MAX, ARGS_MAX, ClientEffect, EntryState, ExecuteCommand, ExecutionEvent, Kind, RegistryError,
     STDIN_BYTES_MAX, Scope, Told,
@@ -15,7 +16,7 @@ use shellkeep_protocol::registry::{
 
 use super::conversation::{Conversation, blocking};
 use super::entry::{Effect, Entry, Exec, Service, words};
-use super::run::{Act, Job, TIME_MAX_DEFAULT};
+use super::run::{Act, Job, Recheck, TIME_MAX_DEFAULT};
 use super::sources;
 use super::usage::Usage;
 
@@ -80,7 +81,8 @@ impl Executor {
         let act = act(conversation, &entry, &mut execute).await?;
         let root = session.and_then(|session| registry.project_of(session)).filter(|_| entry.scope == Scope::Project);
         let id = entry.id.to_string();
-        let job = Job { entry, root, session, connection, act };
+        let recheck = recheck(conversation, session, &entry);
+        let job = Job { entry, root, session, connection, act, recheck };
         let invocation = conversation.invocations.begin(job)?;
         self.count(&id);
         Ok(Told::Accepted { invocation, entry: id })
@@ -97,6 +99,22 @@ impl Executor {
             }
         }));
     }
+}
+
+/// Looks again at what waited for others to end: it may be another by now.
+fn recheck(conversation: &Conversation, session: Option<SessionId>, entry: &Arc<Entry>) -> Recheck {
+    let (own, entry) = (conversation.clone(), Arc::clone(entry));
+    Recheck::new(move || {
+        if let Some(root) = session.and_then(|session| own.registry.project_of(session)) {
+            own.discovery.look_at(&root).then_some(()).ok_or(RegistryError::Busy)?;
+        }
+        let view = own.registry.get_for_session(session);
+        let now = own.one(&view, session, &entry.id)?;
+        if now.digest != entry.digest {
+            return Err(RegistryError::StaleEntry { entry: entry.id.to_string() });
+        }
+        own.check_trust(&view, session, now)
+    })
 }
 
 fn save(file: &Path, usage: &Usage) -> std::io::Result<()> {
@@ -226,6 +244,7 @@ fn process(
         environment,
         asked: std::mem::take(&mut execute.env),
         stdin: std::mem::take(&mut execute.stdin),
+        merged: execute.merged,
         time_max: execute.time_max_ms.map_or(TIME_MAX_DEFAULT, Duration::from_millis),
     }
 }
