@@ -101,6 +101,11 @@ fn commands_follow_the_shell_into_another_directory() -> Result<()> {
     let program = world.program().display();
     screen.keys(format!("cd {}\r{program} commands only\r", b.display()).as_bytes())?;
     screen.shows("only-b")?;
+    // On one line: no prompt has said where the shell is now, and a command of the same name may be there.
+    screen.keys(format!("cd {}; {program} commands only; echo mid-$((1+2))\r", a.display()).as_bytes())?;
+    screen.shows("mid-3")?;
+    let shown = String::from_utf8_lossy(&screen.shown()).into_owned();
+    ensure!(shown.rsplit("cd ").next().is_some_and(|behind| behind.contains("only-a")), "{shown}");
     screen.keys(format!("cd /\r{program} commands only; echo done-$((2+1))\r").as_bytes())?;
     screen.shows("done-3")?;
     eventually("nothing is left of it", || Ok(of_project(&world, "work")?.is_empty().then_some(())))?;
@@ -164,6 +169,40 @@ fn who_just_presses_enter_has_not_agreed() -> Result<()> {
     Ok(())
 }
 
+/// It died of INT, as a loop of the shell expects of whoever the user has interrupted.
+fn was_interrupted(status: std::process::ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(2)
+}
+
+/// A question that is left is a no, and a command that ignores Ctrl-C ends with the second one.
+#[test]
+fn ctrl_c_leaves_the_question_and_reaches_the_command_like_any_other() -> Result<()> {
+    let world = World::new()?;
+    let line = "trap '' INT TERM; echo $$ > pid; echo up; sleep 600; sleep 600";
+    let root = project(&world, "p", &[("stubborn", line)])?;
+    let session = session_in(&world, &root)?;
+    let mut screen = Screen::start(&world, &["run", "--session", &session, "stubborn"])?;
+    screen.shows("[y/N]")?;
+    screen.keys(b"\x03")?;
+    ensure!(was_interrupted(screen.ended()?));
+    ensure!(!root.join("pid").exists() && world.ok(&["trust", "--list"])?.is_empty());
+    trust(&world, &session, "stubborn")?;
+    let mut screen = Screen::start(&world, &["run", "--session", &session, "stubborn"])?;
+    screen.shows("up")?;
+    let pid: i32 = std::fs::read_to_string(root.join("pid"))?.trim().parse()?;
+    screen.keys(b"\x03")?;
+    eventually("it is said that it goes on", || {
+        let told = std::fs::read_to_string(world.stderr_of_screens()).unwrap_or_default();
+        Ok(told.contains("once more ends it").then_some(()))
+    })
+    .or_else(|_| screen.shows("once more ends it"))?;
+    ensure!(torture::world::is_alive(pid));
+    screen.keys(b"\x03")?;
+    ensure!(was_interrupted(screen.ended()?));
+    ensure!(!torture::world::is_alive(pid));
+    Ok(())
+}
+
 /// Corner 4, and Ctrl-C: whoever ends it, nothing of it is left.
 #[test]
 fn a_running_command_ends_with_ctrl_c_and_with_its_session() -> Result<()> {
@@ -179,7 +218,7 @@ fn a_running_command_ends_with_ctrl_c_and_with_its_session() -> Result<()> {
     screen.shows("up")?;
     let first = eventually("it says who it is", pid)?;
     screen.keys(b"\x03")?;
-    ensure!(screen.ended()?.code() == Some(130));
+    ensure!(was_interrupted(screen.ended()?));
     ensure!(!torture::world::is_alive(first));
     std::fs::remove_file(root.join("pid"))?;
     let mut screen = Screen::start(&world, &["run", "--session", &session, "serve"])?;

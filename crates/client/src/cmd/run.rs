@@ -226,12 +226,9 @@ impl Following<'_> {
         Ok(None)
     }
 
-    /// Once, to somebody at a terminal who pressed Ctrl-C in vain.
+    /// Once, to somebody who pressed Ctrl-C in vain.
     fn tell_that_it_goes_on(&mut self) {
-        if self.ended_by == Some(SIGINT)
-            && !std::mem::replace(&mut self.is_told, true)
-            && std::io::stderr().is_terminal()
-        {
+        if self.ended_by == Some(SIGINT) && !std::mem::replace(&mut self.is_told, true) {
             report::notice("it goes on after Ctrl-C; once more ends it");
         }
     }
