@@ -71,7 +71,8 @@ fn sessions_in_different_projects_see_different_commands() -> Result<()> {
     let made = all.iter().find(|entry| entry["qualified_name"] == "make:test").context("it is listed")?;
     let expected = serde_json::json!({
         "name": "test", "qualified_name": "make:test", "kind": "task", "source": "make", "scope": "project",
-        "description": "Runs the tests", "trust": "pending", "state": "ready", "shadowed_by": null,
+        "description": "Runs the tests", "trust": "pending", "state": "ready", "why": null,
+        "shadowed_by": null,
     });
     ensure!(*made == expected, "{made}");
     let ambiguous = world.run(&["which", "--session", &one, "test"])?;
@@ -161,6 +162,53 @@ fn who_just_presses_enter_has_not_agreed() -> Result<()> {
     screen.keys(b"y\r")?;
     screen.shows("ran-42")?;
     ensure!(screen.ended()?.success());
+    Ok(())
+}
+
+/// R-34.
+#[test]
+fn names_that_differ_in_case_are_two_commands_and_doctor_says_so() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[("Deploy", "echo large"), ("deploy", "echo small")])?;
+    std::fs::write(root.join(".shellkeep/commands/bad.toml"), "command = [unclosed")?;
+    let session = session_in(&world, &root)?;
+    trust(&world, &session, "Deploy")?;
+    let ran = |name: &str| world.run(&["run", "--session", &session, name]);
+    ensure!(ran("Deploy")?.stdout == b"large\n");
+    let other = ran("deploy")?;
+    ensure!(other.status.code() == Some(1) && other.stdout.is_empty(), "to agree to one is not to agree to the other");
+    trust(&world, &session, "deploy")?;
+    ensure!(ran("deploy")?.stdout == b"small\n");
+    let wrong = ran("DEPLOY")?;
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    ensure!(wrong.status.code() == Some(1) && said.contains("did you mean Deploy, deploy?"), "{said}");
+    let doctor = world.command(["doctor"]).env("SHELLKEEP_SESSION", &session).output()?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    ensure!(said.contains("commands: names: these differ only in case: Deploy, deploy"), "{said}");
+    ensure!(said.contains("bad.toml"), "{said}");
+    ensure!(doctor.status.success(), "a project's files make no installation wrong: {said}");
+    ensure!(!world.ok(&["doctor"])?.contains("differ only in case"), "elsewhere they are nobody's matter");
+    Ok(())
+}
+
+/// What cannot run says why, also to programs.
+#[test]
+fn what_cannot_run_says_why() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[])?;
+    std::fs::create_dir_all(root.join(".claude/agents"))?;
+    std::fs::write(
+        root.join(".claude/agents/critic.md"),
+        "---\nname: critic\ndescription: Criticises\n---\nBe strict.\n",
+    )?;
+    let session = session_in(&world, &root)?;
+    let all = commands(&world, &["--session", &session])?;
+    let critic = all.iter().find(|entry| entry["name"] == "critic").context("it is listed")?;
+    let why = "it belongs to an agent, which runs it by itself";
+    ensure!(critic["state"] == "unavailable" && critic["why"] == why, "{critic}");
+    ensure!(world.ok(&["commands", "--session", &session])?.contains(&format!("unavailable: {why}")));
+    let which: Value = serde_json::from_str(&world.ok(&["which", "--session", &session, "critic", "--json"])?)?;
+    ensure!(which["why"] == why, "{which}");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use shellkeep_protocol::ids::{SessionId, WriterId};
 use shellkeep_protocol::registry::*;
 use shellkeep_protocol::session::{Attrs, End, ExitStatus, SessionRequest, SessionResponse, SessionStart};
 use shellkeep_transport::{CancellationToken, ConnectOptions, Event, RpcClient, connect_unix};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Far above what anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -200,6 +201,67 @@ async fn each_session_sees_its_own_directorys_commands_as_long_as_it_lives() {
     settled(&client, other).await;
     assert!(names(&client, one).await.is_empty());
     assert_eq!(page(&client, Some(other)).await, before);
+    daemon.stop().await;
+}
+
+/// Passes bytes on between each client and the daemon, as a tunnel does, and keeps what clients said.
+fn relay(daemon: &Daemon) -> (PathBuf, std::sync::Arc<parking_lot::Mutex<Vec<u8>>>) {
+    let (socket, target) = (daemon.home.path().join("run/relay.sock"), daemon.home.path().join("run/daemon.sock"));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let said = std::sync::Arc::<parking_lot::Mutex<Vec<u8>>>::default();
+    let heard = std::sync::Arc::clone(&said);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_daemon, mut to_daemon) = tokio::net::UnixStream::connect(&target).await.unwrap().into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_daemon, &mut to_client).await });
+            let heard = std::sync::Arc::clone(&heard);
+            tokio::spawn(async move {
+                let mut bytes = [0; 7]; // no frame comes in one piece
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    heard.lock().extend_from_slice(&bytes[..count]);
+                    to_daemon.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (socket, said)
+}
+
+///
+#[tokio::test]
+async fn through_a_relay_each_question_is_still_of_the_session_that_it_names() {
+    let daemon = Daemon::start().await;
+    let (a, b) = (daemon.project("a", &["one"]), daemon.project("b", &["two"]));
+    let (socket, said) = relay(&daemon);
+    let direct = daemon.client().await;
+    let relayed = connect_unix(&socket, ConnectOptions::default()).await.unwrap();
+    let (here, there) = (SessionId::new(), SessionId::new());
+    keeper(&direct, here, &a).await;
+    keeper(&relayed, there, &b).await;
+    for (session, root, command) in [(here, &a, "one"), (there, &b, "two")] {
+        settled(&relayed, session).await;
+        assert_eq!(names(&relayed, session).await, [command]);
+        assert_eq!(page(&relayed, Some(session)).await, page(&direct, Some(session)).await);
+        let told = ask(&relayed, Ask::ExecuteService(execute(session, "pwd"))).await;
+        let Told::Accepted { invocation, .. } = told else { panic!("{told:?}") };
+        assert_eq!(output(&relayed, invocation).await.0, format!("{}\n", root.display()));
+        let id = session.as_bytes();
+        assert!(said.lock().windows(id.len()).any(|bytes| bytes == id), "its bytes pass as they are");
+    }
+    // A change is told through it too, of the session that was asked for.
+    let mut events = relayed.events();
+    assert!(matches!(ask(&relayed, Ask::Subscribe { session: Some(there) }).await, Told::Subscribed { .. }));
+    write_command(&b, "three", "echo 3");
+    let changed = tokio::time::timeout(SOON, async {
+        loop {
+            if let Event::Push { message: Push::Registry { body }, .. } = events.next().await.unwrap() {
+                let RegistryPush::Changed(changed) = shellkeep_transport::decode(&body).unwrap();
+                break changed;
+            }
+        }
+    });
+    assert_eq!(changed.await.unwrap().session, Some(there));
     daemon.stop().await;
 }
 

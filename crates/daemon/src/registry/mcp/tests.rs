@@ -81,6 +81,7 @@ impl Bed {
                 aliases: Vec::new(),
                 kind: sources::Kind::McpServer,
                 scope: sources::Scope::Project,
+                is_own: false,
                 description: String::new(),
                 arguments: sources::Arguments::default(),
                 exec,
