@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::commands::{refused, session, unexpected};
+use super::note::{Noted, Outside};
 use super::trust;
 use crate::cli::{self, DaemonVerb};
 use crate::daemon_link::DaemonLink;
@@ -41,10 +42,27 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let session = session(places, &link, args.session.as_ref())?;
     let execute = execute(session, args)?;
     let (signals, interrupts) = signals()?;
-    let begun = begin(&link, execute);
-    let followed = begun.and_then(|invocation| Following { places, link, invocation, from: 0, interrupts }.follow());
+    let ended = begin(&link, execute).map(|invocation| {
+        // From here on it runs: it is the session's, whatever comes of it.
+        let outside = Outside::begin(places, session, &args.name, &args.args);
+        let mut following = Following { places, link, invocation, from: 0, interrupts };
+        (outside, following.follow(), following.link)
+    });
     signals.close();
-    followed
+    let (outside, followed, link) = ended?;
+    let exit = match &followed {
+        Ok(Ended::With(code)) => Some(*code),
+        Ok(Ended::Here(outcome)) => return Ok(*outcome),
+        Err(_) => None,
+    };
+    match outside.map(|outside| outside.ended(places, &link, exit)) {
+        Some(Noted::TooOld) => {
+            report::notice("the session's record does not have it: its keeper is of an older version")
+        }
+        Some(Noted::Failed) => report::notice("the session's record does not have it: its keeper does not answer"),
+        Some(Noted::Yes) | None => {}
+    }
+    followed.map(|_| exit.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand, Failure> {
@@ -108,6 +126,14 @@ fn signals() -> Result<(signal_hook::iterator::Handle, UnboundedReceiver<i32>), 
     Ok((handle, told))
 }
 
+/// How a command ended.
+enum Ended {
+    /// With this status.
+    With(u8),
+    /// By what this program did itself.
+    Here(ExitCode),
+}
+
 /// A command whose output is shown.
 struct Following<'a> {
     places: &'a Places,
@@ -119,7 +145,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    fn follow(mut self) -> Outcome {
+    fn follow(&mut self) -> Result<Ended, Failure> {
         let (mut ended_by, mut reconnects) = (None, 0);
         loop {
             let ask = Ask::Follow { invocation: self.invocation, from: self.from, wait_ms: FOLLOW_WAIT_MS };
@@ -130,7 +156,7 @@ impl Following<'_> {
                 Ok(None) => {
                     let Some(signal) = signal else { return Err(Failure::bug(&"no signal can come any more")) };
                     if ended_by.replace(signal).is_some() {
-                        return Ok(status(SIGNALLED + signal)); // asked for twice: not waited for any longer
+                        return Ok(Ended::With(status(SIGNALLED + signal))); // asked for twice: not waited for any longer
                     }
                     drop(self.link.ask_commands(&Ask::Cancel { invocation: self.invocation })?);
                     continue;
@@ -147,8 +173,8 @@ impl Following<'_> {
             let Told::Events { events, next, is_last } = told else { return Err(unexpected()) };
             self.from = next;
             for event in events {
-                if let Some(outcome) = self.show(event, ended_by)? {
-                    return Ok(outcome);
+                if let Some(ended) = self.show(event, ended_by)? {
+                    return Ok(ended);
                 }
             }
             if is_last {
@@ -158,7 +184,7 @@ impl Following<'_> {
     }
 
     /// Shows one event; the status if it was the last.
-    fn show(&self, event: ExecutionEvent, ended_by: Option<i32>) -> Result<Option<ExitCode>, Failure> {
+    fn show(&self, event: ExecutionEvent, ended_by: Option<i32>) -> Result<Option<Ended>, Failure> {
         match event {
             ExecutionEvent::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes)?,
             ExecutionEvent::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes)?,
@@ -167,14 +193,14 @@ impl Following<'_> {
                 report::result(&format!("{text}{end}"))?;
             }
             ExecutionEvent::Progress { .. } => {}
-            ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
-            ExecutionEvent::Exit { code } => return Ok(Some(status(code))),
+            ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(|done| Some(Ended::Here(done))),
+            ExecutionEvent::Exit { code } => return Ok(Some(Ended::With(status(code)))),
             ExecutionEvent::Error(RegistryError::Cancelled) if ended_by.is_some() => {
-                return Ok(Some(status(SIGNALLED + ended_by.unwrap_or(SIGINT))));
+                return Ok(Some(Ended::With(status(SIGNALLED + ended_by.unwrap_or(SIGINT)))));
             }
             ExecutionEvent::Error(error @ RegistryError::Timeout { .. }) => {
                 report::failure(&Failure::refused(&error).with_hint("\"--time-limit\" gives it more"));
-                return Ok(Some(ExitCode::from(TIME_OVER)));
+                return Ok(Some(Ended::With(TIME_OVER)));
             }
             ExecutionEvent::Error(error) => return Err(refused(&error)),
         }
@@ -202,6 +228,6 @@ fn write(to: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-fn status(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(Exit::Refused as u8))
+fn status(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(Exit::Refused as u8)
 }
