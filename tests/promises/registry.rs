@@ -165,8 +165,11 @@ fn who_just_presses_enter_has_not_agreed() -> Result<()> {
     Ok(())
 }
 
-/// Number, line, status and whether it has ended, of each command that a session's record has.
-fn recorded(world: &World, session: &str) -> Result<Vec<(u64, String, Option<u64>, bool)>> {
+/// Number, line, status and whether it has ended.
+type Row = (u64, String, Option<u64>, bool);
+
+/// Each command that a session's record has.
+fn recorded(world: &World, session: &str) -> Result<Vec<Row>> {
     let all: Vec<Value> = serde_json::from_str(&world.ok(&["history", session, "--json"])?)?;
     let of = |one: &Value| {
         let line = one["command"].as_str().unwrap_or_default().to_owned();
@@ -226,7 +229,7 @@ fn what_is_typed_counts_once_also_while_another_is_run_from_elsewhere() -> Resul
     screen.keys(format!("{program} run hello; cat\r").as_bytes())?;
     screen.shows("said-42")?;
     ensure!(world.ok(&["run", "--session", "work", "hello"])? == "said-42\n");
-    let lines = |all: &[(u64, String, Option<u64>, bool)]| -> Vec<(u64, bool, bool)> {
+    let lines = |all: &[Row]| -> Vec<(u64, bool, bool)> {
         all.iter().map(|(id, line, _, has_ended)| (*id, line.starts_with("shellkeep run"), *has_ended)).collect()
     };
     let seen = recorded(&world, "work")?;

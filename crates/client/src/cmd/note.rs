@@ -60,16 +60,11 @@ impl Outside {
     pub(super) fn ended(self, places: &Places, link: &DaemonLink, exit: Option<u8>) -> Noted {
         let Some(keeper) = keepers::by_id(places, self.session) else { return Noted::Yes };
         let run = Run { line: self.line, cwd: keeper.info.cwd.clone(), started_at_us: self.started_at_us, exit };
-        match note(&keeper, &Annotation::Run(run)) {
-            Err(_) => Noted::Failed,
-            Ok(None) => Noted::TooOld,
-            Ok(Some(seq)) => {
-                if let Some(seq) = seq {
-                    wait_for(link, self.session, Seq::new(seq));
-                }
-                Noted::Yes
-            }
+        let Ok((noted, seq)) = note(&keeper, &Annotation::Run(run)) else { return Noted::Failed };
+        if let Some(seq) = seq {
+            wait_for(link, self.session, Seq::new(seq));
         }
+        noted
     }
 }
 
@@ -87,15 +82,15 @@ fn wait_for(link: &DaemonLink, session: SessionId, from: Seq) {
     }
 }
 
-/// The record's number, or none if it wanted none; `None` if the keeper is too old.
-fn note(keeper: &Keeper, annotation: &Annotation) -> Result<Option<Option<u64>>, LinkError> {
+/// What became of it, and the record's number if there is one.
+fn note(keeper: &Keeper, annotation: &Annotation) -> Result<(Noted, Option<u64>), LinkError> {
     let (sender, mut receiver) = keepers::dial(&keeper.socket)?;
     if receiver.hello()? < ATTACH_VERSION_NOTES {
-        return Ok(None);
+        return Ok((Noted::TooOld, None));
     }
     sender.to_keeper(&FromTerminal::Note(&annotation.to_payload()), &[])?;
     match receiver.from_keeper()? {
-        FromKeeper::Noted { seq } => Ok(Some(seq)),
+        FromKeeper::Noted { seq } => Ok((Noted::Yes, seq)),
         other => Err(LinkError::Foreign(format!("an answer to another question: {other:?}"))),
     }
 }

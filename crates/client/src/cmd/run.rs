@@ -50,19 +50,21 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     });
     signals.close();
     let (outside, followed, link) = ended?;
-    let exit = match &followed {
-        Ok(Ended::With(code)) => Some(*code),
-        Ok(Ended::Here(outcome)) => return Ok(*outcome),
-        Err(_) => None,
+    let followed = match followed {
+        Ok(Ended::With(code)) => Ok(code),
+        Ok(Ended::Here(outcome)) => return outcome,
+        Err(failure) => Err(failure),
     };
-    match outside.map(|outside| outside.ended(places, &link, exit)) {
-        Some(Noted::TooOld) => {
-            report::notice("the session's record does not have it: its keeper is of an older version")
-        }
-        Some(Noted::Failed) => report::notice("the session's record does not have it: its keeper does not answer"),
-        Some(Noted::Yes) | None => {}
+    let exit = followed.as_ref().ok().copied();
+    let missing = match outside.map(|outside| outside.ended(places, &link, exit)) {
+        Some(Noted::TooOld) => Some("is of an older version"),
+        Some(Noted::Failed) => Some("does not answer"),
+        Some(Noted::Yes) | None => None,
+    };
+    if let Some(why) = missing {
+        report::notice(format_args!("the session's record does not have it: its keeper {why}"));
     }
-    followed.map(|_| exit.map_or(ExitCode::FAILURE, ExitCode::from))
+    followed.map(ExitCode::from)
 }
 
 fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand, Failure> {
@@ -130,8 +132,8 @@ fn signals() -> Result<(signal_hook::iterator::Handle, UnboundedReceiver<i32>), 
 enum Ended {
     /// With this status.
     With(u8),
-    /// By what this program did itself.
-    Here(ExitCode),
+    /// By what this program was to do itself, and no command of the session.
+    Here(Outcome),
 }
 
 /// A command whose output is shown.
@@ -193,7 +195,7 @@ impl Following<'_> {
                 report::result(&format!("{text}{end}"))?;
             }
             ExecutionEvent::Progress { .. } => {}
-            ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(|done| Some(Ended::Here(done))),
+            ExecutionEvent::Client(effect) => return Ok(Some(Ended::Here(self.take_effect(&effect)))),
             ExecutionEvent::Exit { code } => return Ok(Some(Ended::With(status(code)))),
             ExecutionEvent::Error(RegistryError::Cancelled) if ended_by.is_some() => {
                 return Ok(Some(Ended::With(status(SIGNALLED + ended_by.unwrap_or(SIGINT)))));

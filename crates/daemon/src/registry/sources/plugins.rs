@@ -67,9 +67,9 @@ fn read(scan: &mut Scan<'_>, here: Option<(&Path, &Enabled)>) {
     };
     let mut seen = HashSet::new();
     for (id, installs) in plugins.map() {
-        let is_in = |enabled: &Enabled| enabled.iter().rev().find(|(name, _)| name == id).map(|(_, on)| *on);
-        let by_user = is_in(&by_user).unwrap_or(false);
-        let is_on = here.and_then(|(_, enabled)| is_in(enabled)).unwrap_or(by_user);
+        let word = |enabled: &Enabled| enabled.iter().rev().find(|(name, _)| name == id).map(|(_, on)| *on);
+        let by_user = word(&by_user).unwrap_or(false);
+        let is_on = here.and_then(|(_, enabled)| word(enabled)).unwrap_or(by_user);
         // What is on everywhere is so here, and was read with what is the user's.
         let is_everywhere = here.is_some() && by_user && !installs_of(id, installs, None).is_empty();
         let name = id.split_once('@').map_or(id.as_str(), |(name, _)| name);
