@@ -98,9 +98,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let says = || std::fs::read_to_string(home.path().join(FILE)).ok();
         let until = async |before: Option<String>| {
-            while says() == before {
-                tokio::task::yield_now().await;
-            }
+            let said = async {
+                while says() == before {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(20), said).await.unwrap();
             says()
         };
         let (one, stop) = (registry(&["a"]), CancellationToken::new());
