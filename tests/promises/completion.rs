@@ -67,6 +67,26 @@ fn names_are_told_by_place_and_quoted_for_bash() -> Result<()> {
     ensure!(said("fish", "shellkeep run it")?.starts_with("it's\t"));
     ensure!(said("bash", "shellkeep kill ")?.contains(&format!("{session}\truns: /bin/sh")));
     ensure!(said("bash", "shellkeep run --session=la")?.starts_with("last\t"));
+    // What belongs to an agent, a server itself, and what only a shell can do is known to `which`, and not offered to `run`.
+    let root = crate::prompt_shells::project(&world, "bundle", "true")?;
+    write(&world, "work/.claude/agents/build-agent.md", "---\nname: bu-agent\ndescription: Builds\n---\nBuild.\n")?;
+    write(&world, "work/.mcp.json", r#"{"mcpServers":{"bu-server":{"command":"x"}}}"#)?;
+    let mut start = world.command(["start", "--detached", "--", "/bin/sleep", "600"]);
+    let inside = String::from_utf8(start.current_dir(root).output()?.stdout)?;
+    let inside = inside.trim();
+    ensure!(world.ok(&["commands", "--session", inside])?.contains("bu-agent"));
+    let offered = |line: &str| -> Result<Vec<String>> {
+        let mut complete = world.command(["complete", "--shell", "fish", "--line", line]);
+        let said = String::from_utf8(complete.env("SHELLKEEP_SESSION", inside).output()?.stdout)?;
+        let mut names: Vec<String> =
+            said.lines().filter_map(|line| Some(line.split_once('\t')?.0.to_owned())).collect();
+        names.sort();
+        Ok(names)
+    };
+    ensure!(offered("shellkeep run bu")? == ["build", "bundle"], "{:?}", offered("shellkeep run bu")?);
+    ensure!(offered("shellkeep which bu")? == ["bu-agent", "bu-server", "build", "bundle"]);
+    let builtins = offered("shellkeep run ")?;
+    ensure!(builtins.contains(&"pwd".to_owned()) && !builtins.contains(&"cd".to_owned()), "{builtins:?}");
     for line in ["shellkeep ", "shellkeep run --st", "shellkeep run build x", "shellkeep daemon "] {
         ensure!(told("bash", line)?.status.code() == Some(1), "{line}");
     }

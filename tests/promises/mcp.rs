@@ -196,6 +196,63 @@ fn tools_are_listed_called_cancelled_and_come_back_when_their_server_dies() -> R
     Ok(())
 }
 
+/// The user's own need no question, wherever their home says it; what a project says of them does, and nothing of it starts before.
+#[test]
+fn the_users_own_servers_run_unasked_and_a_project_adds_none_to_them() -> Result<()> {
+    let world = World::new()?;
+    let home = world.outside().canonicalize()?;
+    let root = home.join("work/p");
+    let write = |path: &str, text: String| -> Result<()> {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().context("it is in a directory")?)?;
+        Ok(std::fs::write(path, text)?)
+    };
+    // Each notes its start in a directory of its own.
+    let server = |name: &str| -> Result<Value> {
+        let place = home.join("of").join(name);
+        std::fs::create_dir_all(&place)?;
+        Ok(json!({"command": "sh", "args": [root.join("server.sh"), place]}))
+    };
+    let starts = |name: &str| started(&home.join("of").join(name)).len();
+    let mut installed = json!({"version": 2, "plugins": {}});
+    for name in ["kit", "asked"] {
+        let path = home.join("plugins").join(name);
+        write(&format!("plugins/{name}/.mcp.json"), json!({"mcpServers": {"s": server(name)?}}).to_string())?;
+        installed["plugins"][format!("{name}@m")] = json!([{"scope": "user", "version": "1.0.0", "installPath": path}]);
+    }
+    write(".claude/plugins/installed_plugins.json", installed.to_string())?;
+    write(".claude/settings.json", json!({"enabledPlugins": {"kit@m": true}}).to_string())?;
+    let servers = json!({"mcpServers": {"mine": server("mine")?, "both": server("both")?},
+        "projects": {root.to_string_lossy(): {"mcpServers": {"both": server("both-here")?, "here": server("here")?}}}});
+    write(".claude.json", servers.to_string())?;
+    write("work/p/.claude/settings.json", json!({"enabledPlugins": {"asked@m": true}}).to_string())?;
+    let (_, inside) = project(&world, &json!({"here": server("of-the-project")?}))?;
+    let outside = world.session("exec sleep 600")?;
+    for name in ["mine:one", "both:one", "kit:s:one", "here:one"] {
+        is_ready(&world, &inside, name)?;
+        ensure!(run(&world, &inside, &[name, "word=w"])? == "word: w\n", "{name}");
+    }
+    let shown = |session: &str, name: &str| state(&world, session, name);
+    ensure!(shown(&inside, "mcp:here")? == Some(("ready".into(), "trusted".into())));
+    ensure!(shown(&inside, "plugin:asked:s")? == Some(("ready".into(), "pending".into())));
+    ensure!(run(&world, &outside, &["mine:one", "word=w"])? == "word: w\n");
+    ensure!(shown(&outside, "mcp:here")?.is_none() && shown(&outside, "here:one")?.is_none());
+    let (said, _) = refused(&world, &inside, &["asked:s:one", "word=w"])?;
+    ensure!(said.contains("no command is called so"), "{said}");
+    ensure!(starts("asked") == 0 && starts("of-the-project") == 0, "nobody has agreed to these");
+    // One for all sessions, however many there are; and of one name the nearest is meant.
+    ensure!(["mine", "both", "kit", "here", "both-here"].map(starts) == [1; 5]);
+    let both: Value = serde_json::from_str(&world.ok(&["which", "--session", &inside, "mcp:both", "--json"])?)?;
+    ensure!(
+        both["scope"] == "project" && both["runs"].as_str().is_some_and(|runs| runs.contains("both-here")),
+        "{both}"
+    );
+    trust(&world, &inside, "plugin:asked:s")?;
+    is_ready(&world, &inside, "asked:s:one")?;
+    ensure!(starts("asked") == 1);
+    Ok(())
+}
+
 /// A host that dies of its servers, or fills its disk with their noise, is no host.
 #[test]
 fn servers_that_print_garbage_flood_or_never_answer_harm_no_others() -> Result<()> {

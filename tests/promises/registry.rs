@@ -71,7 +71,8 @@ fn sessions_in_different_projects_see_different_commands() -> Result<()> {
     let made = all.iter().find(|entry| entry["qualified_name"] == "make:test").context("it is listed")?;
     let expected = serde_json::json!({
         "name": "test", "qualified_name": "make:test", "kind": "task", "source": "make", "scope": "project",
-        "description": "Runs the tests", "trust": "pending", "state": "ready", "shadowed_by": null,
+        "description": "Runs the tests", "trust": "pending", "state": "ready", "why": null,
+        "shadowed_by": null,
     });
     ensure!(*made == expected, "{made}");
     let ambiguous = world.run(&["which", "--session", &one, "test"])?;
@@ -200,6 +201,137 @@ fn ctrl_c_leaves_the_question_and_reaches_the_command_like_any_other() -> Result
     screen.keys(b"\x03")?;
     ensure!(was_interrupted(screen.ended()?));
     ensure!(!torture::world::is_alive(pid));
+    Ok(())
+}
+
+/// Number, line, status and whether it has ended.
+type Row = (u64, String, Option<u64>, bool);
+
+/// Each command that a session's record has.
+fn recorded(world: &World, session: &str) -> Result<Vec<Row>> {
+    let all: Vec<Value> = serde_json::from_str(&world.ok(&["history", session, "--json"])?)?;
+    let of = |one: &Value| {
+        let line = one["command"].as_str().unwrap_or_default().to_owned();
+        (one["id"].as_u64().unwrap_or(0), line, one["exit_code"].as_u64(), one["duration_ms"].is_u64())
+    };
+    Ok(all.iter().map(of).collect())
+}
+
+/// What is run for a session from elsewhere is a command of it, in its record, as what is typed in it is.
+#[test]
+fn what_is_run_for_a_session_from_elsewhere_is_in_its_record() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[("hello", "echo hello; exit 5"), ("slow", "sleep 600")])?;
+    let session = session_in(&world, &root)?;
+    ensure!(recorded(&world, &session)?.is_empty());
+    let run = |args: &[&str]| world.run(&[&["run", "--session", &session], args].concat());
+    ensure!(run(&["hello"])?.status.code() == Some(1), "nobody has agreed to it");
+    ensure!(recorded(&world, &session)?.is_empty(), "what never ran is no command");
+    trust(&world, &session, "hello")?;
+    trust(&world, &session, "slow")?;
+    ensure!(run(&["hello", "a b", "it's"])?.status.code() == Some(5));
+    ensure!(run(&["--time-limit", "1s", "slow"])?.status.code() == Some(124));
+    let expected = [
+        (1, r"shellkeep run hello a\ b it\'s".to_owned(), Some(5), true),
+        (2, "shellkeep run slow".to_owned(), Some(124), true),
+    ];
+    ensure!(recorded(&world, &session)? == expected, "{:?}", recorded(&world, &session)?);
+    let all: Value = serde_json::from_str(&world.ok(&["history", &session, "--json"])?)?;
+    ensure!(all[0]["cwd"] == root.to_string_lossy().as_ref() && all[0]["output_bytes"] == 0, "{all}");
+    ensure!(world.ok(&["output", &session])?.is_empty(), "what it printed is not what the session printed");
+    // Nothing during a pause, and behind it again.
+    world.ok(&["pause", &session])?;
+    ensure!(run(&["hello"])?.status.code() == Some(5));
+    world.ok(&["resume", &session])?;
+    ensure!(recorded(&world, &session)? == expected);
+    // It is of the log: another daemon, and an index that is made anew, give the same; so does the record of a session that has ended.
+    world.kill_daemon()?;
+    world.ok(&["reindex"])?;
+    ensure!(recorded(&world, &session)? == expected);
+    ensure!(world.ok(&["search", "shellkeep run slow"])?.contains("shellkeep run slow"));
+    world.ok(&["verify", &session])?;
+    world.ok(&["kill", &session])?;
+    ensure!(recorded(&world, &session)? == expected);
+    Ok(())
+}
+
+/// What is typed in the session is marked by its shell, and counts once; what is run beside it comes behind what had begun.
+#[test]
+fn what_is_typed_counts_once_also_while_another_is_run_from_elsewhere() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[("hello", "echo said-$((40+2))")])?;
+    let mut screen = Screen::start(&world, &["start", "-n", "work", "--", "/bin/bash"])?;
+    let program = world.program().display();
+    screen.keys(format!("cd {}; echo in-$((1+1))\r", root.display()).as_bytes())?;
+    screen.shows("in-2")?;
+    trust(&world, "work", "hello")?;
+    screen.keys(format!("{program} run hello; cat\r").as_bytes())?;
+    screen.shows("said-42")?;
+    ensure!(world.ok(&["run", "--session", "work", "hello"])? == "said-42\n");
+    let lines = |all: &[Row]| -> Vec<(u64, bool, bool)> {
+        all.iter().map(|(id, line, _, has_ended)| (*id, line.starts_with("shellkeep run"), *has_ended)).collect()
+    };
+    let seen = recorded(&world, "work")?;
+    ensure!(lines(&seen) == [(1, false, true), (2, false, false), (3, true, true)], "{seen:?}");
+    screen.keys(b"\x04")?;
+    screen.keys(b"echo behind-$((1+1))\r")?;
+    screen.shows("behind-2")?;
+    let seen =
+        eventually("all have ended", || Ok(Some(recorded(&world, "work")?).filter(|all| all.len() == 4 && all[3].3)))?;
+    let expected = [(1, false, true), (2, false, true), (3, true, true), (4, false, true)];
+    ensure!(lines(&seen) == expected && seen[3].1 == "echo behind-$((1+1))", "{seen:?}");
+    ensure!(world.ok(&["output", "work", "--command", "4", "--plain"])?.trim() == "behind-2");
+    world.ok(&["reindex"])?;
+    ensure!(lines(&recorded(&world, "work")?) == expected);
+    screen.keys(b"exit\r")?;
+    screen.ended()?;
+    Ok(())
+}
+
+/// R-34.
+#[test]
+fn names_that_differ_in_case_are_two_commands_and_doctor_says_so() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[("Deploy", "echo large"), ("deploy", "echo small")])?;
+    std::fs::write(root.join(".shellkeep/commands/bad.toml"), "command = [unclosed")?;
+    let session = session_in(&world, &root)?;
+    trust(&world, &session, "Deploy")?;
+    let ran = |name: &str| world.run(&["run", "--session", &session, name]);
+    ensure!(ran("Deploy")?.stdout == b"large\n");
+    let other = ran("deploy")?;
+    ensure!(other.status.code() == Some(1) && other.stdout.is_empty(), "to agree to one is not to agree to the other");
+    trust(&world, &session, "deploy")?;
+    ensure!(ran("deploy")?.stdout == b"small\n");
+    let wrong = ran("DEPLOY")?;
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    ensure!(wrong.status.code() == Some(1) && said.contains("did you mean Deploy, deploy?"), "{said}");
+    let doctor = world.command(["doctor"]).env("SHELLKEEP_SESSION", &session).output()?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    ensure!(said.contains("commands: names: these differ only in case: Deploy, deploy"), "{said}");
+    ensure!(said.contains("bad.toml"), "{said}");
+    ensure!(doctor.status.success(), "a project's files make no installation wrong: {said}");
+    ensure!(!world.ok(&["doctor"])?.contains("differ only in case"), "elsewhere they are nobody's matter");
+    Ok(())
+}
+
+/// What cannot run says why, also to programs.
+#[test]
+fn what_cannot_run_says_why() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world, "p", &[])?;
+    std::fs::create_dir_all(root.join(".claude/agents"))?;
+    std::fs::write(
+        root.join(".claude/agents/critic.md"),
+        "---\nname: critic\ndescription: Criticises\n---\nBe strict.\n",
+    )?;
+    let session = session_in(&world, &root)?;
+    let all = commands(&world, &["--session", &session])?;
+    let critic = all.iter().find(|entry| entry["name"] == "critic").context("it is listed")?;
+    let why = "it belongs to an agent, which runs it by itself";
+    ensure!(critic["state"] == "unavailable" && critic["why"] == why, "{critic}");
+    ensure!(world.ok(&["commands", "--session", &session])?.contains(&format!("unavailable: {why}")));
+    let which: Value = serde_json::from_str(&world.ok(&["which", "--session", &session, "critic", "--json"])?)?;
+    ensure!(which["why"] == why, "{which}");
     Ok(())
 }
 

@@ -38,6 +38,8 @@ struct Listed<'a> {
     description: &'a str,
     trust: &'static str,
     state: &'static str,
+    /// Why it cannot run; null if it can.
+    why: Option<&'a str>,
     shadowed_by: Option<&'a str>,
 }
 
@@ -161,7 +163,16 @@ fn listed(entry: &EntryInfo) -> Listed<'_> {
         description: &entry.description,
         trust: entry.trust.name(),
         state: entry.state.name(),
+        why: why(entry),
         shadowed_by: entry.shadowed_by.as_deref(),
+    }
+}
+
+/// Why it cannot run.
+pub(super) fn why(entry: &EntryInfo) -> Option<&str> {
+    match &entry.state {
+        EntryState::Unavailable(why) => Some(why),
+        EntryState::Ready | EntryState::Starting => None,
     }
 }
 
@@ -174,11 +185,15 @@ fn for_people(entries: &[EntryInfo]) -> String {
     let width = entries.iter().map(|entry| called(entry).chars().count()).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
     let line = |entry: &EntryInfo| {
         let mut notes = Vec::new();
-        if entry.trust != Trust::Trusted {
-            notes.push("not trusted yet");
+        match entry.trust {
+            Trust::Trusted => {}
+            Trust::Pending => notes.push("not trusted yet".to_owned()),
+            Trust::Denied => notes.push("denied".to_owned()),
         }
-        if matches!(entry.state, EntryState::Unavailable(_)) {
-            notes.push("unavailable");
+        match &entry.state {
+            EntryState::Ready => {}
+            EntryState::Starting => notes.push("starting".to_owned()),
+            EntryState::Unavailable(why) => notes.push(format!("unavailable: {}", printable(why))),
         }
         let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join(", ")) };
         let source = printable(&entry.source);

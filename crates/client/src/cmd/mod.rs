@@ -28,6 +28,7 @@ mod kill;
 mod ls;
 mod man;
 mod mcp;
+mod note;
 mod output;
 mod palette;
 pub(crate) mod part;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use shellkeep_protocol::registry::{Ask, Told};
+use shellkeep_protocol::registry::{Ask, Diagnostic, Told};
 
 use super::commands::{ask, session, unexpected};
 use crate::cli;
@@ -20,12 +20,17 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
         reloaded.base, reloaded.session, reloaded.plugins
     ))?;
     for diagnostic in &reloaded.diagnostics {
-        let at = match (&diagnostic.file, diagnostic.line) {
-            (Some(file), Some(number)) => format!("{file}:{number}"),
-            (Some(file), None) => file.clone(),
-            (None, _) => diagnostic.source.clone(),
-        };
-        report::notice(format_args!("{at}: {}", diagnostic.message));
+        report::notice(told(diagnostic));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with a source of commands, in a line that begins with its place.
+pub(super) fn told(diagnostic: &Diagnostic) -> String {
+    let at = match (&diagnostic.file, diagnostic.line) {
+        (Some(file), Some(number)) => format!("{file}:{number}"),
+        (Some(file), None) => file.clone(),
+        (None, _) => diagnostic.source.clone(),
+    };
+    format!("{at}: {}", diagnostic.message)
 }

@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::commands::{refused, session, unexpected};
+use super::note::{Noted, Outside};
 use super::trust;
 use crate::cli::{self, DaemonVerb};
 use crate::daemon_link::DaemonLink;
@@ -48,12 +49,34 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let execute = execute(session, args)?;
     let is_asking = Arc::new(AtomicBool::new(false));
     let (signals, interrupts) = signals(&is_asking)?;
-    let begun = begin(&link, execute, &is_asking);
-    let followed = begun.and_then(|invocation| {
-        Following { places, link, invocation, from: 0, interrupts, ended_by: None, is_told: false }.follow()
+    let ended = begin(&link, execute, &is_asking).map(|invocation| {
+        // From here on it runs: it is the session's, whatever comes of it.
+        let outside = Outside::begin(places, session, &args.name, &args.args);
+        let mut following = Following { places, link, invocation, from: 0, interrupts, ended_by: None, is_told: false };
+        (outside, following.follow(), following.link)
     });
     signals.close();
-    followed
+    let (outside, followed, link) = ended?;
+    let exit = match &followed {
+        Ok(Ended::With(code)) => Some(*code),
+        Ok(Ended::By(signal)) => Some(status(SIGNALLED + signal)),
+        Ok(Ended::Here(_)) | Err(_) => None,
+    };
+    if let Ok(Ended::Here(outcome)) = followed {
+        return outcome;
+    }
+    let missing = match outside.map(|outside| outside.ended(places, &link, exit)) {
+        Some(Noted::TooOld) => Some("is of an older version"),
+        Some(Noted::Failed) => Some("does not answer"),
+        Some(Noted::Yes) | None => None,
+    };
+    if let Some(why) = missing {
+        report::notice(format_args!("the session's record does not have it: its keeper {why}"));
+    }
+    match followed? {
+        Ended::By(signal) => Ok(die_of(signal)),
+        _ => Ok(ExitCode::from(exit.unwrap_or_default())),
+    }
 }
 
 fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand, Failure> {
@@ -134,6 +157,16 @@ fn signals(is_asking: &Arc<AtomicBool>) -> Result<(signal_hook::iterator::Handle
 /// Those that are passed on.
 const MEANT: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
+/// How a command ended.
+enum Ended {
+    /// With this status.
+    With(u8),
+    /// By a signal that its user sent.
+    By(i32),
+    /// By what this program was to do itself, and no command of the session.
+    Here(Outcome),
+}
+
 /// A command whose output is shown.
 struct Following<'a> {
     places: &'a Places,
@@ -149,7 +182,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    fn follow(mut self) -> Outcome {
+    fn follow(&mut self) -> Result<Ended, Failure> {
         let mut reconnects = 0;
         loop {
             let wait = self
@@ -177,8 +210,8 @@ impl Following<'_> {
             let Told::Events { events, next, is_last } = told else { return Err(unexpected()) };
             self.from = next;
             for event in events {
-                if let Some(outcome) = self.show(event)? {
-                    return Ok(outcome);
+                if let Some(ended) = self.show(event)? {
+                    return Ok(ended);
                 }
             }
             if is_last {
@@ -197,7 +230,7 @@ impl Following<'_> {
     }
 
     /// Shows one event; the status if it was the last.
-    fn show(&mut self, event: ExecutionEvent) -> Result<Option<ExitCode>, Failure> {
+    fn show(&mut self, event: ExecutionEvent) -> Result<Option<Ended>, Failure> {
         match event {
             ExecutionEvent::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes)?,
             ExecutionEvent::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes)?,
@@ -208,18 +241,17 @@ impl Following<'_> {
                 report::result(&format!("{text}{end}"))?;
             }
             ExecutionEvent::Progress { .. } => self.tell_that_it_goes_on(),
-            ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
+            ExecutionEvent::Client(effect) => return Ok(Some(Ended::Here(self.take_effect(&effect)))),
             ExecutionEvent::Exit { code } => {
-                return Ok(Some(
-                    self.ended_by.filter(|signal| code == SIGNALLED + signal).map_or_else(|| status(code), die_of),
-                ));
+                let signal = self.ended_by.filter(|signal| code == SIGNALLED + signal);
+                return Ok(Some(signal.map_or_else(|| Ended::With(status(code)), Ended::By)));
             }
             ExecutionEvent::Error(RegistryError::Cancelled) if self.ended_by.is_some() => {
-                return Ok(Some(die_of(self.ended_by.unwrap_or(SIGINT))));
+                return Ok(self.ended_by.map(Ended::By));
             }
             ExecutionEvent::Error(error @ RegistryError::Timeout { .. }) => {
                 report::failure(&Failure::refused(&error).with_hint("\"--time-limit\" gives it more"));
-                return Ok(Some(ExitCode::from(TIME_OVER)));
+                return Ok(Some(Ended::With(TIME_OVER)));
             }
             ExecutionEvent::Error(error) => return Err(refused(&error)),
         }
@@ -247,7 +279,7 @@ impl Following<'_> {
 /// Of the same signal as the command, as a shell expects it: a loop in which we run ends too.
 fn die_of(signal: i32) -> ExitCode {
     let _not_dead = signal_hook::low_level::emulate_default_handler(signal);
-    status(SIGNALLED + signal)
+    ExitCode::from(status(SIGNALLED + signal))
 }
 
 /// Text of a project without what a terminal would act on.
@@ -265,6 +297,6 @@ fn write(to: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-fn status(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(Exit::Refused as u8))
+fn status(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(Exit::Refused as u8)
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shellkeep_protocol::registry::{Ask, EntryInfo, EntryState, ResolveCommand, Told};
+use shellkeep_protocol::registry::{Ask, EntryInfo, ResolveCommand, Told};
 
-use super::commands::{ask, session, unexpected};
+use super::commands::{ask, session, unexpected, why};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
@@ -28,6 +28,8 @@ struct Shown<'a> {
     runs: &'a str,
     trust: &'static str,
     state: &'static str,
+    /// Why it cannot run; null if it can.
+    why: Option<&'a str>,
     shadowed_by: Option<&'a str>,
     digest: String,
 }
@@ -57,6 +59,7 @@ fn shown(entry: &EntryInfo) -> Shown<'_> {
         runs: &entry.runs,
         trust: entry.trust.name(),
         state: entry.state.name(),
+        why: why(entry),
         shadowed_by: entry.shadowed_by.as_deref(),
         digest: entry.digest.to_string(),
     }
@@ -75,9 +78,7 @@ fn for_people(entry: &EntryInfo) -> String {
     line("kind", &format!("{}, {}", entry.kind.name().replace('_', " "), entry.scope.name()));
     line("from", entry.path.as_deref().unwrap_or_default());
     line("trust", entry.trust.name());
-    if let EntryState::Unavailable(why) = &entry.state {
-        line("unavailable", why);
-    }
+    line("unavailable", why(entry).unwrap_or_default());
     line("shadowed by", entry.shadowed_by.as_deref().unwrap_or_default());
     text
 }

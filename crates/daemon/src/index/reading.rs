@@ -425,6 +425,7 @@ fn take(
     };
     match kind {
         RecordKind::Output => course.output(record.payload, Place { seq, offset, time_us }, &mut give),
+        RecordKind::Annotation => course.noted(record.payload, (seq, time_us), &mut give),
         RecordKind::Exit => course.exited(status(record.payload), time_us, &mut give),
         RecordKind::Resize => {
             let size = Size::from_payload(record.payload).map_or((0, 0), |size| (size.cols, size.rows));

@@ -270,6 +270,8 @@ pub struct Item {
     pub kind: Kind,
     /// Whose it is.
     pub scope: Scope,
+    /// Of a project's scope, but said by the user alone, in their home: nothing of the project has a say in it.
+    pub is_own: bool,
     /// One line, without anything that a terminal acts on. Empty if there is none.
     pub description: String,
     /// What it takes.
@@ -308,6 +310,7 @@ impl Item {
             aliases: Vec::new(),
             kind,
             scope: Scope::Project,
+            is_own: false,
             description: String::new(),
             arguments: Arguments::default(),
             exec,

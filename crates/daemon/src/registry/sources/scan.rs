@@ -93,6 +93,9 @@ pub(super) struct Scan<'a> {
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
+    /// See [`Self::place`].
+    place: Option<PathBuf>,
+    is_own: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -119,7 +122,20 @@ impl<'a> Scan<'a> {
             is_out_of_files: false,
             is_out_of_time: false,
             left_out: 0,
+            place: (scope == Scope::Project).then(|| base.to_owned()),
+            is_own: false,
         }
+    }
+
+    /// The same for a base that is not the project itself: what it has runs at the project's root.
+    pub(super) fn at(mut self, root: &Path) -> Self {
+        self.place = Some(root.to_owned());
+        self
+    }
+
+    /// Whether what is added from now on is the user's own word ([`Item::is_own`]).
+    pub(super) fn set_own(&mut self, is_own: bool) {
+        self.is_own = is_own;
     }
 
     /// The base that this source may read.
@@ -129,7 +145,7 @@ impl<'a> Scan<'a> {
 
     /// Where a command runs that says nothing of it: a project's at its root, the user's where the session is.
     pub(super) fn place(&self) -> Option<PathBuf> {
-        (self.slice.scope == Scope::Project).then(|| self.base.to_owned())
+        self.place.clone()
     }
 
     /// What was found.
@@ -281,6 +297,7 @@ impl<'a> Scan<'a> {
     /// Adds an item, or says why not.
     pub(super) fn push(&mut self, mut item: Item) {
         item.scope = self.slice.scope;
+        item.is_own = self.is_own;
         let (file, line) = (item.file.clone(), item.line);
         let item = match admit::admit(item, self.limits) {
             Ok(item) => item,
