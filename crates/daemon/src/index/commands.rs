@@ -66,6 +66,9 @@ pub struct Course {
     marks: MarkReader,
     phase: Phase,
     directory: String,
+    /// The shell has said so since [`Self::take_said`].
+    #[serde(skip)]
+    has_said: bool,
     /// The newest prompt and what was typed at it, as shown.
     shown: Vec<u8>,
     /// Where in it the prompt ends.
@@ -97,6 +100,7 @@ impl Course {
             marks: MarkReader::new(nonce),
             phase: Phase::Between,
             directory,
+            has_said: false,
             shown: Vec::new(),
             prompt_bytes: 0,
             columns: SIZE_DEFAULT.0,
@@ -175,6 +179,11 @@ impl Course {
         if self.phase == Phase::Running {
             self.held.show(&mut |bytes, at| give(Piece::Text(bytes, at)));
         }
+    }
+
+    /// Whether the shell has said where it is since this was asked before, be it the same place.
+    pub fn take_said(&mut self) -> bool {
+        std::mem::take(&mut self.has_said)
     }
 
     /// Where the shell is, as it said at its last prompt.
@@ -285,7 +294,7 @@ impl Course {
                 self.started(None, false, (seq, time_us, to));
             }
             (_, Phase::Running) | (Mark::Ended { .. }, _) => {}
-            (Mark::Directory(path), _) => self.directory = path,
+            (Mark::Directory(path), _) => (self.directory, self.has_said) = (path, true),
             (Mark::Prompt, _) => {
                 self.leave_prompt(give);
                 give(Piece::End);

@@ -291,9 +291,10 @@ impl Reading {
         Ok(More::Yes)
     }
 
-    /// Where the shell is, unless that was given before.
+    /// Where the shell is, if it has said so since this was asked before: somebody may have known better between two prompts.
     pub(super) fn moved(&mut self) -> Option<&str> {
-        if self.is_over || self.told_directory.as_deref() == Some(self.course.directory()) {
+        let has_said = self.course.take_said();
+        if self.is_over || !has_said && self.told_directory.as_deref() == Some(self.course.directory()) {
             return None;
         }
         self.told_directory = Some(self.course.directory().to_owned());
