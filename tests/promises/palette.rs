@@ -130,8 +130,8 @@ fn a_command_that_nobody_has_agreed_to_is_marked_and_only_inserted() -> Result<(
     screen.keys(format!("cd {}\r", root.display()).as_bytes())?;
     shows_times(&screen, PROMPT, 2)?;
     let mut palette = Screen::start(&world, &["palette", "--session", "work", "--query", "deploy"])?;
-    for part in ["user:", "project:", "make:", "? ", "not agreed to yet"] {
-        if part == "not agreed to yet" {
+    for part in ["user:", "project:", "make:", "? ", "not trusted yet: running"] {
+        if part == "not trusted yet: running" {
             palette.keys(b"\x1b[B")?;
         }
         shows(&palette, part)?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use shellkeep_daemon::lock::Lock;
 
+use super::commands::losses;
 use crate::config::Settings;
 use crate::daemon_link::{DaemonLink, in_the_way};
 use crate::keepers;
@@ -41,13 +42,21 @@ pub(crate) fn run(places: &Places) -> Outcome {
     if let Some(failure) = in_the_way(places) {
         say("socket", Err(failure.message))?;
     }
-    let daemon = match (DaemonLink::running(places), Lock::holder(&places.lock())) {
+    let running = DaemonLink::running(places);
+    let lost = running.as_ref().ok().and_then(Option::as_ref).map(|link| losses(link, keepers::around_us()));
+    let daemon = match (running, Lock::holder(&places.lock())) {
         (Ok(Some(_)), Ok(Some(pid))) => Ok(format!("answers, process {pid}")),
         (_, Ok(None)) => Ok("not running; the next command starts it".to_owned()),
         (_, Ok(Some(pid))) => Err(format!("process {pid} does not answer; try \"shellkeep daemon restart\"")),
         (_, Err(error)) => Err(format!("{}: {error}", places.lock().display())),
     };
     say("daemon", daemon)?;
+    match lost {
+        Some(Ok(Some(said))) => say("commands", Err(format!("{said}; \"shellkeep reload\" says why")))?,
+        Some(Err(failure)) => say("commands", Err(failure.message))?,
+        Some(Ok(None)) => say("commands", Ok("all files with commands could be read".to_owned()))?,
+        None => {}
+    }
     let running = keepers::running(places);
     let alone = running.iter().filter(|keeper| !keeper.info.connected).count();
     say("sessions", Ok(format!("{} running, {alone} of them not connected to a daemon", running.len())))?;

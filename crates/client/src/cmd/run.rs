@@ -3,17 +3,18 @@
 //! Promise: what the user agreed to is what runs; its output comes as it prints it, its status is ours, Ctrl-C ends it; a daemon that goes
 //! away meanwhile is told, never waited for in vain.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
-    Ask, ClientEffect, ExecuteCommand, ExecutionEvent, InvocationId, RegistryError, STDIN_BYTES_MAX, Told, is_passed,
+    Ask, ClientEffect, ExecuteCommand, ExecutionEvent, InvocationId, Kind, RegistryError, STDIN_BYTES_MAX, Told,
+    is_passed,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::commands::{refused, session, unexpected};
+use super::commands::{refused, session, unexpected, unknown};
 use super::trust;
 use crate::cli::{self, DaemonVerb};
 use crate::daemon_link::DaemonLink;
@@ -32,6 +33,10 @@ const TIME_OVER: u8 = 124;
 /// Status of a command that a signal has ended: this and the signal's number.
 const SIGNALLED: i32 = 128;
 
+/// What may be missing to a command that has failed.
+const WITHOUT_TERMINAL: &str = "it had no terminal and of your variables only PATH, HOME, LANG, LC_*, TMPDIR and TERM (\"--env NAME\" \
+                                passes one more); if it needs one, type it yourself";
+
 /// Runs it to its end.
 ///
 /// # Errors
@@ -41,8 +46,12 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let session = session(places, &link, args.session.as_ref())?;
     let execute = execute(session, args)?;
     let (signals, interrupts) = signals()?;
-    let begun = begin(&link, execute);
-    let followed = begun.and_then(|invocation| Following { places, link, invocation, from: 0, interrupts }.follow());
+    let line_wanted = !args.stdin && std::io::stderr().is_terminal();
+    let begun = begin(&link, execute, &args.name);
+    let followed = begun.and_then(|(invocation, line)| {
+        let line = line.filter(|_| line_wanted);
+        Following { places, link, invocation, line, from: 0, interrupts }.follow()
+    });
     signals.close();
     followed
 }
@@ -65,9 +74,22 @@ fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand
         digest: None,
         stdin,
         env: asked_environment(),
+        given: args.env.iter().map(|given| given_variable(given)).collect::<Result<_, _>>()?,
         cwd,
         time_max_ms: args.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     })
+}
+
+/// `NAME=VALUE` as it is, `NAME` with the value that it has here.
+fn given_variable(given: &str) -> Result<(String, String), Failure> {
+    if let Some((name, value)) = given.split_once('=') {
+        return Ok((name.to_owned(), value.to_owned()));
+    }
+    match std::env::var(given) {
+        Ok(value) => Ok((given.to_owned(), value)),
+        Err(_) => Err(Failure::usage(format_args!("the variable \"{given}\" is not set here, or is not UTF-8"))
+            .with_hint(format_args!("\"--env {given}=VALUE\" gives it one"))),
+    }
 }
 
 /// Of our environment what a command may get.
@@ -77,21 +99,37 @@ pub(super) fn asked_environment() -> Vec<(String, String)> {
     texts.filter(|(name, _)| is_passed(name)).collect()
 }
 
+/// What has begun, and the line that does the same.
+type Begun = (InvocationId, Option<String>);
+
 /// Begins; asks the user first if that is needed, and then runs just what was shown.
-fn begin(link: &DaemonLink, mut execute: ExecuteCommand) -> Result<InvocationId, Failure> {
+fn begin(link: &DaemonLink, mut execute: ExecuteCommand, typed: &str) -> Result<Begun, Failure> {
+    let session = execute.session;
     let question = match link.ask_commands(&Ask::Execute(execute.clone()))? {
-        Ok(Told::Accepted { invocation, .. }) => return Ok(invocation),
+        Ok(Told::Accepted { invocation, line, .. }) => return Ok((invocation, line)),
         Ok(_) => return Err(unexpected()),
         Err(RegistryError::NotTrusted(question)) => question,
-        Err(error) => return Err(refused(&error)),
+        Err(error) => return Err(unknown(link, session, &error)),
     };
-    if !trust::agreed(link, execute.session, &question)? {
-        return Err(Failure::refused(format_args!("{} is not trusted", question.entry.qualified_name)));
+    let entry = &question.entry;
+    if entry.kind == Kind::McpServer {
+        return Err(Failure::refused(format_args!(
+            "{} is a server, which offers commands and is none",
+            entry.qualified_name
+        ))
+        .with_hint(format_args!(
+            "\"shellkeep trust {}\" starts it, then \"shellkeep commands {}\" lists them",
+            entry.qualified_name, entry.name
+        )));
     }
-    execute.command.clone_from(&question.entry.id);
-    execute.digest = Some(question.entry.digest);
+    trust::check_can_run(entry)?;
+    if !trust::agreed(link, session, &question)? {
+        return Err(trust::declined(entry, &format!("shellkeep run {typed}")));
+    }
+    execute.command.clone_from(&entry.id);
+    execute.digest = Some(entry.digest);
     match link.ask_commands(&Ask::Execute(execute))? {
-        Ok(Told::Accepted { invocation, .. }) => Ok(invocation),
+        Ok(Told::Accepted { invocation, line, .. }) => Ok((invocation, line)),
         Ok(_) => Err(unexpected()),
         Err(error) => Err(refused(&error)),
     }
@@ -113,6 +151,8 @@ struct Following<'a> {
     places: &'a Places,
     link: DaemonLink,
     invocation: InvocationId,
+    /// What does the same when it is typed, for who may have to.
+    line: Option<String>,
     /// Events that were shown.
     from: u64,
     interrupts: UnboundedReceiver<i32>,
@@ -168,7 +208,12 @@ impl Following<'_> {
             }
             ExecutionEvent::Progress { .. } => {}
             ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
-            ExecutionEvent::Exit { code } => return Ok(Some(status(code))),
+            ExecutionEvent::Exit { code } => {
+                if let Some(line) = self.line.as_ref().filter(|_| code != 0) {
+                    report::hint(format_args!("{WITHOUT_TERMINAL}: {line}"));
+                }
+                return Ok(Some(status(code)));
+            }
             ExecutionEvent::Error(RegistryError::Cancelled) if ended_by.is_some() => {
                 return Ok(Some(status(SIGNALLED + ended_by.unwrap_or(SIGINT))));
             }
@@ -187,7 +232,11 @@ impl Following<'_> {
         match effect {
             ClientEffect::ChangeDirectory(directory) => Err(own(&format!("cd {directory}"))),
             ClientEffect::Exit => Err(own("exit")),
-            ClientEffect::StopDaemon => super::daemon::steer(self.places, &DaemonVerb::Stop),
+            ClientEffect::StopDaemon => {
+                let stopped = super::daemon::steer(self.places, &DaemonVerb::Stop)?;
+                report::notice("the daemon is stopped; sessions go on, and the next command that needs it starts it");
+                Ok(stopped)
+            }
         }
     }
 }

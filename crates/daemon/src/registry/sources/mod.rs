@@ -99,6 +99,8 @@ pub struct Diagnostic {
     pub line: Option<u32>,
     /// What it is, and what was done about it. Without anything that a terminal acts on.
     pub message: String,
+    /// A file, or a part of one, could not be read, so that commands may be missing.
+    pub is_loss: bool,
 }
 
 /// What one source has.

@@ -47,6 +47,44 @@ pub(super) struct TreeError {
 }
 
 impl Tree {
+    /// For people, a line for each value, texts in quotes: no two trees give the same.
+    pub(super) fn plain(&self) -> String {
+        let mut text = String::new();
+        self.write_plain("", &mut text);
+        text
+    }
+
+    fn write_plain(&self, indent: &str, text: &mut String) {
+        let quoted = |value: &str| serde_json::Value::from(value).to_string();
+        let deeper = format!("{indent}  ");
+        match self {
+            Self::Null => text.push_str("null\n"),
+            Self::Bool(value) => text.extend([if *value { "true" } else { "false" }, "\n"]),
+            Self::Number(value) => text.extend([value, "\n"]),
+            Self::Text(value) => text.extend([&quoted(value), "\n"]),
+            Self::List(values) if values.is_empty() => text.push_str("[]\n"),
+            Self::Map(pairs) if pairs.is_empty() => text.push_str("{}\n"),
+            Self::List(values) => {
+                if !indent.is_empty() {
+                    text.push('\n');
+                }
+                for value in values {
+                    text.extend([indent, "- "]);
+                    value.write_plain(&deeper, text);
+                }
+            }
+            Self::Map(pairs) => {
+                if !indent.is_empty() {
+                    text.push('\n');
+                }
+                for (name, value) in pairs {
+                    text.extend([indent, &quoted(name), ": "]);
+                    value.write_plain(&deeper, text);
+                }
+            }
+        }
+    }
+
     /// JSON as its standard has it.
     pub(super) fn json(text: &str) -> Result<Self, TreeError> {
         serde_json::from_str(text).map_err(|error| TreeError {
