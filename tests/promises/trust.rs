@@ -18,8 +18,8 @@ fn write(root: &Path, name: &str, text: &str) -> Result<()> {
 /// A project with a justfile of many lines, and a session in it that is called "work".
 fn project(world: &World) -> Result<PathBuf> {
     let root = world.outside().canonicalize()?.join("work");
-    let more: String = (0..200).map(|number| format!("\nrecipe-{number}:\n    echo {number}\n")).collect();
-    write(&root, "justfile", &format!("{JUSTFILE}{more}"))?;
+    let more: Vec<String> = (0..200).map(|number| format!("\nrecipe-{number}:\n    echo {number}\n")).collect();
+    write(&root, "justfile", &format!("{JUSTFILE}{}", more.concat()))?;
     let mut command = world.command(["start", "--detached", "-n", "work", "--", "/bin/sleep", "600"]);
     let output = command.current_dir(&root).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -96,8 +96,10 @@ pub fn hint(message: impl Display) {
 /// Prints a text that the user should know, in as many lines as the terminal's width asks for, each cut between words.
 pub fn notice_wrapped(message: &str) {
     const LABEL_COLUMNS: usize = "shellkeep: ".len();
-    let columns = columns(io::stderr()).unwrap_or(COLUMNS_USUAL).saturating_sub(LABEL_COLUMNS);
-    wrapped(message, columns).into_iter().for_each(notice);
+    match columns(io::stderr()) {
+        Some(columns) => wrapped(message, columns.saturating_sub(LABEL_COLUMNS)).into_iter().for_each(notice),
+        None => notice(message),
+    }
 }
 
 /// Columns of a terminal; `None` if it is none, or does not say.

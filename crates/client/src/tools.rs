@@ -12,6 +12,9 @@ use shellkeep_protocol::registry::{EntryInfo, EntryState, Kind, RegistryError, T
 /// Owners of tasks that a program of the search path runs, whose name stands first in what would run.
 const RUNNERS: [&str; 6] = ["just", "make", "task", "mise", "npm", "cargo"];
 
+/// What is said of one that is not there.
+pub(crate) const NOT_THERE: &str = "is not in your PATH";
+
 /// The answer with the entries that cannot run here marked so.
 pub(crate) fn marked(mut told: Told) -> Told {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -45,7 +48,7 @@ fn mark(entry: &mut EntryInfo, path: &OsStr, known: &mut HashMap<String, bool>) 
     }
     let is_there = *known.entry(program.to_owned()).or_insert_with(|| is_in(path, program));
     if !is_there {
-        entry.state = EntryState::Unavailable(format!("{program} is not in your PATH"));
+        entry.state = EntryState::Unavailable(format!("{program} {NOT_THERE}"));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Promise: nothing of a project reaches the terminal but printable characters, and listing starts no process of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -236,9 +236,14 @@ fn listed(entry: &EntryInfo) -> Listed<'_> {
 /// A line each: how it is called, what it is for, and what stands in its way. shellkeep's own last: who looks for a command of the
 /// project knows those.
 fn for_people(entries: &[EntryInfo], columns: Option<usize>) -> String {
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    for entry in entries {
+        *counts.entry(&entry.name).or_default() += 1;
+    }
+    // As it can be typed: a name that several have means none of them.
     let called = |entry: &EntryInfo| {
-        let name = if entry.shadowed_by.is_some() { &entry.qualified_name } else { &entry.name };
-        printable(name)
+        let is_alone = entry.shadowed_by.is_none() && counts.get(entry.name.as_str()) == Some(&1);
+        printable(if is_alone { &entry.name } else { &entry.qualified_name })
     };
     let widest = |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text.width()).max().unwrap_or(0);
     let names = widest(&mut entries.iter().map(called)).min(NAME_COLUMNS_MAX);

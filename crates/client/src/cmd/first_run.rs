@@ -19,11 +19,9 @@ pub(super) fn notice(places: &Places) {
         return;
     }
     report::notice_wrapped(&format!(
-        "what this shell prints is recorded in {}, where only you can read it; what you type is not.",
+        "what this shell prints is recorded in {}, where only you can read it; what you type is not. \"shellkeep detach\" leaves the \
+         shell running, \"shellkeep attach\" brings it back, \"shellkeep pause\" stops recording until \"shellkeep resume\", \
+         \"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one. This is shown once.",
         places.logs().display()
     ));
-    report::notice_wrapped("\"shellkeep detach\" leaves the shell running, \"shellkeep attach\" brings it back,");
-    report::notice_wrapped("\"shellkeep pause\" stops recording until \"shellkeep resume\",");
-    report::notice_wrapped("\"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one.");
-    report::notice_wrapped("This is shown once.");
 }

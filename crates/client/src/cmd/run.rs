@@ -46,11 +46,11 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let session = session(places, &link, args.session.as_ref())?;
     let execute = execute(session, args)?;
     let (signals, interrupts) = signals()?;
-    let line_wanted = !args.stdin && std::io::stderr().is_terminal();
+    let is_told = !args.stdin && std::io::stderr().is_terminal();
     let begun = begin(&link, execute, &args.name);
-    let followed = begun.and_then(|(invocation, line)| {
-        let line = line.filter(|_| line_wanted);
-        Following { places, link, invocation, line, from: 0, interrupts }.follow()
+    let followed = begun.and_then(|(invocation, typed)| {
+        let typed = typed.filter(|_| is_told);
+        Following { places, link, invocation, typed, from: 0, interrupts }.follow()
     });
     signals.close();
     followed
@@ -152,7 +152,7 @@ struct Following<'a> {
     link: DaemonLink,
     invocation: InvocationId,
     /// What does the same when it is typed, for who may have to.
-    line: Option<String>,
+    typed: Option<String>,
     /// Events that were shown.
     from: u64,
     interrupts: UnboundedReceiver<i32>,
@@ -209,7 +209,7 @@ impl Following<'_> {
             ExecutionEvent::Progress { .. } => {}
             ExecutionEvent::Client(effect) => return self.take_effect(&effect).map(Some),
             ExecutionEvent::Exit { code } => {
-                if let Some(line) = self.line.as_ref().filter(|_| code != 0) {
+                if let Some(line) = self.typed.as_ref().filter(|_| code != 0) {
                     report::hint(format_args!("{WITHOUT_TERMINAL}: {line}"));
                 }
                 return Ok(Some(status(code)));

@@ -22,6 +22,7 @@ use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
 use crate::report::{self, COLUMNS_USUAL, Failure, Outcome, printable};
+use crate::tools::NOT_THERE;
 
 /// Widest column of names; longer ones push aside what is in their own line.
 const NAME_COLUMNS_MAX: usize = 28;
@@ -78,13 +79,13 @@ fn pending_ones(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
     let name = |entry: &EntryInfo| printable(&entry.qualified_name);
     let width = entries.iter().map(|entry| name(entry).width()).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
     let columns = report::columns(rustix::stdio::stdout());
-    let line = |entry: &EntryInfo| {
+    let row = |entry: &EntryInfo| {
         let name = name(entry);
         let padding = " ".repeat(width.saturating_sub(name.width()));
-        let line = format!("{name}{padding}  {}", printable(&entry.runs));
-        columns.map_or_else(|| line.clone(), |columns| cut(&line, columns)) + "\n"
+        let row = format!("{name}{padding}  {}", printable(&entry.runs));
+        columns.map_or_else(|| row.clone(), |columns| cut(&row, columns)) + "\n"
     };
-    report::result(&entries.iter().map(line).collect::<String>())?;
+    report::result(&entries.iter().map(row).collect::<String>())?;
     let first = entries.first().map(name).unwrap_or_default();
     report::notice(format_args!("{} {NOT_TRUSTED}", counted(entries.len(), "command is", "commands are")));
     report::notice(format_args!(
@@ -150,7 +151,12 @@ fn ask_for_all(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
 /// If it could not, and why.
 pub(super) fn check_can_run(entry: &EntryInfo) -> Result<(), Failure> {
     let EntryState::Unavailable(why) = &entry.state else { return Ok(()) };
-    Err(refused(&RegistryError::Unavailable { entry: entry.qualified_name.clone(), why: why.clone() }))
+    let failure = refused(&RegistryError::Unavailable { entry: entry.qualified_name.clone(), why: why.clone() });
+    Err(if why.ends_with(NOT_THERE) {
+        failure.with_hint("install it, or put its directory into PATH")
+    } else {
+        failure
+    })
 }
 
 /// The user has said no, or nothing; `again` asks once more.

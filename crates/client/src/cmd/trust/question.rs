@@ -66,7 +66,7 @@ pub(super) fn whole(question: &TrustQuestion, form: Form) -> String {
     if let Some(before) = question.before.as_ref().filter(|before| **before != question.runs) {
         text.push_str("\nWhat has changed since you agreed to it:\n");
         for (tag, line) in changes(before, &question.runs) {
-            text.push_str(&painted(tag, printable_line(&line), form.colours));
+            text.push_str(&painted(tag, &printable_line(&line), form.colours));
             text.push('\n');
         }
     }
@@ -103,7 +103,7 @@ fn own_rows(question: &TrustQuestion, name: &str, form: Form) -> Vec<String> {
     cut_rows(&mut rows, OWN_ROWS_MAX, || format!("  … all of it: \"shellkeep trust --show {name}\""));
     let more = question.runs.len() - shown;
     if more > 0 {
-        rows.push(more_lines("decide what it does", more, name));
+        rows.push(more_lines("decide", more, name));
     }
     rows
 }
@@ -159,8 +159,8 @@ fn mark(tag: Option<ChangeTag>) -> &'static str {
     }
 }
 
-fn painted(tag: Option<ChangeTag>, line: String, colours: bool) -> String {
-    coloured(tag, mark(tag).to_owned() + &line, colours)
+fn painted(tag: Option<ChangeTag>, line: &str, colours: bool) -> String {
+    coloured(tag, mark(tag).to_owned() + line, colours)
 }
 
 fn coloured(tag: Option<ChangeTag>, row: String, colours: bool) -> String {
