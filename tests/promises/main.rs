@@ -24,5 +24,6 @@ mod secrets;
 mod simulation;
 mod syscalls;
 mod torture;
+mod trust;
 mod words;
 mod world;

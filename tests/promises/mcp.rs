@@ -128,7 +128,7 @@ fn a_projects_server_runs_only_as_the_user_has_seen_it_and_as_long() -> Result<(
     ensure!(state(&world, &session, "mcp:shelly")? == Some(("ready".into(), "pending".into())));
     world.ok(&["reload", "--session", &session])?;
     let (said, status) = refused(&world, &session, &["shelly:one", "word=x"])?;
-    ensure!(status == 1 && said.contains("no command is called so"), "{said}");
+    ensure!(status == 1 && said.contains("there is no command"), "{said}");
     ensure!(started(&root).is_empty() && !has_thread(&world)?, "it was started before anybody agreed");
     let shown = trust(&world, &session, "mcp:shelly")?;
     ensure!(shown.contains("starts: sh server.sh") && shown.contains("gets your variable: TOKEN"), "{shown}");

@@ -41,7 +41,7 @@ fn a_name_that_the_registry_knows_is_said() -> Result<()> {
         let seen = world.ok(&["commands", "--session", "work"])?; // waits until the directory was looked at
         ensure!(seen.contains("deploy"), "{seen}");
         screen.keys(b"deploy now\r")?;
-        shows(&screen, "\"deploy\" is a command of this project, not agreed to yet: shellkeep run deploy")?;
+        shows(&screen, "\"deploy\" is a command of this project, not trusted yet: shellkeep run deploy")?;
         let status = status_of(shell);
         screen.keys(format!("mine; {status}\r").as_bytes())?;
         shows(&screen, "\"mine\" is a command of yours: shellkeep run mine")?;
@@ -106,7 +106,7 @@ fn a_trusted_command_runs_by_its_name_if_the_user_wants_that() -> Result<()> {
         shows(&screen, if shell == "fish" { "status-127" } else { "status-5" })?; // fish keeps its own
         let before = prompts(&screen);
         screen.keys(b"deploy\r")?;
-        shows(&screen, "not agreed to yet")?;
+        shows(&screen, "not trusted yet")?;
         shows_times(&screen, PROMPT, before + 1)?;
         ensure!(!text(&screen).contains("[y/N]") && !root.join("must-not-be").exists());
         screen.keys(b"exit\r")?;

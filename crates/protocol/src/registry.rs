@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::entry::{Digest, EntryInfo, EntryState, Kind, Scope, Trust};
 pub use self::error::RegistryError;
 pub use self::told::{
-    Change, ClientEffect, Diagnostic, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded, Told,
+    ALL_OF, Change, ClientEffect, Diagnostic, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded, Told,
     TrustQuestion, TrustRecord,
 };
 use crate::ids::SessionId;
@@ -217,6 +217,8 @@ pub struct ExecuteCommand {
     pub stdin: Vec<u8>,
     /// The asker's environment, of which only what the daemon lets through counts.
     pub env: Vec<(String, String)>,
+    /// Variables that the user has named for this one run: passed on whatever they are called, over all others.
+    pub given: Vec<(String, String)>,
     /// Its two outputs go to one place: both come as [`ExecutionEvent::Stdout`], in the order in which they were written.
     pub merged: bool,
     /// Directory, for a command that names none and a session that is unknown.

@@ -50,7 +50,13 @@ fn entry() -> EntryInfo {
 }
 
 fn question() -> TrustQuestion {
-    TrustQuestion { entry: entry(), root: "/r".into(), runs: vec!["x".into()], before: Some(vec!["y".into()]) }
+    TrustQuestion {
+        entry: entry(),
+        root: "/r".into(),
+        line: "l".into(),
+        runs: vec!["x".into()],
+        before: Some(vec!["y".into()]),
+    }
 }
 
 fn asks() -> Vec<Ask> {
@@ -61,6 +67,7 @@ fn asks() -> Vec<Ask> {
         digest: Some(Digest([0x22; 32])),
         stdin: vec![1, 2],
         env: vec![("E".into(), "v".into())],
+        given: vec![("G".into(), "w".into())],
         merged: true,
         cwd: Some("/".into()),
         time_max_ms: Some(7),
@@ -106,7 +113,8 @@ fn events() -> Vec<ExecutionEvent> {
 }
 
 fn answers() -> Vec<Told> {
-    let diagnostic = Diagnostic { source: "s".into(), file: Some("f".into()), line: Some(2), message: "m".into() };
+    let diagnostic =
+        Diagnostic { source: "s".into(), file: Some("f".into()), line: Some(2), message: "m".into(), is_loss: true };
     let record =
         TrustRecord { root: "/r".into(), entry: "e".into(), digest: Digest([0x22; 32]), at_us: 5, runs: vec![] };
     vec![
@@ -127,7 +135,7 @@ fn answers() -> Vec<Told> {
             root: Some("/r".into()),
             diagnostics: vec![diagnostic.clone()],
         }),
-        Told::Accepted { invocation: INVOCATION, entry: "e".into() },
+        Told::Accepted { invocation: INVOCATION, entry: "e".into(), line: Some("l".into()) },
         Told::Events { events: events(), next: 4, is_last: true },
         Told::Done,
         Told::Question(Box::new(question())),

@@ -45,6 +45,8 @@ mod trust;
 mod verify;
 mod which;
 
+pub(crate) use self::commands::NOT_TRUSTED;
+
 /// How alike two words must be for the one to be taken for the other, mistyped: from 0 to 1.
 pub(crate) const NEAR: f64 = 0.7;
 

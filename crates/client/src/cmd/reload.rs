@@ -14,11 +14,11 @@ pub(super) fn run(places: &Places, args: &cli::Reload) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = session(places, &link, args.session.as_ref())?;
     let Told::Reloaded(reloaded) = ask(&link, &Ask::Reload { session })? else { return Err(unexpected()) };
-    let root = reloaded.root.map(|root| format!(" in {}", report::printable(&root))).unwrap_or_default();
-    report::result(&format!(
-        "{} commands everywhere, {} here{root}, {} of plugins among them\n",
-        reloaded.base, reloaded.session, reloaded.plugins
-    ))?;
+    let place = reloaded.root.map(|root| format!(" in {}", report::printable(&root)));
+    let here = place.map(|place| format!(", {} here{place}", reloaded.session)).unwrap_or_default();
+    let plugins = if reloaded.plugins > 0 { format!(" ({} of plugins)", reloaded.plugins) } else { String::new() };
+    let all = reloaded.base + reloaded.session;
+    report::result(&format!("{all} commands{plugins}: {} everywhere{here}\n", reloaded.base))?;
     for diagnostic in &reloaded.diagnostics {
         report::notice(told(diagnostic));
     }

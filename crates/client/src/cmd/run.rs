@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
-    Ask, ClientEffect, ExecuteCommand, ExecutionEvent, InvocationId, RegistryError, STDIN_BYTES_MAX, Told, is_passed,
+    Ask, ClientEffect, ExecuteCommand, ExecutionEvent, InvocationId, Kind, RegistryError, STDIN_BYTES_MAX, Told,
+    is_passed,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::commands::{refused, session, unexpected};
+use super::commands::{refused, session, unexpected, unknown};
 use super::note::{Noted, Outside};
 use super::trust;
 use crate::cli::{self, DaemonVerb};
@@ -39,6 +40,10 @@ const STUBBORN_AFTER: Duration = Duration::from_secs(1);
 /// Status of a command that a signal has ended: this and the signal's number.
 const SIGNALLED: i32 = 128;
 
+/// What may be missing to a command that has failed.
+const WITHOUT_TERMINAL: &str = "it had no terminal and of your variables only PATH, HOME, LANG, LC_*, TMPDIR and TERM (\"--env NAME\" \
+                                passes one more); if it needs one, type it yourself";
+
 /// Runs it to its end.
 ///
 /// # Errors
@@ -49,10 +54,13 @@ pub(super) fn run(places: &Places, args: &cli::Run) -> Outcome {
     let execute = execute(session, args)?;
     let is_asking = Arc::new(AtomicBool::new(false));
     let (signals, interrupts) = signals(&is_asking)?;
-    let ended = begin(&link, execute, &is_asking).map(|invocation| {
+    let hints = !args.stdin && std::io::stderr().is_terminal();
+    let ended = begin(&link, execute, &args.name, &is_asking).map(|(invocation, typed)| {
         // From here on it runs: it is the session's, whatever comes of it.
         let outside = Outside::begin(places, session, &args.name, &args.args);
-        let mut following = Following { places, link, invocation, from: 0, interrupts, ended_by: None, is_told: false };
+        let typed = typed.filter(|_| hints);
+        let mut following =
+            Following { places, link, invocation, typed, from: 0, interrupts, ended_by: None, is_told: false };
         (outside, following.follow(), following.link)
     });
     signals.close();
@@ -98,6 +106,7 @@ fn execute(session: Option<SessionId>, args: &cli::Run) -> Result<ExecuteCommand
         stdin,
         env: asked_environment(),
         merged: outputs_are_one(),
+        given: args.env.iter().map(|given| given_variable(given)).collect::<Result<_, _>>()?,
         cwd,
         time_max_ms: args.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     })
@@ -110,6 +119,18 @@ fn outputs_are_one() -> bool {
     (out.st_dev, out.st_ino, out.st_rdev) == (err.st_dev, err.st_ino, err.st_rdev)
 }
 
+/// `NAME=VALUE` as it is, `NAME` with the value that it has here.
+fn given_variable(given: &str) -> Result<(String, String), Failure> {
+    if let Some((name, value)) = given.split_once('=') {
+        return Ok((name.to_owned(), value.to_owned()));
+    }
+    match std::env::var(given) {
+        Ok(value) => Ok((given.to_owned(), value)),
+        Err(_) => Err(Failure::usage(format_args!("the variable \"{given}\" is not set here, or is not UTF-8"))
+            .with_hint(format_args!("\"--env {given}=VALUE\" gives it one"))),
+    }
+}
+
 /// Of our environment what a command may get.
 pub(super) fn asked_environment() -> Vec<(String, String)> {
     let all = std::env::vars_os();
@@ -117,24 +138,45 @@ pub(super) fn asked_environment() -> Vec<(String, String)> {
     texts.filter(|(name, _)| is_passed(name)).collect()
 }
 
+/// What has begun, and the line that does the same.
+type Begun = (InvocationId, Option<String>);
+
 /// Begins; asks the user first if that is needed, and then runs just what was shown.
-fn begin(link: &DaemonLink, mut execute: ExecuteCommand, is_asking: &AtomicBool) -> Result<InvocationId, Failure> {
+fn begin(
+    link: &DaemonLink,
+    mut execute: ExecuteCommand,
+    typed: &str,
+    is_asking: &AtomicBool,
+) -> Result<Begun, Failure> {
+    let session = execute.session;
     let question = match link.ask_commands(&Ask::Execute(execute.clone()))? {
-        Ok(Told::Accepted { invocation, .. }) => return Ok(invocation),
+        Ok(Told::Accepted { invocation, line, .. }) => return Ok((invocation, line)),
         Ok(_) => return Err(unexpected()),
         Err(RegistryError::NotTrusted(question)) => question,
-        Err(error) => return Err(refused(&error)),
+        Err(error) => return Err(unknown(link, session, &error)),
     };
+    let entry = &question.entry;
+    if entry.kind == Kind::McpServer {
+        return Err(Failure::refused(format_args!(
+            "{} is a server, which offers commands and is none",
+            entry.qualified_name
+        ))
+        .with_hint(format_args!(
+            "\"shellkeep trust {}\" starts it, then \"shellkeep commands {}\" lists them",
+            entry.qualified_name, entry.name
+        )));
+    }
+    trust::check_can_run(entry)?;
     is_asking.store(true, Ordering::SeqCst);
-    let agreed = trust::agreed(link, execute.session, &question);
+    let agreed = trust::agreed(link, session, &question);
     is_asking.store(false, Ordering::SeqCst);
     if !agreed? {
-        return Err(Failure::refused(format_args!("{} is not trusted", question.entry.qualified_name)));
+        return Err(trust::declined(entry, &format!("shellkeep run {typed}")));
     }
-    execute.command.clone_from(&question.entry.id);
-    execute.digest = Some(question.entry.digest);
+    execute.command.clone_from(&entry.id);
+    execute.digest = Some(entry.digest);
     match link.ask_commands(&Ask::Execute(execute))? {
-        Ok(Told::Accepted { invocation, .. }) => Ok(invocation),
+        Ok(Told::Accepted { invocation, line, .. }) => Ok((invocation, line)),
         Ok(_) => Err(unexpected()),
         Err(error) => Err(refused(&error)),
     }
@@ -172,6 +214,8 @@ struct Following<'a> {
     places: &'a Places,
     link: DaemonLink,
     invocation: InvocationId,
+    /// What does the same when it is typed, for who may have to.
+    typed: Option<String>,
     /// Events that were shown.
     from: u64,
     interrupts: UnboundedReceiver<i32>,
@@ -243,8 +287,13 @@ impl Following<'_> {
             ExecutionEvent::Progress { .. } => self.tell_that_it_goes_on(),
             ExecutionEvent::Client(effect) => return Ok(Some(Ended::Here(self.take_effect(&effect)))),
             ExecutionEvent::Exit { code } => {
-                let signal = self.ended_by.filter(|signal| code == SIGNALLED + signal);
-                return Ok(Some(signal.map_or_else(|| Ended::With(status(code)), Ended::By)));
+                if let Some(signal) = self.ended_by.filter(|signal| code == SIGNALLED + signal) {
+                    return Ok(Some(Ended::By(signal)));
+                }
+                if let Some(line) = self.typed.as_ref().filter(|_| code != 0) {
+                    report::hint(format_args!("{WITHOUT_TERMINAL}: {line}"));
+                }
+                return Ok(Some(Ended::With(status(code))));
             }
             ExecutionEvent::Error(RegistryError::Cancelled) if self.ended_by.is_some() => {
                 return Ok(self.ended_by.map(Ended::By));
@@ -271,7 +320,11 @@ impl Following<'_> {
         match effect {
             ClientEffect::ChangeDirectory(directory) => Err(own(&format!("cd {directory}"))),
             ClientEffect::Exit => Err(own("exit")),
-            ClientEffect::StopDaemon => super::daemon::steer(self.places, &DaemonVerb::Stop),
+            ClientEffect::StopDaemon => {
+                let stopped = super::daemon::steer(self.places, &DaemonVerb::Stop)?;
+                report::notice("the daemon is stopped; sessions go on, and the next command that needs it starts it");
+                Ok(stopped)
+            }
         }
     }
 }

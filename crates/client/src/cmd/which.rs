@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use shellkeep_protocol::registry::{Ask, EntryInfo, ResolveCommand, Told};
 
-use super::commands::{ask, session, unexpected, why};
+use super::commands::{ask_of, session, tell_losses, trust_word, unexpected, why};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
@@ -38,7 +38,8 @@ pub(super) fn run(places: &Places, args: &cli::Which) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = session(places, &link, args.session.as_ref())?;
     let resolve = ResolveCommand { session, name: args.name.clone() };
-    let Told::Resolved(entry) = ask(&link, &Ask::Resolve(resolve))? else { return Err(unexpected()) };
+    let Told::Resolved(entry) = ask_of(&link, session, &Ask::Resolve(resolve))? else { return Err(unexpected()) };
+    tell_losses(&link, session)?;
     let text = if args.json { report::json(&shown(&entry))? } else { for_people(&entry) };
     report::result(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -77,7 +78,7 @@ fn for_people(entry: &EntryInfo) -> String {
     line("runs", &entry.runs);
     line("kind", &format!("{}, {}", entry.kind.name().replace('_', " "), entry.scope.name()));
     line("from", entry.path.as_deref().unwrap_or_default());
-    line("trust", entry.trust.name());
+    line("trust", trust_word(entry.trust));
     line("unavailable", why(entry).unwrap_or_default());
     line("shadowed by", entry.shadowed_by.as_deref().unwrap_or_default());
     text

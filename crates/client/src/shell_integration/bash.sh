@@ -152,6 +152,8 @@ __shellkeep_palette() {
     local before=${READLINE_LINE:0:READLINE_POINT} word chosen
     word=${before##*[[:space:]]}
     if chosen=$(builtin exec "$__shellkeep_program" palette "--query=$word" </dev/tty); then
+        # No second space before one that stands there.
+        if [[ ${READLINE_LINE:READLINE_POINT} == [[:space:]]* ]]; then chosen=${chosen% }; fi
         before=${before:0:${#before}-${#word}}$chosen
         READLINE_LINE=$before${READLINE_LINE:READLINE_POINT}
         READLINE_POINT=${#before}

@@ -115,6 +115,7 @@ __shellkeep_palette() {
     builtin emulate -L zsh -o no_xtrace
     local word=${LBUFFER##*[[:space:]]} chosen
     if chosen="$("$__shellkeep_hint" palette "--query=$word" </dev/tty)"; then
+        [[ $RBUFFER == [[:space:]]* ]] && chosen=${chosen% } # no second space before one that stands there
         LBUFFER=${LBUFFER[1,$((${#LBUFFER} - ${#word}))]}$chosen
     fi
     builtin zle reset-prompt

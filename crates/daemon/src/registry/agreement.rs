@@ -21,6 +21,7 @@ impl Conversation {
         TrustQuestion {
             entry: info(view, entry),
             root: root.to_string_lossy().into_owned(),
+            line: trust::line(entry),
             runs: trust::runs(entry),
             before,
         }

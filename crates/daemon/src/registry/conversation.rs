@@ -218,11 +218,13 @@ impl Conversation {
             let root = session.and_then(|session| own.registry.project_of(session));
             discovery.look_again(root.as_deref());
             let view = own.registry.get_for_session(session);
-            let base = own.registry.get_all().len();
-            let plugins = view.entries().filter(|entry| entry.path.as_deref().is_some_and(is_of_plugin)).count();
+            // As many as are listed, so that whoever counts comes to the same.
+            let listed = || view.entries().filter(|entry| entry.is_listed);
+            let base = own.registry.get_all().entries().filter(|entry| entry.is_listed).count();
+            let plugins = listed().filter(|entry| entry.path.as_deref().is_some_and(is_of_plugin)).count();
             Reloaded {
                 base: base as u64,
-                session: (view.len() - base) as u64,
+                session: listed().count().saturating_sub(base) as u64,
                 plugins: plugins as u64,
                 root: root.map(|root| root.to_string_lossy().into_owned()),
                 diagnostics: diagnostics(&view),
@@ -255,6 +257,7 @@ fn diagnostics(view: &View) -> Vec<Diagnostic> {
         file: None,
         line: None,
         message: format!("these differ only in case: {}", names.join(", ")),
+        is_loss: false,
     });
     view.diagnostics().cloned().chain(variants).take(DIAGNOSTICS_MAX).collect()
 }

@@ -295,8 +295,13 @@ fn every_change_raises_the_revision_and_what_changes_nothing_does_not() {
 fn a_source_that_fails_hides_no_other_and_is_told() {
     let registry = registry();
     let session = SessionId::new();
-    let told =
-        Diagnostic { source: "mise".into(), file: Some("mise.toml".into()), line: Some(3), message: "bad".into() };
+    let told = Diagnostic {
+        source: "mise".into(),
+        file: Some("mise.toml".into()),
+        line: Some(3),
+        message: "bad".into(),
+        is_loss: false,
+    };
     let slices = vec![
         Slice::new("mise", Vec::new(), vec![told.clone()]),
         Slice::new("just", vec![task("just", "t", Trust::Pending)], Vec::new()),

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shellkeep_protocol::registry::{Digest, Trust, TrustRecord};
+use shellkeep_protocol::registry::{ALL_OF, Digest, Trust, TrustRecord};
 
 use super::entry::{Entry, Exec, words};
 use super::sources::{self, Content};
@@ -129,7 +129,7 @@ fn key(root: &Path, entry: &str) -> (String, String) {
 
 /// All that decides what a command does, line by line, for people.
 pub fn runs(entry: &Entry) -> Vec<String> {
-    let Exec::Found(item) = &entry.exec else { return vec![entry.runs()] };
+    let Exec::Found(item) = &entry.exec else { return vec![format!("runs: {}", entry.runs())] };
     let mut lines = vec![format!("file: {}", item.file.display())];
     let environment = |lines: &mut Vec<String>, env: &[(String, String)]| {
         lines.extend(env.iter().map(|(name, value)| format!("env: {name}={value}")));
@@ -139,6 +139,7 @@ pub fn runs(entry: &Entry) -> Vec<String> {
             lines.push(place(program.dir.as_deref()));
             environment(&mut lines, &program.env);
             lines.push(format!("runs: {}", words(&program.argv)));
+            lines.extend(item.own.lines().map(|line| format!("does: {line}")));
         }
         sources::Exec::Line(line) => {
             lines.push(place(line.dir.as_deref()));
@@ -150,10 +151,10 @@ pub fn runs(entry: &Entry) -> Vec<String> {
             sources::Transport::Stdio { env, .. } => {
                 lines.push(place(server.dir.as_deref()));
                 environment(&mut lines, env);
-                lines.push(format!("starts: {}", entry.runs()));
+                lines.push(format!("starts: {}", line(entry)));
             }
             sources::Transport::Http { headers, .. } | sources::Transport::Sse { headers, .. } => {
-                lines.push(format!("talks to: {}", entry.runs()));
+                lines.push(format!("talks to: {}", line(entry)));
                 lines.extend(headers.iter().map(|(name, value)| format!("sends: {name}: {value}")));
             }
         },
@@ -166,12 +167,27 @@ pub fn runs(entry: &Entry) -> Vec<String> {
         match &evidence.content {
             Content::Bytes(held) => {
                 let text = String::from_utf8_lossy(held.bytes());
-                lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
+                lines.push(format!("{ALL_OF}{}:", evidence.what));
+                lines.extend(text.lines().map(|line| format!("  {line}")));
             }
-            Content::TooLarge { bytes } => lines.push(format!("{}: {bytes} bytes", evidence.what)),
+            Content::TooLarge { bytes } => lines.push(format!("{ALL_OF}{}: {bytes} bytes", evidence.what)),
         }
     }
     bounded(lines)
+}
+
+/// What runs without any arguments, as it is; in a line if it is one.
+pub fn line(entry: &Entry) -> String {
+    let Exec::Found(item) = &entry.exec else { return entry.runs() };
+    match &item.exec {
+        sources::Exec::Program(program) => words(&program.argv),
+        sources::Exec::Line(line) => line.text.clone(),
+        sources::Exec::McpServer(server) => match &server.transport {
+            sources::Transport::Stdio { command, args, .. } => words(&[std::slice::from_ref(command), args].concat()),
+            sources::Transport::Http { url, .. } | sources::Transport::Sse { url, .. } => url.clone(),
+        },
+        sources::Exec::Prompt(_) | sources::Exec::Nothing => entry.runs(),
+    }
 }
 
 fn place(directory: Option<&Path>) -> String {

@@ -1,7 +1,8 @@
 //! `shellkeep complete`: what may stand at a place of a command line, for the completions of shells.
 //!
 //! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon does, and nothing where no daemon runs. Status 1 says that
-//! the place is none of a command's or a session's name: then what the command line itself defines is completed.
+//! the place is none of a command's or a session's name: then what the command line itself defines is completed; 10 that it is an argument
+//! of a command, of which only the shell's own files are known.
 
 mod line;
 mod place;
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
-use shellkeep_protocol::registry::{Ask, EntryInfo, Kind, SearchCommands, Told, Trust};
+use shellkeep_protocol::registry::{Ask, EntryInfo, EntryState, Kind, Scope, SearchCommands, Told, Trust};
 
 use self::line::{Current, Line};
 use self::place::Wanted;
-use super::commands::why;
+use super::commands::{NOT_TRUSTED, why};
 use crate::cli::{self, Cli, Dialect};
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
@@ -25,6 +26,9 @@ use crate::report::{self, Exit, Outcome, printable};
 
 /// How long the daemon may take: somebody has pressed Tab.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Status that says: a file, as the shell completes those.
+const FILES: u8 = 10;
 
 /// Most names that are said.
 const NAMES_MAX: u32 = 1_000;
@@ -45,6 +49,7 @@ pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
     };
     let word = &line.current.text[from..];
     let all = match wanted {
+        Wanted::File => return Ok(ExitCode::from(FILES)),
         Wanted::Command { to_run } => commands(places, word, to_run),
         Wanted::Session { is_running } => sessions(places, word, is_running),
     };
@@ -62,7 +67,8 @@ pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
 fn commands(places: &Places, word: &str, to_run: bool) -> Vec<Candidate> {
     let search = SearchCommands { session: keepers::around_us(), query: word.to_owned(), limit: NAMES_MAX };
     let answer = DaemonLink::ask_commands_running(places, &Ask::Search(search), ANSWER_WAIT_MAX);
-    let Some(Ok(Told::Found(found))) = answer else { return Vec::new() };
+    let Some(Ok(Told::Found(mut found))) = answer else { return Vec::new() };
+    found.retain(|entry| entry.scope != Scope::Builtin); // their names are those of the shell's own
     let offered = |entry: &&EntryInfo| !to_run || can_run(entry);
     let mut counts: HashMap<&str, u32> = HashMap::new();
     for entry in &found {
@@ -87,9 +93,13 @@ fn can_run(entry: &EntryInfo) -> bool {
 }
 
 fn what_command(entry: &EntryInfo) -> String {
-    let asks = if entry.trust == Trust::Trusted { "" } else { " (asks first)" };
+    let note = match &entry.state {
+        EntryState::Unavailable(why) => format!(" ({})", printable(why)),
+        _ if entry.trust == Trust::Trusted => String::new(),
+        _ => format!(" ({NOT_TRUSTED})"),
+    };
     let of = if entry.description.is_empty() { &entry.source } else { &entry.description };
-    short(of) + asks
+    short(of) + &note
 }
 
 /// Names of sessions; ids of those that have none, and of all if what is typed is the beginning of no name.

@@ -17,6 +17,8 @@ pub(super) enum Wanted {
     Session {
         is_running: bool,
     },
+    /// What a command is given.
+    File,
 }
 
 /// What the current word is a name of, and at which byte of it the name begins; `None` if it is none.
@@ -49,6 +51,9 @@ pub(super) fn wanted(line: &Line, program: &Command) -> Option<(Wanted, usize)> 
     if options && text.starts_with('-') {
         let (said, _) = text.split_once('=')?;
         return Some((of(command, option(command, said)?)?, said.len() + 1));
+    }
+    if command.get_name() == "run" && places > 0 {
+        return Some((Wanted::File, 0));
     }
     let place = command.get_positionals().nth(places)?;
     Some((of(command, place)?, 0))
@@ -95,8 +100,9 @@ mod tests {
         for (line, expected) in [
             ("shellkeep run ", Some((TO_RUN, 0))),
             ("A=b shellkeep run --time-limit 5s te", Some((TO_RUN, 0))),
-            ("sk run test ", None),
-            ("sk run test --session ", None),
+            ("sk run test ", Some((Wanted::File, 0))),
+            ("sk run test --session ", Some((Wanted::File, 0))),
+            ("sk run test a b", Some((Wanted::File, 0))),
             ("sk run --session ", Some((RECORDED, 0))),
             ("sk run -s ", Some((RECORDED, 0))),
             ("sk run --session=wo", Some((RECORDED, 10))),

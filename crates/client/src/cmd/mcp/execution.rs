@@ -156,7 +156,8 @@ fn stop(link: &DaemonLink, invocation: InvocationId) -> Option<Told> {
 /// What an agent is told instead of a yes: what would run, and who can agree to it.
 fn not_trusted(question: &TrustQuestion) -> String {
     let name = &question.entry.qualified_name;
-    let changed = if question.before.is_some() { "has changed since the user agreed to it" } else { "is not trusted" };
+    let changed =
+        if question.before.is_some() { "has changed since the user agreed to it" } else { "is not trusted yet" };
     let mut text = format!(
         "{name} {changed}, and only the user can agree to it: \"shellkeep trust {name}\" at a terminal.\nThis is what it would run:\n"
     );

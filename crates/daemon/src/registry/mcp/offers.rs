@@ -30,7 +30,7 @@ pub(super) fn slice(server: &Arc<Entry>, tools: Vec<Tool>, prompts: Vec<Prompt>)
     let over = (tools.len() + prompts.len()).saturating_sub(OFFERS_MAX);
     let mut told = Vec::new();
     let mut tell = |message: String| {
-        told.push(Diagnostic { source: source.clone(), file: None, line: None, message });
+        told.push(Diagnostic { source: source.clone(), file: None, line: None, message, is_loss: false });
     };
     if over > 0 {
         tell(format!("{over} more of {} are left out: the limit is {OFFERS_MAX}", server.name));

@@ -87,6 +87,7 @@ impl Bed {
                 exec,
                 file: PathBuf::from(".mcp.json"),
                 line: None,
+                own: String::new(),
                 listed: true,
                 agents_may: true,
                 evidence: Vec::new(),

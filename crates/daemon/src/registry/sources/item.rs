@@ -282,6 +282,8 @@ pub struct Item {
     pub file: PathBuf,
     /// Where in the file, from 1.
     pub line: Option<u32>,
+    /// What the file says of it alone, as it is written; for people, who are asked. Empty if `exec` says all.
+    pub own: String,
     /// Its author wants people to see it; hidden ones can still be run by name.
     pub listed: bool,
     /// Its author lets an agent take it up without being asked.
@@ -316,6 +318,7 @@ impl Item {
             exec,
             file,
             line: None,
+            own: String::new(),
             listed: true,
             agents_may: true,
             evidence: Vec::new(),
@@ -351,6 +354,22 @@ impl Item {
     pub fn can_be_remembered(&self) -> bool {
         self.evidence.iter().all(|evidence| matches!(evidence.content, Content::Bytes(_)))
     }
+}
+
+/// A line of a text, from 1, with the deeper ones below it: a recipe with its head.
+pub(super) fn block(text: &str, line: u32) -> String {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines().skip((line as usize).saturating_sub(1));
+    let Some(head) = lines.next() else { return String::new() };
+    // A head goes on behind a backslash.
+    let mut goes_on = head.ends_with('\\');
+    let body = lines.take_while(|line| {
+        let is_part = goes_on || line.trim().is_empty() || depth(line) > depth(head);
+        goes_on = line.ends_with('\\');
+        is_part
+    });
+    let block = std::iter::once(head).chain(body).collect::<Vec<_>>().join("\n");
+    block.trim_end().to_owned()
 }
 
 /// Parts with their lengths, so that no two lists of parts give the same bytes.

@@ -30,6 +30,7 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         let name = target.name.clone();
         let mut item = Item::new("make", name, Kind::Task, Exec::Program(program), target.file.path.clone());
         item.line = Some(target.line);
+        item.own = super::item::block(&target.file.text, target.line);
         item.description.clone_from(&target.doc);
         item.listed = !target.name.starts_with('_');
         item.evidence.clone_from(&reader.evidence);

@@ -70,7 +70,7 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
         for (_, value) in pairs {
             look(value);
         }
-        let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
+        let mut evidence = vec![scan.part("its entry in the file", described.plain().as_bytes())];
         if let Transport::Stdio { .. } = &transport {
             evidence.extend(scan.programs_of(&line, Path::new("")));
         }

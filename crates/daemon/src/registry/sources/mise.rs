@@ -87,6 +87,7 @@ fn read(scan: &mut Scan<'_>, files: &[PathBuf], directories: &[&str]) {
         reader.place(scan, &place);
     }
     for (mut item, run, dir) in reader.found {
+        item.own.clone_from(&run);
         // Variables and environment of any file reach all tasks.
         item.evidence.extend(reader.evidence.iter().cloned());
         item.evidence.extend(scan.programs_of(&run, &dir));

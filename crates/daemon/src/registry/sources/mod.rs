@@ -98,6 +98,8 @@ pub struct Diagnostic {
     pub line: Option<u32>,
     /// What it is, and what was done about it. Without anything that a terminal acts on.
     pub message: String,
+    /// A file, or a part of one, could not be read, so that commands may be missing.
+    pub is_loss: bool,
 }
 
 /// What one source has.
@@ -187,7 +189,7 @@ fn give_way(slices: &mut [Slice], own: &Slice) {
             if !stays {
                 let message =
                     format!("the server \"{}\" is left out: you have one of that name for this project", item.name);
-                diagnostics.push(Diagnostic { file: item.file.clone(), line: None, message });
+                diagnostics.push(Diagnostic { file: item.file.clone(), line: None, message, is_loss: false });
             }
             stays
         });

@@ -163,13 +163,13 @@ impl<'a> Scan<'a> {
     /// A parser came to its end in a way that it should not.
     pub(super) fn failed(&mut self) {
         self.slice.complete = false;
-        self.note(Path::new(""), None, "this source could not be read to its end: its reader failed");
+        self.lost(Path::new(""), None, "this source could not be read to its end: its reader failed");
     }
 
     /// A limit of a source's own has left something out.
     pub(super) fn cut(&mut self, file: &Path, message: &str) {
         self.slice.complete = false;
-        self.note(file, None, message);
+        self.lost(file, None, message);
     }
 
     /// A file as a tree; what is wrong with it is said.
@@ -177,7 +177,7 @@ impl<'a> Scan<'a> {
         match parse(&file.text) {
             Ok(tree) => Some(tree),
             Err(error) => {
-                self.note(&file.relative, error.line, error.message);
+                self.lost(&file.relative, error.line, error.message);
                 None
             }
         }
@@ -185,13 +185,22 @@ impl<'a> Scan<'a> {
 
     /// Says something of a file, by its path from the base or absolute.
     pub(super) fn note(&mut self, file: &Path, line: Option<u32>, message: impl AsRef<str>) {
+        self.say(file, line, message.as_ref(), false);
+    }
+
+    /// The same of what could not be read, so that commands may be missing.
+    pub(super) fn lost(&mut self, file: &Path, line: Option<u32>, message: impl AsRef<str>) {
+        self.say(file, line, message.as_ref(), true);
+    }
+
+    fn say(&mut self, file: &Path, line: Option<u32>, message: &str, is_loss: bool) {
         if self.slice.diagnostics.len() > DIAGNOSTICS_MAX {
             return;
         }
         let is_last = self.slice.diagnostics.len() == DIAGNOSTICS_MAX;
-        let message = if is_last { "more is wrong with this source; it is not told" } else { message.as_ref() };
+        let message = if is_last { "more is wrong with this source; it is not told" } else { message };
         let message = names::shown(message);
-        self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message });
+        self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message, is_loss });
     }
 
     /// The text of a file; nothing if it is not there or may not be read, which is said.
@@ -379,8 +388,8 @@ impl<'a> Scan<'a> {
     fn refused(&mut self, relative: &Path, refusal: &Refusal) {
         match refusal {
             Refusal::Absent => {}
-            Refusal::Outside => self.note(relative, None, "is not read: it leads out of its place"),
-            Refusal::Other(why) => self.note(relative, None, format!("is not read: {why}")),
+            Refusal::Outside => self.lost(relative, None, "is not read: it leads out of its place"),
+            Refusal::Other(why) => self.lost(relative, None, format!("is not read: {why}")),
         }
     }
 
@@ -391,7 +400,11 @@ impl<'a> Scan<'a> {
         self.slice.complete = false;
         if !self.is_out_of_time {
             self.is_out_of_time = true;
-            self.note(at, None, format!("is not read, nor what follows: {:?} are over", self.limits.time));
+            self.lost(
+                at,
+                None,
+                format!("is not read, nor what follows: {} s are over", self.limits.time.as_secs_f32()),
+            );
         }
         true
     }
@@ -412,7 +425,7 @@ impl<'a> Scan<'a> {
             self.slice.complete = false;
             if !self.is_out_of_files {
                 self.is_out_of_files = true;
-                self.note(relative, None, "is not read, nor what follows: too many files");
+                self.lost(relative, None, "is not read, nor what follows: too many files");
             }
             return Err(Refusal::Absent);
         }

@@ -32,6 +32,7 @@ pub(super) fn read(scan: &mut Scan<'_>) {
     reader.file(scan, &file, &Place::default());
     let Reader { found, evidence, .. } = reader;
     for (mut item, commands) in found {
+        item.own.clone_from(&commands);
         // Variables and tasks of any of the files may be used by any other.
         item.evidence.clone_from(&evidence);
         item.evidence.extend(scan.programs_of(&commands, Path::new("")));
@@ -95,7 +96,7 @@ impl Reader {
         let next = scan.file(&path).or_else(|| scan.first_file(&path, &NAMES));
         let Some(next) = next else {
             if !include.truth_of("optional").unwrap_or(false) {
-                scan.note(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
+                scan.lost(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
             }
             return;
         };

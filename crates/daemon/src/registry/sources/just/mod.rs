@@ -82,7 +82,7 @@ impl Reader {
         self.evidence.push(scan.evidence(file));
         let parsed = parse::parse(&file.text);
         for (line, message) in &parsed.odd {
-            scan.note(&file.relative, Some(*line), message);
+            scan.lost(&file.relative, Some(*line), message);
         }
         let imports = parsed.imports.clone();
         files.push((file.clone(), parsed));
@@ -92,7 +92,7 @@ impl Reader {
             match scan.file(&path) {
                 Some(next) => self.imported(scan, &next, depth + 1, files),
                 None if is_optional => {}
-                None => scan.note(&file.relative, None, format!("imports {}, which cannot be read", path.display())),
+                None => scan.lost(&file.relative, None, format!("imports {}, which cannot be read", path.display())),
             }
         }
     }
@@ -110,7 +110,7 @@ impl Reader {
         match path.and_then(|path| scan.file(path)) {
             Some(file) => self.module(scan, &file, &format!("{prefix}{}::", module.name), depth + 1),
             None if module.is_optional => {}
-            None => scan.note(parent, Some(module.line), format!("the module {} cannot be read", module.name)),
+            None => scan.lost(parent, Some(module.line), format!("the module {} cannot be read", module.name)),
         }
     }
 
@@ -126,6 +126,7 @@ impl Reader {
         let program = Program::new(&["just", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("just", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.line = Some(recipe.line);
+        item.own = super::item::block(&file.text, recipe.line);
         item.description.clone_from(&recipe.doc);
         let module = prefix.trim_end_matches("::");
         item.group = recipe.group.clone().or_else(|| (!module.is_empty()).then(|| module.to_owned()));
