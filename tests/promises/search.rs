@@ -45,6 +45,21 @@ fn what_was_just_printed_is_found_as_it_was_last_seen() -> Result<()> {
     Ok(())
 }
 
+/// The index stands aside for a flood; who searches for its end waits, and is not told that there is nothing.
+#[test]
+fn the_end_of_a_burst_is_found_by_who_asks_at_once() -> Result<()> {
+    let world = World::new()?;
+    let script = "yes 'an ordinary line of a burst' | head -n 1500000; echo needle-at-the-end; exec sleep 1000";
+    let session = world.ok(&["start", "--detached", "--", "/bin/sh", "-c", script])?;
+    let session = session.trim();
+    let all = 1_500_000 * "an ordinary line of a burst\r\n".len() as u64 + "needle-at-the-end\r\n".len() as u64;
+    eventually("it was printed", || Ok((world.listed(session)?["output_bytes"] == all).then_some(())))?;
+    let hits = found(&world, &["needle-at-the-end"])?;
+    ensure!(lines(&hits) == ["needle-at-the-end"], "{hits:?}");
+    world.ok(&["kill", session])?;
+    Ok(())
+}
+
 #[test]
 fn a_hit_tells_the_command_and_filters_ask_for_it() -> Result<()> {
     let world = World::new()?;

@@ -52,6 +52,19 @@ fn something_foreign_at_the_sockets_place_is_named_with_what_to_do() -> Result<(
     Ok(())
 }
 
+/// Whatever needs a daemon says so, not only `doctor`.
+#[test]
+fn a_setting_that_keeps_the_daemon_from_starting_is_named_with_what_was_meant() -> Result<()> {
+    let world = World::new()?;
+    std::fs::create_dir_all(world.home().join("config"))?;
+    std::fs::write(world.home().join("config/config.toml"), "[daemon]\nage_day_max = 3\n")?;
+    let listed = world.run(&["ls"])?;
+    let said = String::from_utf8_lossy(&listed.stderr).into_owned();
+    ensure!(listed.status.code() == Some(3) && listed.stdout.is_empty(), "{listed:?}");
+    ensure!(said.contains("config.toml") && said.contains("age_day_max") && said.contains("age_days_max"), "{said}");
+    Ok(())
+}
+
 /// What a keeper has left and the daemon cannot take is no whole record.
 #[test]
 fn a_spool_that_was_not_taken_over_is_told_by_verify() -> Result<()> {
@@ -72,5 +85,24 @@ fn a_spool_that_was_not_taken_over_is_told_by_verify() -> Result<()> {
     ensure!(said.contains(&format!("{orphan}  NOT whole")) && said.contains("was not taken over"), "{said}");
     ensure!(said.contains(&format!("{session}  whole")), "{said}");
     ensure!(spool.join("00000001.seg").exists(), "and nothing of it was touched");
+    Ok(())
+}
+
+#[test]
+fn the_manual_page_has_every_command_with_its_examples() -> Result<()> {
+    let world = World::new()?;
+    let page = world.ok(&["man"])?;
+    let help = world.ok(&["--help"])?;
+    let listed = help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+    let commands: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    ensure!(commands.len() > 20, "{help}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        ensure!(page.contains(&format!(".SS \\&shellkeep {command}\n")), "{command} is missing");
+    }
+    ensure!(page.contains("shellkeep daemon restart") && page.contains("shellkeep start \\-n build\\-7"), "{page}");
     Ok(())
 }

@@ -215,7 +215,7 @@ impl DetachKey {
 /// Show a running session here.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -225,21 +225,21 @@ pub struct Attach {
 /// Let a session's terminals go.
 #[derive(Debug, Args)]
 pub struct Detach {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
 /// Pause the recording of a session, or go on with it.
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
 /// End a session.
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
@@ -257,7 +257,7 @@ pub struct Ls {
 /// List commands.
 #[derive(Debug, Args)]
 pub struct History {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     /// As JSON
     #[arg(long)]
@@ -267,7 +267,7 @@ pub struct History {
 /// Print recorded output.
 #[derive(Debug, Args)]
 pub struct Output {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     /// Only the output of the command with this number in `history`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -283,21 +283,21 @@ pub struct Tail {
     /// Go on until the session ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 
 /// Check records.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Name, id, beginning of an id, or "last"; all sessions if left out
+    /// Name, id, beginning or end of an id, or "last"; all sessions if left out
     pub session: Option<SessionRef>,
 }
 
 /// Delete a record.
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
 }
 

@@ -10,6 +10,7 @@ use shellkeep_protocol::query::{QUERY_VERSION, Query, Reply};
 use shellkeep_protocol::registry::{Ask, REGISTRY_VERSION, RegistryError, Told};
 use shellkeep_transport::{ConnectOptions, ReconnectPolicy, RpcClient, connect_unix, connect_unix_lazy};
 
+use crate::config::Settings;
 use crate::launch;
 use crate::places::{Places, prepare};
 use crate::report::{Exit, Failure};
@@ -130,6 +131,11 @@ impl DaemonLink {
         }
         if let Some(failure) = in_the_way(places) {
             return Err(failure);
+        }
+        if let Err(refused) = Settings::load(places) {
+            let failure =
+                no_daemon(format!("no daemon runs, and none starts with these settings: {}", refused.message));
+            return Err(Failure { hint: refused.hint, ..failure });
         }
         if let Ok(Some(pid)) = Lock::holder(&places.lock()) {
             return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))

@@ -13,7 +13,7 @@ use shellkeep_protocol::ids::SessionId;
 use shellkeep_transport::socket::{own_uid, remove_dead};
 
 use crate::link::{self, LinkError, Receiver, Sender};
-use crate::names::SessionRef;
+use crate::names::{SessionRef, is_part};
 use crate::places::{Places, keeper_socket_name};
 use crate::report::Failure;
 
@@ -128,7 +128,7 @@ pub fn find(places: &Places, wanted: Option<&SessionRef>) -> Result<Keeper, Fail
         Some(SessionRef::Last) => {
             running(places).into_iter().next().ok_or_else(|| Failure::refused("no session is running"))
         }
-        Some(SessionRef::NameOrPrefix(text)) => by_text(places, text),
+        Some(SessionRef::NameOrPart(text)) => by_text(places, text),
         None => match around_us() {
             Some(id) => by_id(places, id).ok_or_else(|| unknown(&id.to_string())),
             None => only_one(places),
@@ -156,12 +156,12 @@ fn by_text(places: &Places, text: &str) -> Result<Keeper, Failure> {
     if let Some(at) = all.iter().position(|keeper| keeper.info.name.as_deref() == Some(text)) {
         return Ok(all.swap_remove(at));
     }
-    all.retain(|keeper| keeper.info.session.to_string().starts_with(text));
+    all.retain(|keeper| is_part(keeper.info.session, text));
     match (all.pop(), all.len()) {
         (Some(keeper), 0) => Ok(keeper),
         (Some(_), others) => {
-            Err(Failure::refused(format_args!("{text} is the beginning of {} running sessions", others + 1))
-                .with_hint("give more of the id"))
+            Err(Failure::refused(format_args!("{text} is a part of {} running sessions' ids", others + 1))
+                .with_hint("give more of the id; \"shellkeep ls\" shows ends that tell them apart"))
         }
         (None, _) => Err(unknown(text)),
     }

@@ -1,4 +1,4 @@
-//! What users call sessions: names, ids, prefixes of ids, `last`.
+//! What users call sessions: names, ids, beginnings and ends of ids, `last`.
 //!
 //! Promises that nothing else gets past parsing, so that no path or message is ever built from a hostile argument.
 
@@ -11,6 +11,8 @@ use shellkeep_protocol::ids::SessionId;
 pub const NAME_BYTES_MAX: usize = 64;
 /// From this many hexadecimal digits on a text is meant as an id, not as a name.
 const ID_LIKE_BYTES_MIN: usize = 8;
+/// Shortest end of an id that may stand for it.
+const END_BYTES_MIN: usize = 4;
 /// Length of a whole id as text.
 const ID_BYTES: usize = 36;
 
@@ -75,8 +77,8 @@ pub enum SessionRef {
     Last,
     /// Exactly this one.
     Id(SessionId),
-    /// A name, or else the beginning of an id.
-    NameOrPrefix(String),
+    /// A name, or else the beginning or the end of an id.
+    NameOrPart(String),
 }
 
 impl FromStr for SessionRef {
@@ -90,9 +92,9 @@ impl FromStr for SessionRef {
             return Ok(Self::Id(id));
         }
         if text.len() < ID_BYTES && is_id_prefix(text) {
-            return Ok(Self::NameOrPrefix(text.to_owned()));
+            return Ok(Self::NameOrPart(text.to_owned()));
         }
-        text.parse().map(|SessionName(name)| Self::NameOrPrefix(name))
+        text.parse().map(|SessionName(name)| Self::NameOrPart(name))
     }
 }
 
@@ -101,9 +103,30 @@ impl fmt::Display for SessionRef {
         match self {
             Self::Last => f.write_str("last"),
             Self::Id(id) => id.fmt(f),
-            Self::NameOrPrefix(text) => f.write_str(text),
+            Self::NameOrPart(text) => f.write_str(text),
         }
     }
+}
+
+/// Whether `text` is a part by which `id` may be called: its beginning, or its end, which is what tells sessions of one
+/// minute apart.
+pub fn is_part(id: SessionId, text: &str) -> bool {
+    let id = id.to_string();
+    id.starts_with(text) || (text.len() >= END_BYTES_MIN && id.ends_with(text))
+}
+
+/// How much of the ends of these ids, in bytes, tells all of them apart; at least what a person would expect of an id.
+pub fn ends(ids: &[SessionId]) -> usize {
+    let mut length = ID_LIKE_BYTES_MIN;
+    let texts: Vec<String> = ids.iter().map(SessionId::to_string).collect();
+    while length < ID_BYTES {
+        let different: std::collections::HashSet<&str> = texts.iter().map(|id| &id[ID_BYTES - length..]).collect();
+        if different.len() == texts.len() {
+            break;
+        }
+        length += 1;
+    }
+    length
 }
 
 /// Whether `text` could be the beginning of an id.
@@ -135,11 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_ids_tell_apart_what_began_at_the_same_time() {
+        let ids: Vec<SessionId> = ["018f4c2e-9000-7abc-8123-0123456789ab", "018f4c2e-9000-7abc-8123-1123456789ab"]
+            .map(|id| id.parse().expect("an id"))
+            .to_vec();
+        assert_eq!(ends(&ids[..1]), 8);
+        assert_eq!(ends(&ids), 12);
+        assert!(is_part(ids[0], "0123456789ab") && !is_part(ids[1], "0123456789ab"));
+        assert!(is_part(ids[0], "018f") && is_part(ids[0], "89ab") && !is_part(ids[0], "9ab"));
+    }
+
+    #[test]
     fn a_reference_is_last_an_id_or_a_name_or_prefix() {
         let id = SessionId::new();
         assert_eq!("last".parse(), Ok(SessionRef::Last));
         assert_eq!(id.to_string().parse(), Ok(SessionRef::Id(id)));
         let prefix = id.to_string()[..20].to_owned();
-        assert_eq!(prefix.parse(), Ok(SessionRef::NameOrPrefix(prefix)));
+        assert_eq!(prefix.parse(), Ok(SessionRef::NameOrPart(prefix)));
     }
 }

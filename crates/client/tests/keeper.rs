@@ -411,3 +411,21 @@ fn a_removed_spool_is_made_anew_and_recording_goes_on() {
     });
     assert!(recorded().ends_with("later 7\nlater 8\n"), "{}", recorded());
 }
+
+#[test]
+fn a_list_fits_its_terminal_and_the_ids_that_it_shows_are_enough() {
+    let world = World::with_daemon();
+    let id = world.detached("long", &format!("printf ready; sleep 600 # {}", "x".repeat(200)));
+    let mut tty = world.terminal_sized(["ls"], 80, 24);
+    assert!(tty.wait().success());
+    let seen = String::from_utf8_lossy(&tty.seen).into_owned();
+    let rows: Vec<&str> = seen.lines().collect();
+    assert_eq!(rows.len(), 2, "{seen:?}");
+    assert!(rows.iter().all(|row| row.chars().count() <= 80) && rows[1].ends_with('…'), "{seen:?}");
+    let shown = rows[1].split(' ').next().expect("an id");
+    assert!(shown.len() < id.len() && id.ends_with(shown), "{seen:?}");
+    assert!(world.run(["kill", shown]).status.success());
+    // In a pipe nothing is cut.
+    let piped = String::from_utf8(world.run(["ls", "--all"]).stdout).expect("UTF-8");
+    assert!(piped.contains(&id) && piped.contains(&"x".repeat(200)), "{piped:?}");
+}

@@ -14,7 +14,7 @@ shellkeep export build-7 --format cast | asciinema play -";
 /// Write a session in a form for others.
 #[derive(Debug, Args)]
 pub struct Export {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     /// The form
     #[arg(short, long, value_enum)]

@@ -25,7 +25,7 @@ const IDLE_SECONDS_MAX: f64 = 86_400.0;
 /// Play a session here.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// Name, id, beginning of an id, or "last"; inside a session it may be left out
+    /// Name, id, beginning or end of an id, or "last"; inside a session it may be left out
     pub session: Option<SessionRef>,
     /// How many times faster than it was; 0.5 is half as fast
     #[arg(short, long, value_name = "X", default_value = "1")]

@@ -16,7 +16,7 @@ pub struct Search {
     /// Only where no letter or digit stands beside it
     #[arg(short, long)]
     pub word: bool,
-    /// Only in this session: name, id, beginning of an id, or "last"
+    /// Only in this session: name, id, beginning or end of an id, or "last"
     #[arg(short, long, value_name = "SESSION")]
     pub session: Option<SessionRef>,
     /// Only of commands that ran in this directory or below it

@@ -11,13 +11,14 @@ use shellkeep_protocol::attach::{Info, Recording};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{SessionInfo, SessionState};
 use shellkeep_protocol::session::ExitStatus;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::recorded::sessions;
 use crate::daemon_link::DaemonLink;
 use crate::keeper::spool::now_us;
-use crate::keepers;
 use crate::places::Places;
 use crate::report::{self, Failure, Outcome, size};
+use crate::{keepers, names};
 
 /// One session as `ls --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -36,6 +37,9 @@ struct Listed {
     exit_code: Option<u8>,
     output_bytes: u64,
     gaps: u64,
+    /// For people: the id again, to be shortened.
+    #[serde(skip)]
+    session: SessionId,
     /// For people.
     #[serde(skip)]
     is_paused: bool,
@@ -50,7 +54,7 @@ struct Listed {
 /// If the daemon cannot be had.
 pub(super) fn run(places: &Places, all: bool, json: bool) -> Outcome {
     let sessions = listed(places, all)?;
-    let text = if json { report::json(&sessions)? } else { table(&sessions) };
+    let text = if json { report::json(&sessions)? } else { table(&sessions, Form::of_stdout()) };
     report::result(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -104,6 +108,7 @@ fn from_record(info: SessionInfo, keeper: Option<&Info>) -> Listed {
         exit_code: exit.map(ExitStatus::code),
         output_bytes: keeper.map_or(info.output_bytes, |keeper| keeper.output_bytes.max(info.output_bytes)),
         gaps: info.gaps,
+        session: info.session,
         is_paused: keeper.is_some_and(|keeper| keeper.recording == Recording::Paused),
         is_unreadable,
     }
@@ -126,6 +131,7 @@ fn from_keeper(info: &Info) -> Listed {
         exit_code: info.exit.map(ExitStatus::code),
         output_bytes: info.output_bytes,
         gaps: 0,
+        session: info.session,
         is_paused: info.recording == Recording::Paused,
         is_unreadable: false,
     }
@@ -150,28 +156,39 @@ pub(super) fn utc(us: u64) -> String {
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
+/// How a table is written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// Everything in full, for a file or a pipe.
+    Whole,
+    /// For a terminal of so many columns: the ends of ids, days and minutes, a line each.
+    Fitting(usize),
+}
+
+impl Form {
+    /// For standard output.
+    fn of_stdout() -> Self {
+        let columns = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(0, |window| window.ws_col);
+        if columns == 0 { Self::Whole } else { Self::Fitting(columns.into()) }
+    }
+}
+
 /// For people: a line each, columns as wide as they must be.
-fn table(sessions: &[Listed]) -> String {
+fn table(sessions: &[Listed], form: Form) -> String {
+    let ids: Vec<SessionId> = sessions.iter().map(|session| session.session).collect();
+    let ends = names::ends(&ids);
     let mut rows = vec![["ID", "NAME", "STATE", "ATTACHED", "STARTED", "OUTPUT", "COMMAND"].map(str::to_owned)];
     for session in sessions {
-        let mut state = session.state.to_owned();
-        if let Some(code) = session.exit_code {
-            let _infallible = write!(state, " {code}");
-        }
-        if session.is_unreadable {
-            state.push_str(", log unreadable");
-        } else if session.gaps > 0 {
-            let _infallible = write!(state, ", {} gaps", session.gaps);
-        }
-        if session.is_paused && session.exit_code.is_none() {
-            state.push_str(", not recorded");
-        }
+        let (id, started) = match form {
+            Form::Whole => (session.id.clone(), local(&session.started_at)),
+            Form::Fitting(_) => (session.id[session.id.len() - ends..].to_owned(), briefly(&session.started_at)),
+        };
         rows.push([
-            session.id.clone(),
+            id,
             report::printable(session.name.as_deref().unwrap_or("-")),
-            state,
+            state(session),
             session.attached.to_string(),
-            local(&session.started_at),
+            started,
             size(session.output_bytes),
             report::printable(&session.command),
         ]);
@@ -179,14 +196,58 @@ fn table(sessions: &[Listed]) -> String {
     let mut widths = [0; 7];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.width());
         }
     }
     let line = |row: &[String; 7]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
+        let padded = |(cell, width): (&String, usize)| cell.clone() + &" ".repeat(width - cell.width());
+        let cells: Vec<String> = row.iter().zip(widths).map(padded).collect();
+        let line = cells.join("  ");
+        match form {
+            Form::Whole => line.trim_end().to_owned() + "\n",
+            Form::Fitting(columns) => cut(line.trim_end(), columns) + "\n",
+        }
     };
     rows.iter().map(line).collect()
+}
+
+fn state(session: &Listed) -> String {
+    let mut state = session.state.to_owned();
+    if let Some(code) = session.exit_code {
+        let _infallible = write!(state, " {code}");
+    }
+    if session.is_unreadable {
+        state.push_str(", log unreadable");
+    } else if session.gaps > 0 {
+        let _infallible = write!(state, ", {} gaps", session.gaps);
+    }
+    if session.is_paused && session.exit_code.is_none() {
+        state.push_str(", not recorded");
+    }
+    state
+}
+
+/// A line that is no wider than `columns`; what is left out is told by its last character.
+fn cut(line: &str, columns: usize) -> String {
+    if line.width() <= columns {
+        return line.to_owned();
+    }
+    let mut room = columns.saturating_sub(1);
+    let fits = |character: &char| {
+        let width = character.width().unwrap_or(0);
+        let fits = width <= room;
+        room = room.saturating_sub(width);
+        fits
+    };
+    line.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// The user's own time, for a narrow column: to the minute, or the day if it is of another year.
+fn briefly(utc: &str) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let Ok(at) = utc.parse::<jiff::Timestamp>().map(|at| at.to_zoned(zone)) else { return utc.to_owned() };
+    let is_this_year = at.year() == jiff::Zoned::now().year();
+    at.strftime(if is_this_year { "%m-%d %H:%M" } else { "%Y-%m-%d" }).to_string()
 }
 
 /// The user's own time, to the second.

@@ -5,7 +5,7 @@ use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
 
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
-use crate::names::SessionRef;
+use crate::names::{SessionRef, is_part};
 use crate::places::Places;
 use crate::report::Failure;
 
@@ -40,7 +40,7 @@ pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
             }
         },
         Some(SessionRef::Last) => None,
-        Some(SessionRef::NameOrPrefix(text)) => Some(text),
+        Some(SessionRef::NameOrPart(text)) => Some(text),
     };
     let all = known(places, link)?;
     let Some(text) = text else {
@@ -51,10 +51,11 @@ pub(crate) fn find(places: &Places, link: &DaemonLink, wanted: Option<&SessionRe
     if let Some(known) = running.or_else(|| all.iter().find(named)) {
         return Ok(known.session);
     }
-    let mut matching = all.iter().filter(|known| known.session.to_string().starts_with(text));
+    let mut matching = all.iter().filter(|known| is_part(known.session, text));
     match (matching.next(), matching.count()) {
         (Some(known), 0) => Ok(known.session),
-        (Some(_), others) => Err(Failure::refused(format_args!("{text} is the beginning of {} sessions", others + 1))),
+        (Some(_), others) => Err(Failure::refused(format_args!("{text} is a part of {} sessions' ids", others + 1))
+            .with_hint("give more of the id; \"shellkeep ls --all\" shows ends that tell them apart")),
         (None, _) => Err(Failure::refused(format_args!("no session is called {text}"))
             .with_hint("\"shellkeep ls --all\" lists the recorded ones")),
     }

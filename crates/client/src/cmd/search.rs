@@ -21,6 +21,10 @@ use crate::report::{self, Failure, Outcome, printable};
 /// How long we go on looking while pages come back with less than was wanted.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 
+/// How long a search that finds nothing waits for output that is being read into the index: longer than the index stands
+/// aside for a flood.
+const BEHIND_WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// One hit as `search --json` shows it. The names are a contract.
 #[derive(Debug, Serialize)]
 struct Listed<'a> {
@@ -46,10 +50,9 @@ struct Listed<'a> {
 pub(super) fn run(places: &Places, args: &cli::Search) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = args.session.as_ref().map(|session| find(places, &link, Some(session))).transpose()?;
-    catch_up(places, &link, session)?;
     let directory = args.directory.as_ref().map(std::path::absolute).transpose();
     let directory = directory.map_err(|error| Failure::usage(format_args!("no such directory: {error}")))?;
-    let mut search = Search {
+    let search = Search {
         text: args.text.clone(),
         word: args.word,
         session,
@@ -61,10 +64,34 @@ pub(super) fn run(places: &Places, args: &cli::Search) -> Outcome {
         limit: args.limit,
         after: None,
     };
-    let (hits, last) = look(&link, &mut search, args.limit as usize)?;
+    let (hits, last) = look_until_known(places, &link, &search, args.limit as usize)?;
     report::result(&if args.json { json(&hits)? } else { for_people(&hits, &search) })?;
     tell(&hits, &last, args);
     Ok(if hits.is_empty() { ExitCode::from(report::Exit::Refused as u8) } else { ExitCode::SUCCESS })
+}
+
+/// Looks again while nothing is found and the newest output is still being read: a miss is to be one. Each look waits for
+/// the log and the index by itself.
+fn look_until_known(
+    places: &Places,
+    link: &DaemonLink,
+    search: &Search,
+    limit: usize,
+) -> Result<(Vec<Hit>, Found), Failure> {
+    let until = Instant::now() + BEHIND_WAIT_MAX;
+    let mut is_told = !std::io::stderr().is_terminal();
+    loop {
+        let is_recorded = catch_up(places, link, search.session)?;
+        let (hits, mut last) = look(link, &mut search.clone(), limit)?;
+        last.is_behind |= !is_recorded;
+        let may_come = last.is_behind && last.index.trouble.is_none();
+        if !hits.is_empty() || !may_come || Instant::now() >= until {
+            return Ok((hits, last));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            report::notice("nothing so far; waiting for what is still being read");
+        }
+    }
 }
 
 /// Page after page, until there are enough hits or there is nothing more.
