@@ -1,9 +1,9 @@
 //! Packages: commands on disk, that every session has as soon as they are installed.
 //!
-//! Owns the directory `pkgs` of the user's data: which releases lie there ([`db`]), how they come and go ([`install`], [`work`]), what
-//! is let in ([`intake`], [`archive`]), where they come from ([`index`], [`fetch`]). Promises that one atomic write of `pkgdb.json` is
+//! Owns the directory `pkgs` of the user's data: which releases lie there (`db`), how they come and go (`install`, `work`), what
+//! is let in (`intake`, `archive`), where they come from (`index`, `fetch`). Promises that one atomic write of `pkgdb.json` is
 //! each operation, that an archive changes nothing outside staging, and that no script of a package is run by any of it. Knows neither
-//! sessions nor shells: [`commands`] is all that they get. Everything here blocks, and is called on threads that may.
+//! sessions nor shells: `commands` is all that they get. Everything here blocks, and is called on threads that may.
 
 mod archive;
 mod commands;
