@@ -24,7 +24,7 @@ pub struct Pkg {
 /// Where packages are looked for.
 #[derive(Debug, Args)]
 pub struct IndexPlace {
-    /// The index: a directory, or an address with file:, http: or https: [default: "index" of [packages] in the settings]
+    /// The index: a directory, or an address with file:, http: or https: [default: packages.index of the settings]
     #[arg(long = "index", env = "SHELLKEEP_PKG_INDEX", hide_env_values = true, value_name = "PLACE")]
     pub place: Option<String>,
 }
