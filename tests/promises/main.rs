@@ -13,6 +13,7 @@ mod house;
 mod kills;
 mod mcp;
 mod not_found;
+mod packages;
 mod palette;
 mod places;
 mod prompt_shells;

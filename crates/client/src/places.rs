@@ -215,6 +215,11 @@ impl Places {
         self.state.join("diagnostics")
     }
 
+    /// Installed packages, with their database.
+    pub fn packages(&self) -> PathBuf {
+        self.data.join(shellkeep_daemon::packages::DIRECTORY)
+    }
+
     /// The user's settings.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")

@@ -33,6 +33,7 @@ mod output;
 mod palette;
 pub(crate) mod part;
 mod pause;
+mod pkg;
 pub(crate) mod recorded;
 mod reindex;
 mod reload;
@@ -126,6 +127,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Hint(args) => hint::run(places, &args),
         Command::Complete(args) => complete::run(places, &args),
         Command::Mcp(args) => mcp::run(places, &args),
+        Command::Pkg(args) => pkg::run(places, &args.verb),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),
