@@ -23,3 +23,7 @@ demo *args:
 # Lays all code out.
 fmt:
     cargo fmt --all
+
+# The packages of packages/ and an index of them: just packages ~/shop
+packages *dir:
+    scripts/packages {{dir}}

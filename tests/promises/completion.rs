@@ -21,6 +21,7 @@ fn tab_completes_names_of_commands_with_colons_and_quotes() -> Result<()> {
         let world = World::new()?;
         own(&world, "deploy-all", "echo ran-deploy-$((40+2))")?;
         own(&world, "it's$1", "echo ran-quote-$((40+2))")?;
+        write(&world, "package.txt", "")?;
         let more = sourced(&world, shell)?;
         let mut screen = kept(&world, shell, more)?;
         ensure!(world.ok(&["commands", "--session", "work"])?.contains("deploy-all"));
@@ -31,6 +32,7 @@ fn tab_completes_names_of_commands_with_colons_and_quotes() -> Result<()> {
             ("shellkeep run it\t\r", "ran-quote-42"),
             ("shellkeep run \"it\t\r", "ran-quote-42"),
             ("shellkeep output --plain wo\t | head -c 0 && echo out-''work\r", "out-work"),
+            ("shellkeep run deploy-all pack\t\r", "deploy-42 package.txt"),
             ("shellkeep reind\t --help | grep -c Examples\r", "1\r\n"),
         ];
         for (at, (line, shown)) in lines.iter().enumerate() {
@@ -67,8 +69,30 @@ fn names_are_told_by_place_and_quoted_for_bash() -> Result<()> {
     ensure!(said("fish", "shellkeep run it")?.starts_with("it's\t"));
     ensure!(said("bash", "shellkeep kill ")?.contains(&format!("{session}\truns: /bin/sh")));
     ensure!(said("bash", "shellkeep run --session=la")?.starts_with("last\t"));
-    for line in ["shellkeep ", "shellkeep run --st", "shellkeep run build x", "shellkeep daemon "] {
+    // What belongs to an agent, a server itself, and what only a shell can do is known to `which`, and not offered to `run`.
+    let root = crate::prompt_shells::project(&world, "bundle", "true")?;
+    write(&world, "work/.claude/agents/build-agent.md", "---\nname: bu-agent\ndescription: Builds\n---\nBuild.\n")?;
+    write(&world, "work/.mcp.json", r#"{"mcpServers":{"bu-server":{"command":"x"}}}"#)?;
+    let mut start = world.command(["start", "--detached", "--", "/bin/sleep", "600"]);
+    let inside = String::from_utf8(start.current_dir(root).output()?.stdout)?;
+    let inside = inside.trim();
+    ensure!(world.ok(&["commands", "--session", inside])?.contains("bu-agent"));
+    let offered = |line: &str| -> Result<Vec<String>> {
+        let mut complete = world.command(["complete", "--shell", "fish", "--line", line]);
+        let said = String::from_utf8(complete.env("SHELLKEEP_SESSION", inside).output()?.stdout)?;
+        let mut names: Vec<String> =
+            said.lines().filter_map(|line| Some(line.split_once('\t')?.0.to_owned())).collect();
+        names.sort();
+        Ok(names)
+    };
+    ensure!(offered("shellkeep run bu")? == ["build", "bundle"], "{:?}", offered("shellkeep run bu")?);
+    ensure!(offered("shellkeep which bu")? == ["bu-agent", "bu-server", "build", "bundle"]);
+    for line in ["shellkeep ", "shellkeep run --st", "shellkeep daemon "] {
         ensure!(told("bash", line)?.status.code() == Some(1), "{line}");
     }
+    // What a command is given: files, which the shell knows.
+    ensure!(told("bash", "shellkeep run build x")?.status.code() == Some(10));
+    // shellkeep's own are names that the shell has.
+    ensure!(!said("bash", "shellkeep run ")?.contains("exit-daemon"));
     Ok(())
 }

@@ -128,7 +128,7 @@ fn a_projects_server_runs_only_as_the_user_has_seen_it_and_as_long() -> Result<(
     ensure!(state(&world, &session, "mcp:shelly")? == Some(("ready".into(), "pending".into())));
     world.ok(&["reload", "--session", &session])?;
     let (said, status) = refused(&world, &session, &["shelly:one", "word=x"])?;
-    ensure!(status == 1 && said.contains("no command is called so"), "{said}");
+    ensure!(status == 1 && said.contains("there is no command"), "{said}");
     ensure!(started(&root).is_empty() && !has_thread(&world)?, "it was started before anybody agreed");
     let shown = trust(&world, &session, "mcp:shelly")?;
     ensure!(shown.contains("starts: sh server.sh") && shown.contains("gets your variable: TOKEN"), "{shown}");
@@ -179,7 +179,7 @@ fn tools_are_listed_called_cancelled_and_come_back_when_their_server_dies() -> R
     let mut screen = Screen::start(&world, &["run", "--session", &session, "shelly:wait"])?;
     eventually("the call is there", || Ok(root.join("waits").exists().then_some(())))?;
     screen.keys(b"\x03")?;
-    ensure!(screen.ended()?.code() == Some(130));
+    ensure!(std::os::unix::process::ExitStatusExt::signal(&screen.ended()?) == Some(2));
     eventually("the server was told", || Ok(root.join("cancelled").exists().then_some(())))?;
     let late = world.run(&["run", "--session", &session, "--time-limit", "1s", "shelly:wait"])?;
     ensure!(late.status.code() == Some(124), "{late:?}");
@@ -193,6 +193,63 @@ fn tools_are_listed_called_cancelled_and_come_back_when_their_server_dies() -> R
     is_ready(&world, &session, "shelly:one")?;
     ensure!(run(&world, &session, &["shelly:one", "word=back"])? == "word: back\n");
     ensure!(started(&root).len() == 2);
+    Ok(())
+}
+
+/// The user's own need no question, wherever their home says it; what a project says of them does, and nothing of it starts before.
+#[test]
+fn the_users_own_servers_run_unasked_and_a_project_adds_none_to_them() -> Result<()> {
+    let world = World::new()?;
+    let home = world.outside().canonicalize()?;
+    let root = home.join("work/p");
+    let write = |path: &str, text: String| -> Result<()> {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().context("it is in a directory")?)?;
+        Ok(std::fs::write(path, text)?)
+    };
+    // Each notes its start in a directory of its own.
+    let server = |name: &str| -> Result<Value> {
+        let place = home.join("of").join(name);
+        std::fs::create_dir_all(&place)?;
+        Ok(json!({"command": "sh", "args": [root.join("server.sh"), place]}))
+    };
+    let starts = |name: &str| started(&home.join("of").join(name)).len();
+    let mut installed = json!({"version": 2, "plugins": {}});
+    for name in ["kit", "asked"] {
+        let path = home.join("plugins").join(name);
+        write(&format!("plugins/{name}/.mcp.json"), json!({"mcpServers": {"s": server(name)?}}).to_string())?;
+        installed["plugins"][format!("{name}@m")] = json!([{"scope": "user", "version": "1.0.0", "installPath": path}]);
+    }
+    write(".claude/plugins/installed_plugins.json", installed.to_string())?;
+    write(".claude/settings.json", json!({"enabledPlugins": {"kit@m": true}}).to_string())?;
+    let servers = json!({"mcpServers": {"mine": server("mine")?, "both": server("both")?},
+        "projects": {root.to_string_lossy(): {"mcpServers": {"both": server("both-here")?, "here": server("here")?}}}});
+    write(".claude.json", servers.to_string())?;
+    write("work/p/.claude/settings.json", json!({"enabledPlugins": {"asked@m": true}}).to_string())?;
+    let (_, inside) = project(&world, &json!({"here": server("of-the-project")?}))?;
+    let outside = world.session("exec sleep 600")?;
+    for name in ["mine:one", "both:one", "kit:s:one", "here:one"] {
+        is_ready(&world, &inside, name)?;
+        ensure!(run(&world, &inside, &[name, "word=w"])? == "word: w\n", "{name}");
+    }
+    let shown = |session: &str, name: &str| state(&world, session, name);
+    ensure!(shown(&inside, "mcp:here")? == Some(("ready".into(), "trusted".into())));
+    ensure!(shown(&inside, "plugin:asked:s")? == Some(("ready".into(), "pending".into())));
+    ensure!(run(&world, &outside, &["mine:one", "word=w"])? == "word: w\n");
+    ensure!(shown(&outside, "mcp:here")?.is_none() && shown(&outside, "here:one")?.is_none());
+    let (said, _) = refused(&world, &inside, &["asked:s:one", "word=w"])?;
+    ensure!(said.contains("no command is called so"), "{said}");
+    ensure!(starts("asked") == 0 && starts("of-the-project") == 0, "nobody has agreed to these");
+    // One for all sessions, however many there are; and of one name the nearest is meant.
+    ensure!(["mine", "both", "kit", "here", "both-here"].map(starts) == [1; 5]);
+    let both: Value = serde_json::from_str(&world.ok(&["which", "--session", &inside, "mcp:both", "--json"])?)?;
+    ensure!(
+        both["scope"] == "project" && both["runs"].as_str().is_some_and(|runs| runs.contains("both-here")),
+        "{both}"
+    );
+    trust(&world, &inside, "plugin:asked:s")?;
+    is_ready(&world, &inside, "asked:s:one")?;
+    ensure!(starts("asked") == 1);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use torture::screen::Screen;
 
 use crate::prompt_shells::{PROMPT, history, kept, own, project, shells, shows, shows_times, write};
-use crate::world::{World, signal};
+use crate::world::{World, eventually, signal};
 
 /// How often what is quick is tried.
 const TRIES: usize = 4;
@@ -41,7 +41,7 @@ fn a_name_that_the_registry_knows_is_said() -> Result<()> {
         let seen = world.ok(&["commands", "--session", "work"])?; // waits until the directory was looked at
         ensure!(seen.contains("deploy"), "{seen}");
         screen.keys(b"deploy now\r")?;
-        shows(&screen, "\"deploy\" is a command of this project, not agreed to yet: shellkeep run deploy")?;
+        shows(&screen, "\"deploy\" is a command of this project, not trusted yet: shellkeep run deploy")?;
         let status = status_of(shell);
         screen.keys(format!("mine; {status}\r").as_bytes())?;
         shows(&screen, "\"mine\" is a command of yours: shellkeep run mine")?;
@@ -106,9 +106,42 @@ fn a_trusted_command_runs_by_its_name_if_the_user_wants_that() -> Result<()> {
         shows(&screen, if shell == "fish" { "status-127" } else { "status-5" })?; // fish keeps its own
         let before = prompts(&screen);
         screen.keys(b"deploy\r")?;
-        shows(&screen, "not agreed to yet")?;
+        shows(&screen, "not trusted yet")?;
         shows_times(&screen, PROMPT, before + 1)?;
         ensure!(!text(&screen).contains("[y/N]") && !root.join("must-not-be").exists());
+        screen.keys(b"exit\r")?;
+        screen.ended()?;
+    }
+    Ok(())
+}
+
+/// Corner 10: a shell remembers where a program lies until commands of all sessions come or go, and only until then.
+#[test]
+fn shells_forget_where_programs_lie_when_commands_come_or_go() -> Result<()> {
+    for shell in shells().filter(|shell| *shell != "fish") {
+        let world = World::new()?;
+        let tool = |place: &str| -> Result<()> {
+            let file = format!("{place}/some-tool");
+            crate::prompt_shells::write(&world, &file, &format!("#!/bin/sh\necho of-{place}-$((40+2))\n"))?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            Ok(std::fs::set_permissions(world.outside().join(file), mode)?)
+        };
+        tool("late")?;
+        std::fs::create_dir_all(world.outside().join("early"))?;
+        let mut screen = kept(&world, shell, "PATH=$HOME/early:$HOME/late:$PATH")?;
+        let revision = || Ok(std::fs::read_to_string(world.home().join("state/registry/revision")).ok());
+        let first = eventually("the daemon has said what there is", revision)?;
+        line(&mut screen, "some-tool", 2)?;
+        line(&mut screen, "some-tool", 3)?;
+        tool("early")?;
+        line(&mut screen, "some-tool", 4)?;
+        ensure!(text(&screen).matches("of-late-42").count() == 3, "{shell}: {}", text(&screen));
+        own(&world, "newcomer", "true")?;
+        eventually("the daemon says another word", || Ok(revision()?.filter(|now| *now != first)))?;
+        line(&mut screen, "", 5)?;
+        line(&mut screen, "some-tool", 6)?;
+        ensure!(text(&screen).matches("of-early-42").count() == 1, "{shell}: {}", text(&screen));
+        ensure!(text(&screen).matches("of-late-42").count() == 3, "{shell}: {}", text(&screen));
         screen.keys(b"exit\r")?;
         screen.ended()?;
     }

@@ -44,6 +44,29 @@ fn inserted(shell: &str, more: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where a space stands already, no second one comes.
+#[test]
+fn what_stands_behind_the_cursor_is_one_space_away() -> Result<()> {
+    for shell in shells() {
+        let world = World::new()?;
+        own(&world, "deploy", "echo ran-$((40+2))")?;
+        let mut screen = kept(&world, shell, "")?;
+        screen.keys(b"dep behind\x01")?;
+        screen.keys("\x1b[C".repeat(3).as_bytes())?;
+        screen.keys(ALT_M)?;
+        shows(&screen, "Does deploy")?;
+        screen.keys(b"\r")?;
+        shows(&screen, LEAVE_SCREEN)?;
+        screen.keys(b"\r")?;
+        shows(&screen, "ran-42 behind")?;
+        screen.keys(b"exit\r")?;
+        screen.ended()?;
+        let told = history(&world)?;
+        ensure!(told[0].0 == "shellkeep run user:deploy behind", "{shell}: {told:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_chosen_stands_in_the_line_at_the_cursor() -> Result<()> {
     shells().try_for_each(|shell| inserted(shell, ""))
@@ -130,8 +153,8 @@ fn a_command_that_nobody_has_agreed_to_is_marked_and_only_inserted() -> Result<(
     screen.keys(format!("cd {}\r", root.display()).as_bytes())?;
     shows_times(&screen, PROMPT, 2)?;
     let mut palette = Screen::start(&world, &["palette", "--session", "work", "--query", "deploy"])?;
-    for part in ["user:", "project:", "make:", "? ", "not agreed to yet"] {
-        if part == "not agreed to yet" {
+    for part in ["user:", "project:", "make:", "? ", "not trusted yet: running"] {
+        if part == "not trusted yet: running" {
             palette.keys(b"\x1b[B")?;
         }
         shows(&palette, part)?;

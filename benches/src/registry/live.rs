@@ -105,7 +105,10 @@ impl Session {
         let own = Self { keeper, events };
         let session = Some(own.keeper.session());
         let wait_ms = u32::try_from(CHANGE_WAIT_MAX.as_millis())?;
-        ensure!(own.ask(&Ask::Settle { session, wait_ms }).await? == Told::Done, "its commands do not settle");
+        ensure!(
+            own.ask(&Ask::Settle { session, here: None, wait_ms }).await? == Told::Done,
+            "its commands do not settle"
+        );
         let subscribed = own.ask(&Ask::Subscribe { session }).await?;
         ensure!(matches!(subscribed, Told::Subscribed { .. }), "it is not subscribed: {subscribed:?}");
         Ok(own)

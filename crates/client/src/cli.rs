@@ -13,11 +13,16 @@ use crate::names::{SessionName, SessionRef};
 use crate::terminal::detach_key::Keys;
 
 mod export;
+mod pkg;
 mod registry;
 mod replay;
 mod search;
 
 pub use export::{Export, Format};
+pub use pkg::{
+    IndexPlace, Pkg, PkgBuild, PkgFormat, PkgIndex, PkgInfo, PkgInstall, PkgJson, PkgNamed, PkgRemove, PkgSearch,
+    PkgUpdate, PkgUpgrade, PkgVerb, PkgVerify,
+};
 pub use registry::{Commands, Complete, Dialect, Hint, Mcp, Palette, Reload, Run, Trust, Which};
 pub use replay::{IdleLimit, Replay, Speed};
 pub use search::Search;
@@ -128,6 +133,9 @@ pub enum Command {
     /// Offer the session's commands to an agent, as a server of tools on standard input and output
     #[command(after_help = registry::MCP_HELP)]
     Mcp(Mcp),
+    /// Install and manage packages of commands
+    #[command(after_help = pkg::HELP)]
+    Pkg(Pkg),
     /// Run and manage the daemon
     #[command(after_help = "Examples:\n  shellkeep daemon status --json\n  shellkeep daemon restart")]
     Daemon(Daemon),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub commands: CommandsSettings,
     /// The palette's part.
     pub palette: PaletteSettings,
+    /// Where packages come from.
+    pub packages: PackagesSettings,
 }
 
 /// What keepers read at the start of a session.
@@ -109,6 +111,14 @@ pub struct CommandsSettings {
 pub struct PaletteSettings {
     /// The key that opens the palette at a prompt.
     pub key: PaletteKey,
+}
+
+/// What `shellkeep pkg` reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackagesSettings {
+    /// The index: a directory, or an address; empty if there is none.
+    pub index: String,
 }
 
 /// A regular expression that can be had.

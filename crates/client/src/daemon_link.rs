@@ -228,8 +228,8 @@ fn about_commands(ask: &Ask) -> Result<Request, Failure> {
 fn told(response: Response) -> Result<Result<Told, RegistryError>, Failure> {
     match response {
         Response::Registry { body } => match shellkeep_transport::decode::<Told>(&body) {
-            Ok(Told::Failed(error)) => Ok(Err(error)),
-            Ok(told) => Ok(Ok(told)),
+            Ok(Told::Failed(error)) => Ok(Err(crate::tools::marked_refusal(error))),
+            Ok(told) => Ok(Ok(crate::tools::marked(told))),
             Err(error) => Err(Failure::bug(&error)),
         },
         Response::QueryVersion { program, .. } => Err(other_version(&program)),

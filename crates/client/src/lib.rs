@@ -23,3 +23,4 @@ pub mod shell_integration;
 pub mod stdout;
 pub mod systemd;
 pub mod terminal;
+mod tools;

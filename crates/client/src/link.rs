@@ -263,6 +263,8 @@ fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], mut descriptors: &[Borrowe
 
 #[cfg(test)]
 mod tests {
+    use shellkeep_protocol::attach::ATTACH_VERSIONS;
+
     use super::*;
 
     #[test]
@@ -273,7 +275,7 @@ mod tests {
         sender.hello().expect("hello is sent");
         let file = std::fs::File::open("/dev/null").expect("/dev/null opens");
         sender.to_keeper(&FromTerminal::Info, &[file.as_fd()]).expect("info is sent");
-        assert_eq!(receiver.hello().expect("hello arrives"), 2);
+        assert_eq!(receiver.hello().expect("hello arrives"), *ATTACH_VERSIONS.end());
         assert!(matches!(receiver.from_terminal(), Ok(FromTerminal::Info)));
         let passed = receiver.take_descriptor().expect("the descriptor came");
         let flags = rustix::io::fcntl_getfd(&passed).expect("flags");

@@ -200,9 +200,24 @@ impl Places {
         self.state.join("shell")
     }
 
+    /// What the daemon knows of commands.
+    pub fn registry(&self) -> PathBuf {
+        self.state.join("registry")
+    }
+
+    /// Says another word when commands of all sessions have come or gone.
+    pub fn commands_revision(&self) -> PathBuf {
+        self.registry().join(shellkeep_daemon::registry::caches::FILE)
+    }
+
     /// The program's own messages.
     pub fn diagnostics(&self) -> PathBuf {
         self.state.join("diagnostics")
+    }
+
+    /// Installed packages, with their database.
+    pub fn packages(&self) -> PathBuf {
+        self.data.join(shellkeep_daemon::packages::DIRECTORY)
     }
 
     /// The user's settings.

@@ -78,6 +78,7 @@ impl Recording {
             let History { commands: page, output_bytes, is_last } = history;
             commands.extend(page);
             if is_last {
+                commands.sort_by_key(|command| command.id);
                 break output_bytes;
             }
         };

@@ -8,6 +8,11 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use unicode_width::UnicodeWidthStr as _;
+
+/// Columns of a terminal that does not say how many it has.
+pub const COLUMNS_USUAL: usize = 80;
+
 /// How the program ends when it does not pass a command's own status on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -81,6 +86,46 @@ pub fn failure(failure: &Failure) -> ExitCode {
 /// Prints one line that the user should know and that stops nothing.
 pub fn notice(message: impl Display) {
     line("shellkeep", "33", &message.to_string());
+}
+
+/// Prints one line of advice for something that went wrong without an error of ours.
+pub fn hint(message: impl Display) {
+    line("hint", "36", &message.to_string());
+}
+
+/// Prints a text that the user should know, in as many lines as the terminal's width asks for, each cut between words.
+pub fn notice_wrapped(message: &str) {
+    const LABEL_COLUMNS: usize = "shellkeep: ".len();
+    match columns(io::stderr()) {
+        Some(columns) => wrapped(message, columns.saturating_sub(LABEL_COLUMNS)).into_iter().for_each(notice),
+        None => notice(message),
+    }
+}
+
+/// Columns of a terminal; `None` if it is none, or does not say.
+pub fn columns(terminal: impl std::os::fd::AsFd) -> Option<usize> {
+    let columns = rustix::termios::tcgetwinsize(terminal).map_or(0, |window| window.ws_col);
+    (columns > 0).then_some(columns.into())
+}
+
+/// Whether colours are wanted, as far as the environment says.
+pub fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The words of `text` in lines of at most `columns`; a longer word has a line of its own.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Prints `text` on stdout as it is.
@@ -169,7 +214,7 @@ fn is_reordering(character: char) -> bool {
 
 fn line(label: &str, colour: &str, message: &str) {
     let mut err = io::stderr().lock();
-    let coloured = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let coloured = err.is_terminal() && wants_colours();
     let text = printable(message);
     let written = if coloured {
         writeln!(err, "\x1b[1;{colour}m{label}:\x1b[0m {text}")
@@ -177,4 +222,15 @@ fn line(label: &str, colour: &str, message: &str) {
         writeln!(err, "{label}: {text}")
     };
     drop(written); // nobody is left to tell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("/a/very/long/path is one", 6), ["/a/very/long/path", "is one"]);
+    }
 }

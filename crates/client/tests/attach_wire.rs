@@ -24,7 +24,7 @@ fn the_first_words_of_version_1_never_change() {
         ssh_auth_sock: serde_bytes::ByteBuf::from(b"/a".to_vec()),
         patience_ms: Some(10_000),
     };
-    assert_eq!(hex(&Hello::OURS), "08000000534b617401000200");
+    assert_eq!(hex(&Hello::OURS), "08000000534b617401000300");
     assert_eq!(hex(&FromTerminal::Info), "0400000000000000");
     assert_eq!(
         hex(&FromTerminal::Attach(attach)),
@@ -73,6 +73,13 @@ fn what_version_2_added_keeps_its_bytes() {
     assert_eq!(hex(&FromKeeper::At { offset: Some(7) }), "0d0000000e000000010700000000000000");
     assert_eq!(hex(&FromKeeper::At { offset: None }), "050000000e00000000");
     assert_eq!(hex(&FromKeeper::Behind), "040000000f000000");
+}
+
+#[test]
+fn what_version_3_added_keeps_its_bytes() {
+    assert_eq!(hex(&FromTerminal::Note(b"{}")), "0e0000001000000002000000000000007b7d");
+    assert_eq!(hex(&FromKeeper::Noted { seq: Some(9) }), "0d00000010000000010900000000000000");
+    assert_eq!(hex(&FromKeeper::Noted { seq: None }), "050000001000000000");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod config;
 pub mod index;
 pub mod lock;
 mod memory;
+pub mod packages;
 mod queries;
 pub mod registry;
 mod retention;

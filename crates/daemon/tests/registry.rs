@@ -13,6 +13,7 @@ use shellkeep_protocol::ids::{SessionId, WriterId};
 use shellkeep_protocol::registry::*;
 use shellkeep_protocol::session::{Attrs, End, ExitStatus, SessionRequest, SessionResponse, SessionStart};
 use shellkeep_transport::{CancellationToken, ConnectOptions, Event, RpcClient, connect_unix};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Far above what anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -129,7 +130,7 @@ async fn keeper(client: &Client, session: SessionId, directory: &Path) {
 }
 
 async fn settled(client: &Client, session: SessionId) {
-    assert_eq!(ask(client, Ask::Settle { session: Some(session), wait_ms: 10_000 }).await, Told::Done);
+    assert_eq!(ask(client, Ask::Settle { session: Some(session), here: None, wait_ms: 10_000 }).await, Told::Done);
 }
 
 async fn page(client: &Client, session: Option<SessionId>) -> Page {
@@ -203,6 +204,81 @@ async fn each_session_sees_its_own_directorys_commands_as_long_as_it_lives() {
     daemon.stop().await;
 }
 
+/// Passes bytes on between each client and the daemon, as a tunnel does, and keeps what clients said. What the daemon says waits as long
+/// as `held` is.
+fn relay(
+    daemon: &Daemon,
+    held: tokio::sync::watch::Receiver<bool>,
+) -> (PathBuf, std::sync::Arc<parking_lot::Mutex<Vec<u8>>>) {
+    let (socket, target) = (daemon.home.path().join("run/relay.sock"), daemon.home.path().join("run/daemon.sock"));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let said = std::sync::Arc::<parking_lot::Mutex<Vec<u8>>>::default();
+    let heard = std::sync::Arc::clone(&said);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_daemon, mut to_daemon) = tokio::net::UnixStream::connect(&target).await.unwrap().into_split();
+            let mut held = held.clone();
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 64 << 10];
+                loop {
+                    drop(held.wait_for(|held| !held).await);
+                    let Ok(count @ 1..) = from_daemon.read(&mut bytes).await else { return };
+                    drop(held.wait_for(|held| !held).await);
+                    to_client.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+            let heard = std::sync::Arc::clone(&heard);
+            tokio::spawn(async move {
+                let mut bytes = [0; 7]; // no frame comes in one piece
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    heard.lock().extend_from_slice(&bytes[..count]);
+                    to_daemon.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (socket, said)
+}
+
+///
+#[tokio::test]
+async fn through_a_relay_each_question_is_still_of_the_session_that_it_names() {
+    let daemon = Daemon::start().await;
+    let (a, b) = (daemon.project("a", &["one"]), daemon.project("b", &["two"]));
+    let (_held, is_held) = tokio::sync::watch::channel(false);
+    let (socket, said) = relay(&daemon, is_held);
+    let direct = daemon.client().await;
+    let relayed = connect_unix(&socket, ConnectOptions::default()).await.unwrap();
+    let (here, there) = (SessionId::new(), SessionId::new());
+    keeper(&direct, here, &a).await;
+    keeper(&relayed, there, &b).await;
+    for (session, root, command) in [(here, &a, "one"), (there, &b, "two")] {
+        settled(&relayed, session).await;
+        assert_eq!(names(&relayed, session).await, [command]);
+        assert_eq!(page(&relayed, Some(session)).await, page(&direct, Some(session)).await);
+        let told = ask(&relayed, Ask::ExecuteService(execute(session, "pwd"))).await;
+        let Told::Accepted { invocation, .. } = told else { panic!("{told:?}") };
+        assert_eq!(output(&relayed, invocation).await.0, format!("{}\n", root.display()));
+        let id = session.as_bytes();
+        assert!(said.lock().windows(id.len()).any(|bytes| bytes == id), "its bytes pass as they are");
+    }
+    // A change is told through it too, of the session that was asked for.
+    let mut events = relayed.events();
+    assert!(matches!(ask(&relayed, Ask::Subscribe { session: Some(there) }).await, Told::Subscribed { .. }));
+    write_command(&b, "three", "echo 3");
+    let changed = tokio::time::timeout(SOON, async {
+        loop {
+            if let Event::Push { message: Push::Registry { body }, .. } = events.next().await.unwrap() {
+                let RegistryPush::Changed(changed) = shellkeep_transport::decode(&body).unwrap();
+                break changed;
+            }
+        }
+    });
+    assert_eq!(changed.await.unwrap().session, Some(there));
+    daemon.stop().await;
+}
+
 /// the watcher, and `if_revision`.
 #[tokio::test]
 async fn who_has_subscribed_is_told_of_changes_in_order_and_of_nothing_else() {
@@ -235,6 +311,50 @@ async fn who_has_subscribed_is_told_of_changes_in_order_and_of_nothing_else() {
     }
     assert_eq!((added, removed), (vec!["three".to_owned()], vec!["project/project/one".to_owned()]));
     assert_eq!(names(&client, session).await, ["three", "two"]);
+    daemon.stop().await;
+}
+
+/// who takes too little is told once that there is more to ask for, and misses nothing.
+#[tokio::test]
+async fn who_lags_behind_is_told_to_ask_for_all_of_it_once() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &[]);
+    let write = |round: usize| {
+        let command = |n: usize| {
+            format!("[[command]]\nname = \"c{n}\"\ndescription = \"{round} {}\"\ncommand = \"true\"\n", "x".repeat(800))
+        };
+        std::fs::write(root.join(".shellkeep/commands/all.toml"), (0..400).map(command).collect::<String>()).unwrap();
+    };
+    write(0);
+    let (hold, is_held) = tokio::sync::watch::channel(false);
+    let (socket, _) = relay(&daemon, is_held);
+    let (direct, slow) = (daemon.client().await, connect_unix(&socket, ConnectOptions::default()).await.unwrap());
+    let session = SessionId::new();
+    keeper(&direct, session, &root).await;
+    settled(&direct, session).await;
+    let mut events = slow.events();
+    let Told::Subscribed { revision } = ask(&slow, Ask::Subscribe { session: Some(session) }).await else { panic!() };
+    hold.send_replace(true);
+    let mut now = revision;
+    for round in 1..=12 {
+        write(round);
+        ask(&direct, Ask::Reload { session: Some(session) }).await;
+        let newest = page(&direct, Some(session)).await.revision;
+        assert!(newest > now);
+        now = newest;
+        tokio::time::sleep(Duration::from_millis(20)).await; // each is told by itself, as far as it is taken
+    }
+    hold.send_replace(false);
+    let (mut last, mut resets) = (revision, 0);
+    while last < now {
+        let event = tokio::time::timeout(SOON, events.next()).await.unwrap().unwrap();
+        let Event::Push { message: Push::Registry { body }, .. } = event else { continue };
+        let RegistryPush::Changed(changed) = shellkeep_transport::decode(&body).unwrap();
+        assert!(changed.revision > last, "in order, and nothing twice");
+        last = changed.revision;
+        resets += usize::from(matches!(shellkeep_transport::decode(&changed.change).unwrap(), Change::Reset));
+    }
+    assert_eq!((last, resets), (now, 1));
     daemon.stop().await;
 }
 
@@ -341,6 +461,35 @@ async fn a_new_daemon_knows_what_was_agreed_to_and_nothing_of_what_ran() {
     daemon.stop().await;
 }
 
+/// Errors of 4.1 that no command is needed for.
+#[tokio::test]
+async fn what_is_too_much_or_cannot_be_an_argument_is_refused_and_nothing_runs() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let nobody = SessionId::new();
+    let pwd = || execute(nobody, "pwd");
+    let many = ExecuteCommand { args: vec![String::new(); ARGS_MAX + 1], ..pwd() };
+    let long = ExecuteCommand { args: vec!["x".repeat(ARGS_BYTES_MAX + 1)], ..pwd() };
+    for large in [many, long] {
+        let told = ask(&client, Ask::Execute(large)).await;
+        assert!(matches!(&told, Told::Failed(RegistryError::TooLarge { what }) if what == "the arguments"), "{told:?}");
+    }
+    let nul = ExecuteCommand { args: vec!["a\0b".into()], ..pwd() };
+    let told = ask(&client, Ask::Execute(nul)).await;
+    assert!(matches!(told, Told::Failed(RegistryError::InvalidArgs { .. })), "{told:?}");
+    let told = ask(&client, Ask::Execute(execute(nobody, "bash"))).await;
+    assert!(matches!(told, Told::Failed(RegistryError::InvalidArgs { .. })), "a line is missing: {told:?}");
+    let nothing = InvocationId { boot: 1, n: 1 };
+    assert_eq!(ask(&client, Ask::Cancel { invocation: nothing }).await, Told::Failed(RegistryError::Interrupted));
+    let told = ask(&client, Ask::Execute(ExecuteCommand { session: None, ..execute(nobody, "exti") })).await;
+    let Told::Failed(error) = told else { panic!("{told:?}") };
+    assert_eq!(
+        error,
+        RegistryError::UnknownCommand { name: "exti".into(), near: vec!["exit".into()], is_service: false }
+    );
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn a_question_of_another_version_is_answered_with_ours() {
     let daemon = Daemon::start().await;
@@ -370,7 +519,7 @@ async fn what_cannot_be_read_runs_once_for_each_yes() {
     let run = || ask(&client, Ask::Execute(execute(session, "one")));
     for _ in 0..2 {
         let Told::Failed(RegistryError::NotTrusted(question)) = run().await else { panic!("it runs unasked") };
-        assert!(question.runs[0].contains("big.sh is not known: it is larger than"), "{:?}", question.runs);
+        assert!(question.runs[0].contains("big.sh: it is larger than"), "{:?}", question.runs);
         let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
         assert_eq!(ask(&client, Ask::Trust { session: Some(session), entry, digest }).await, Told::Done);
         assert_eq!(ask(&client, Ask::TrustList).await, Told::Trusted(Vec::new()));

@@ -14,11 +14,15 @@ use crate::ids::SessionId;
 use crate::session::ExitStatus;
 
 /// Versions of the attach conversation that this build speaks.
-/// Version 2 added [`FromTerminal::Where`], [`FromTerminal::ResumeAt`], [`FromKeeper::At`] and [`FromKeeper::Behind`].
-pub const ATTACH_VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
+/// Version 2 added [`FromTerminal::Where`], [`FromTerminal::ResumeAt`], [`FromKeeper::At`] and [`FromKeeper::Behind`];
+/// version 3 [`FromTerminal::Note`] and [`FromKeeper::Noted`].
+pub const ATTACH_VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
 
 /// From this version on a terminal may bring the session's screen along.
 pub const ATTACH_VERSION_SCREEN: u16 = 2;
+
+/// From this version on a keeper takes annotations.
+pub const ATTACH_VERSION_NOTES: u16 = 3;
 
 /// First bytes of the conversation, so that a terminal at the wrong socket is told so instead of misread.
 pub const ATTACH_MAGIC: [u8; 4] = *b"SKat";
@@ -110,6 +114,8 @@ pub enum FromTerminal<'a> {
     Where,
     /// As `Resume`, but on a screen of its own. Since version 2.
     ResumeAt(ResumeAt<'a>),
+    /// Record this annotation → [`FromKeeper::Noted`]. A payload as [`crate::annotation`] has it. Since version 3.
+    Note(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
 }
 
 /// How a terminal that was paused wants to go on.
@@ -263,6 +269,11 @@ pub enum FromKeeper<'a> {
     /// The terminal took nothing for so long that it missed more than it will be given: it is paused until it says
     /// `ResumeAt`. Since version 2.
     Behind,
+    /// The answer to `Note`. Since version 3.
+    Noted {
+        /// The record's number; `None` if it was not recorded: recording is paused, the command has ended, or it is too long.
+        seq: Option<u64>,
+    },
 }
 
 /// What a keeper knows about its session.

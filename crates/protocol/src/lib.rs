@@ -4,6 +4,7 @@
 //! for months and are never upgraded under their shell; golden bytes in `tests/` hold every message still. Knows no
 //! sockets, no files and no policy. Source of the wire format: `docs/wire.md`.
 
+pub mod annotation;
 pub mod attach;
 pub mod daemon;
 pub mod ids;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::entry::{Digest, EntryInfo, EntryState, Kind, Scope, Trust};
 pub use self::error::RegistryError;
 pub use self::told::{
-    Change, ClientEffect, Diagnostic, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded, Told,
+    ALL_OF, Change, ClientEffect, Diagnostic, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded, Told,
     TrustQuestion, TrustRecord,
 };
 use crate::ids::SessionId;
@@ -105,6 +105,11 @@ pub enum Ask {
         /// Longest wait, in milliseconds. At most [`FOLLOW_WAIT_MS_MAX`].
         wait_ms: u32,
     },
+    /// What Ctrl-C does: INT to a command's processes, which may go on; what is no process is ended. Answered by [`Told::Done`].
+    Interrupt {
+        /// Which.
+        invocation: InvocationId,
+    },
     /// Ends a running command, which its events then tell. Answered by [`Told::Done`].
     Cancel {
         /// Which.
@@ -140,6 +145,8 @@ pub enum Ask {
     Settle {
         /// Whose.
         session: Option<SessionId>,
+        /// Where its shell is, from an asker who runs in it: what was printed may not say so yet.
+        here: Option<String>,
         /// Longest wait, in milliseconds. At most [`SETTLE_WAIT_MS_MAX`].
         wait_ms: u32,
     },
@@ -210,6 +217,10 @@ pub struct ExecuteCommand {
     pub stdin: Vec<u8>,
     /// The asker's environment, of which only what the daemon lets through counts.
     pub env: Vec<(String, String)>,
+    /// Variables that the user has named for this one run: passed on whatever they are called, over all others.
+    pub given: Vec<(String, String)>,
+    /// Its two outputs go to one place: both come as [`ExecutionEvent::Stdout`], in the order in which they were written.
+    pub merged: bool,
     /// Directory, for a command that names none and a session that is unknown.
     pub cwd: Option<String>,
     /// Longest that it may take, in milliseconds; the command's own limit if `None`.

@@ -50,7 +50,13 @@ fn entry() -> EntryInfo {
 }
 
 fn question() -> TrustQuestion {
-    TrustQuestion { entry: entry(), root: "/r".into(), runs: vec!["x".into()], before: Some(vec!["y".into()]) }
+    TrustQuestion {
+        entry: entry(),
+        root: "/r".into(),
+        line: "l".into(),
+        runs: vec!["x".into()],
+        before: Some(vec!["y".into()]),
+    }
 }
 
 fn asks() -> Vec<Ask> {
@@ -61,6 +67,8 @@ fn asks() -> Vec<Ask> {
         digest: Some(Digest([0x22; 32])),
         stdin: vec![1, 2],
         env: vec![("E".into(), "v".into())],
+        given: vec![("G".into(), "w".into())],
+        merged: true,
         cwd: Some("/".into()),
         time_max_ms: Some(7),
     };
@@ -79,12 +87,13 @@ fn asks() -> Vec<Ask> {
         Ask::Execute(execute.clone()),
         Ask::ExecuteService(execute),
         Ask::Follow { invocation: INVOCATION, from: 4, wait_ms: 5 },
+        Ask::Interrupt { invocation: INVOCATION },
         Ask::Cancel { invocation: INVOCATION },
         Ask::Trust { session: None, entry: "e".into(), digest: Digest([0x22; 32]) },
         Ask::TrustQuestion { session: None, name: "n".into() },
         Ask::TrustList,
         Ask::TrustRevoke { root: Some("/r".into()), entry: None },
-        Ask::Settle { session: None, wait_ms: 8 },
+        Ask::Settle { session: None, here: Some("/h".into()), wait_ms: 8 },
         Ask::Diagnostics { session: None },
     ]
 }
@@ -104,7 +113,8 @@ fn events() -> Vec<ExecutionEvent> {
 }
 
 fn answers() -> Vec<Told> {
-    let diagnostic = Diagnostic { source: "s".into(), file: Some("f".into()), line: Some(2), message: "m".into() };
+    let diagnostic =
+        Diagnostic { source: "s".into(), file: Some("f".into()), line: Some(2), message: "m".into(), is_loss: true };
     let record =
         TrustRecord { root: "/r".into(), entry: "e".into(), digest: Digest([0x22; 32]), at_us: 5, runs: vec![] };
     vec![
@@ -125,7 +135,7 @@ fn answers() -> Vec<Told> {
             root: Some("/r".into()),
             diagnostics: vec![diagnostic.clone()],
         }),
-        Told::Accepted { invocation: INVOCATION, entry: "e".into() },
+        Told::Accepted { invocation: INVOCATION, entry: "e".into(), line: Some("l".into()) },
         Told::Events { events: events(), next: 4, is_last: true },
         Told::Done,
         Told::Question(Box::new(question())),

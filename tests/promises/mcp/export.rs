@@ -126,7 +126,11 @@ async fn an_agent_lists_and_calls_what_the_user_has_agreed_to_and_hears_of_chang
     ensure!(prompt.contains("Ask about life"), "{prompt}");
     // And the record, to be read.
     let history = talk.call("shellkeep_history", json!({})).await?;
-    ensure!(history.is_error == Some(false) && text(&history).starts_with('['), "{history:?}");
+    let said = text(&history);
+    ensure!(history.is_error == Some(false) && said.starts_with('['), "{history:?}");
+    // What an agent has called is in it; what it was refused is not.
+    let greeted: Vec<&str> = said.matches("shellkeep run project:greet").collect();
+    ensure!(greeted.len() == 1 && said.contains("shellkeep run shelly:one"), "{said}");
     Ok(())
 }
 

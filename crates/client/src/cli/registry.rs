@@ -12,24 +12,29 @@ pub(super) const COMMANDS_HELP: &str = "Examples:
   shellkeep commands --json | jq -r '.[] | select(.kind == \"task\").qualified_name'";
 
 pub(super) const RUN_HELP: &str = "\
-A command of a project runs only after you have seen it and agreed; when it changes you are asked again, with what is
-different. It gets PATH, HOME, LANG, LC_*, TMPDIR and TERM of your environment and no other variable. Ctrl-C ends it. Its status is
-passed on; 124 if its time is over, 130 if you ended it.
+A command of a project runs only after you have seen it and agreed; when it changes you are asked again, with what is different. \
+It gets no terminal, and of your environment PATH, HOME, LANG, LC_*, TMPDIR and TERM and what --env names. Ctrl-C ends it. Its status \
+is passed on; 124 if its time is over, 130 if you ended it.
 
 Examples:
   shellkeep run test
   shellkeep run npm:build -- --watch
+  shellkeep run --env AWS_PROFILE --env STAGE=test deploy
   git diff | shellkeep run --stdin review";
 
-pub(super) const TRUST_HELP: &str = "Examples:
+pub(super) const TRUST_HELP: &str = "\
+Without a name: what waits for your agreement.
+
+Examples:
   shellkeep trust just:test          shows it and asks
-  shellkeep trust --ask-all          one after the other, all that have not been agreed to
-  shellkeep trust --list
+  shellkeep trust --show just:test   all that decides what it does, and what has changed
+  shellkeep trust --ask-all          one after the other, all that wait
+  shellkeep trust --list             what you have agreed to
   shellkeep trust --revoke just:test";
 
 pub(super) const PALETTE_HELP: &str = "\
-Type some letters of a name, or words of a description; Enter prints the line that runs the selected one, Esc nothing (130).
-A kept bash, zsh or fish opens it with Alt-m: the word before the cursor is looked for, and the line put in its place.
+Type some letters of a name, or words of a description; Enter prints the line that runs the selected one, Esc nothing (130). \
+A kept bash, zsh or fish opens it with Alt-m: the word before the cursor is looked for, and the line put in its place. \
 Another key: \"[palette] key\" in the settings. Choosing runs nothing; what is marked with \"?\" asks you when it runs.
 
 Examples:
@@ -37,8 +42,8 @@ Examples:
   eval \"$(shellkeep palette --query test)\"";
 
 pub(super) const MCP_HELP: &str = "\
-Speaks the Model Context Protocol until standard input ends. An agent started in a kept shell finds that shell's commands.
-What the user has not agreed to is listed, and does not run.
+Speaks the Model Context Protocol until standard input ends. An agent started in a kept shell finds that shell's commands. \
+What is not trusted yet is listed, and does not run.
 
 Examples:
   claude mcp add shellkeep -- shellkeep mcp
@@ -75,6 +80,9 @@ pub struct Run {
     /// Give it what is on standard input, at most 1 MiB
     #[arg(long)]
     pub stdin: bool,
+    /// Pass this variable on too, with the value that it has here or this one; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
     /// End it after so long: 90s, 30m, 2h [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub time_limit: Option<Duration>,
@@ -124,14 +132,17 @@ pub struct Trust {
     /// With --revoke: of all projects
     #[arg(long, requires = "revoke")]
     pub everywhere: bool,
-    /// Ask for each command that has not been agreed to
+    /// Ask for each command that is not trusted yet
     #[arg(long, conflicts_with = "name")]
     pub ask_all: bool,
+    /// Print all that decides what NAME does, and what of it has changed; asks nothing
+    #[arg(long, requires = "name", conflicts_with_all = ["list", "revoke", "ask_all"])]
+    pub show: bool,
     /// With --list: as JSON
     #[arg(long, requires = "list")]
     pub json: bool,
-    /// Name, or name with its owner: just:test
-    #[arg(value_name = "NAME", required_unless_present_any = ["list", "revoke", "ask_all"])]
+    /// Name, or name with its owner: just:test; without one, what waits for your agreement is listed
+    #[arg(value_name = "NAME")]
     pub name: Option<String>,
 }
 

@@ -99,7 +99,7 @@ fn serve(places: &Places) -> Outcome {
             spools: places.spools(),
             keepers: places.keeper_directories(),
             index: places.state.join("index"),
-            registry: places.state.join("registry"),
+            registry: places.registry(),
             config: places.config.clone(),
             home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
         },

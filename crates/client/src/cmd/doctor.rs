@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use shellkeep_daemon::lock::Lock;
+use shellkeep_protocol::registry::{Ask, Told};
 
 use crate::config::Settings;
 use crate::daemon_link::{DaemonLink, in_the_way};
@@ -13,6 +15,9 @@ use crate::report::{self, Outcome};
 
 /// Less room than this is worth a word: a busy session fills it within a minute.
 const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// How long the daemon may take to look at the directory of the session around us, and then to answer.
+const COMMANDS_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Checks places, settings, the daemon and keepers; status 1 if something is wrong. Changes nothing but makes missing
 /// directories.
@@ -48,10 +53,26 @@ pub(crate) fn run(places: &Places) -> Outcome {
         (_, Err(error)) => Err(format!("{}: {error}", places.lock().display())),
     };
     say("daemon", daemon)?;
+    for told in about_commands(places) {
+        report::result(&format!("note   commands: {}\n", report::printable(&told)))?;
+    }
     let running = keepers::running(places);
     let alone = running.iter().filter(|keeper| !keeper.info.connected).count();
     say("sessions", Ok(format!("{} running, {alone} of them not connected to a daemon", running.len())))?;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a running daemon knows to be wrong with sources of commands, names that differ only in case among it. That is of
+/// a project's files, not of this installation: it is told, and makes nothing wrong.
+fn about_commands(places: &Places) -> Vec<String> {
+    let session = keepers::around_us();
+    let wait_ms = u32::try_from(COMMANDS_WAIT_MAX.as_millis()).unwrap_or(u32::MAX);
+    let ask = |ask: &Ask| DaemonLink::ask_commands_running(places, ask, COMMANDS_WAIT_MAX * 2);
+    let _looked_at_as_far_as_it_went = ask(&Ask::Settle { session, here: super::commands::here(session), wait_ms });
+    match ask(&Ask::Diagnostics { session }) {
+        Some(Ok(Told::Diagnostics(all))) => all.iter().map(super::reload::told).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Whether records find room.

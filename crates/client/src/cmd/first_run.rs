@@ -18,11 +18,10 @@ pub(super) fn notice(places: &Places) {
     if !is_first {
         return;
     }
-    // Lines that fit narrow terminals: one that wraps is cut in the middle of words.
-    report::notice(format_args!("what this shell prints is recorded in {}", places.logs().display()));
-    report::notice("where only you can read it; what you type is not.");
-    report::notice("\"shellkeep detach\" leaves the shell running, \"shellkeep attach\" brings it back,");
-    report::notice("\"shellkeep pause\" stops recording until \"shellkeep resume\",");
-    report::notice("\"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one.");
-    report::notice("This is shown once.");
+    report::notice_wrapped(&format!(
+        "what this shell prints is recorded in {}, where only you can read it; what you type is not. \"shellkeep detach\" leaves the \
+         shell running, \"shellkeep attach\" brings it back, \"shellkeep pause\" stops recording until \"shellkeep resume\", \
+         \"shellkeep ls --all\" lists records, \"shellkeep rm SESSION\" removes one. This is shown once.",
+        places.logs().display()
+    ));
 }

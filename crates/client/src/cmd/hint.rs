@@ -10,6 +10,7 @@ use shellkeep_protocol::registry::{
     Ask, EntryInfo, EntryState, Kind, RegistryError, ResolveCommand, Scope, Told, Trust,
 };
 
+use super::commands::NOT_TRUSTED;
 use crate::cli;
 use crate::config::Settings;
 use crate::daemon_link::DaemonLink;
@@ -69,7 +70,7 @@ fn about(name: &str, entry: &EntryInfo) -> Option<String> {
     let but = match (entry.trust, &entry.state) {
         (_, EntryState::Unavailable(why)) => format!(", unavailable: {}", printable(why)),
         (Trust::Trusted, _) => String::new(),
-        _ => ", not agreed to yet".to_owned(),
+        _ => format!(", {NOT_TRUSTED}"),
     };
     Some(format!("\"{}\" is a command {whose}{but}: shellkeep run {}", printable(name), printable(&quoted(name))))
 }

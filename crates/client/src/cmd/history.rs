@@ -42,6 +42,7 @@ pub(super) fn run(places: &Places, args: &cli::History) -> Outcome {
             break;
         }
     }
+    commands.sort_by_key(|command| command.id); // the one that runs comes last, also when others were run beside it
     let end = part::chunk(&link, session, Seq::new(POSITION_MAX))?.items; // what is wrong there is in no command
     for damage in end.iter().filter(|item| matches!(item, Item::Damage { .. })) {
         report::notice(notice_of(session, damage));

@@ -228,7 +228,7 @@ fn state(session: &Listed) -> String {
 }
 
 /// A line that is no wider than `columns`; what is left out is told by its last character.
-fn cut(line: &str, columns: usize) -> String {
+pub(super) fn cut(line: &str, columns: usize) -> String {
     if line.width() <= columns {
         return line.to_owned();
     }

@@ -19,7 +19,7 @@ use super::commands::session;
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
-use crate::report::{Failure, Outcome};
+use crate::report::{self, Failure, Outcome};
 
 /// Serves until standard input ends.
 ///
@@ -28,7 +28,13 @@ use crate::report::{Failure, Outcome};
 pub(super) fn run(places: &Places, args: &cli::Mcp) -> Outcome {
     let session = {
         let link = DaemonLink::reach(places)?;
-        session(places, &link, args.session.as_ref())?
+        let session = session(places, &link, args.session.as_ref())?;
+        if session.is_none() {
+            report::notice(
+                "this is not a kept session: only your own commands are offered; \"--session SESSION\" names one",
+            );
+        }
+        session
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::refused(format_args!("no runtime: {error}")))?;

@@ -12,7 +12,7 @@ use crate::report::{self, Exit, Failure, Outcome};
 
 pub(crate) mod attach;
 mod browse;
-mod commands;
+pub(crate) mod commands;
 mod complete;
 mod completions;
 mod config;
@@ -28,10 +28,12 @@ mod kill;
 mod ls;
 mod man;
 mod mcp;
+mod note;
 mod output;
 mod palette;
 pub(crate) mod part;
 mod pause;
+mod pkg;
 pub(crate) mod recorded;
 mod reindex;
 mod reload;
@@ -43,6 +45,8 @@ mod start;
 mod trust;
 mod verify;
 mod which;
+
+pub(crate) use self::commands::NOT_TRUSTED;
 
 /// How alike two words must be for the one to be taken for the other, mistyped: from 0 to 1.
 pub(crate) const NEAR: f64 = 0.7;
@@ -123,6 +127,7 @@ fn recorded(command: Command, places: &Places) -> Outcome {
         Command::Hint(args) => hint::run(places, &args),
         Command::Complete(args) => complete::run(places, &args),
         Command::Mcp(args) => mcp::run(places, &args),
+        Command::Pkg(args) => pkg::run(places, &args.verb),
         Command::Daemon(args) => daemon::steer(places, &args.verb),
         Command::Config(args) => config::run(places, &args.verb),
         Command::Doctor => doctor::run(places),

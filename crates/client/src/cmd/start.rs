@@ -179,7 +179,7 @@ fn refuse_inside(places: &Places) -> Result<(), Failure> {
 }
 
 /// The session whose PTY this is. The variable alone does not count: tmux keeps it for ever.
-fn is_inside(places: &Places) -> Option<SessionId> {
+pub(super) fn is_inside(places: &Places) -> Option<SessionId> {
     let (around, tty) = (keepers::around_us()?, controlling_tty()?);
     keepers::by_id(places, around).is_some_and(|keeper| keeper.info.tty == tty).then_some(around)
 }

@@ -2,22 +2,30 @@
 //!
 //! Promise: what is agreed to is what was shown, to the byte; without somebody at a terminal the answer is no.
 
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
+mod question;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
 use shellkeep_protocol::ids::SessionId;
-use shellkeep_protocol::registry::{Ask, Told, Trust, TrustQuestion, TrustRecord};
+use shellkeep_protocol::registry::{
+    Ask, EntryInfo, EntryState, Kind, RegistryError, Told, Trust, TrustQuestion, TrustRecord,
+};
+use unicode_width::UnicodeWidthStr as _;
 
-use super::commands::{all, ask, session, unexpected};
-use super::ls::{local, utc};
+use self::question::Form;
+use super::commands::{NOT_TRUSTED, all, ask, ask_of, refused, session, tell_losses, unexpected};
+use super::ls::{cut, local, utc};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome, printable, printable_line};
+use crate::report::{self, COLUMNS_USUAL, Failure, Outcome, printable};
+use crate::tools::NOT_THERE;
 
-/// Lines of a question that are shown; it says how many more there are.
-const LINES_MAX: usize = 200;
+/// Widest column of names; longer ones push aside what is in their own line.
+const NAME_COLUMNS_MAX: usize = 28;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64;
@@ -45,26 +53,117 @@ pub(super) fn run(places: &Places, args: &cli::Trust) -> Outcome {
         let root = project(&link, session)?;
         return revoke(&link, Some(root), args.name.clone());
     }
-    let names: Vec<String> = if let Some(name) = &args.name {
-        vec![name.clone()]
-    } else {
-        let pending = all(&link, session)?.0.into_iter().filter(|entry| entry.trust != Trust::Trusted);
-        pending.map(|entry| entry.id).collect()
-    };
-    if names.is_empty() {
-        report::notice("everything here is agreed to already");
+    match &args.name {
+        Some(name) if args.show => show(&link, session, name),
+        Some(name) => ask_for(&link, session, name),
+        None if args.ask_all => ask_for_all(&link, session),
+        None => pending_ones(&link, session),
     }
-    for name in names {
-        let Told::Question(question) = ask(&link, &Ask::TrustQuestion { session, name })? else {
-            return Err(unexpected());
-        };
-        if question.entry.trust == Trust::Trusted {
-            report::notice(format_args!("{} is trusted already", question.entry.qualified_name));
-        } else if !agreed(&link, session, &question)? && args.name.is_some() {
-            return Err(Failure::refused(format_args!("{} is not trusted", question.entry.qualified_name)));
+}
+
+/// Commands that wait for agreement, without those that never run.
+fn pending(link: &DaemonLink, session: Option<SessionId>) -> Result<Vec<EntryInfo>, Failure> {
+    let mut entries = all(link, session)?.0;
+    entries.retain(|entry| entry.trust != Trust::Trusted && !matches!(entry.kind, Kind::Agent | Kind::Hook));
+    Ok(entries)
+}
+
+/// What waits, and how one agrees to it.
+fn pending_ones(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
+    tell_losses(link, session)?;
+    let entries = pending(link, session)?;
+    if entries.is_empty() {
+        report::notice("nothing here waits for your agreement; \"--list\" lists what you have agreed to");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = |entry: &EntryInfo| printable(&entry.qualified_name);
+    let width = entries.iter().map(|entry| name(entry).width()).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
+    let columns = report::columns(rustix::stdio::stdout());
+    let row = |entry: &EntryInfo| {
+        let name = name(entry);
+        let padding = " ".repeat(width.saturating_sub(name.width()));
+        let row = format!("{name}{padding}  {}", printable(&entry.runs));
+        columns.map_or_else(|| row.clone(), |columns| cut(&row, columns)) + "\n"
+    };
+    report::result(&entries.iter().map(row).collect::<String>())?;
+    let first = entries.first().map(name).unwrap_or_default();
+    report::notice(format_args!("{} {NOT_TRUSTED}", counted(entries.len(), "command is", "commands are")));
+    report::notice(format_args!(
+        "\"shellkeep trust {first}\" shows one and asks, \"--ask-all\" each; \"--list\" lists the others"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn counted(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
+fn question(link: &DaemonLink, session: Option<SessionId>, name: String) -> Result<Box<TrustQuestion>, Failure> {
+    match ask_of(link, session, &Ask::TrustQuestion { session, name })? {
+        Told::Question(question) => Ok(question),
+        _ => Err(unexpected()),
+    }
+}
+
+fn show(link: &DaemonLink, session: Option<SessionId>, name: &str) -> Outcome {
+    let form = Form {
+        columns: report::columns(rustix::stdio::stdout()).unwrap_or(COLUMNS_USUAL),
+        colours: std::io::stdout().is_terminal() && report::wants_colours(),
+    };
+    report::result(&question::whole(&*question(link, session, name.to_owned())?, form))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_for(link: &DaemonLink, session: Option<SessionId>, name: &str) -> Outcome {
+    let question = question(link, session, name.to_owned())?;
+    if question.entry.trust == Trust::Trusted {
+        report::notice(format_args!("{} is trusted already", question.entry.qualified_name));
+    } else {
+        check_can_run(&question.entry)?;
+        if !agreed(link, session, &question)? {
+            return Err(declined(&question.entry, &format!("shellkeep trust {}", question.entry.qualified_name)));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask_for_all(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
+    let entries = pending(link, session)?;
+    if entries.is_empty() {
+        report::notice("everything here is agreed to already");
+    }
+    for entry in entries {
+        if let Err(failure) = check_can_run(&entry) {
+            report::notice(format_args!("passed over: {}", failure.message));
+            continue;
+        }
+        let question = question(link, session, entry.id)?;
+        if question.entry.trust != Trust::Trusted {
+            agreed(link, session, &question)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody is asked about what could not run anyway.
+///
+/// # Errors
+/// If it could not, and why.
+pub(super) fn check_can_run(entry: &EntryInfo) -> Result<(), Failure> {
+    let EntryState::Unavailable(why) = &entry.state else { return Ok(()) };
+    let failure = refused(&RegistryError::Unavailable { entry: entry.qualified_name.clone(), why: why.clone() });
+    Err(if why.ends_with(NOT_THERE) {
+        failure.with_hint("install it, or put its directory into PATH")
+    } else {
+        failure
+    })
+}
+
+/// The user has said no, or nothing; `again` asks once more.
+pub(super) fn declined(entry: &EntryInfo, again: &str) -> Failure {
+    let name = &entry.qualified_name;
+    Failure::refused(format_args!("{name} is {NOT_TRUSTED}, and nothing ran"))
+        .with_hint(format_args!("\"{again}\" asks again; \"shellkeep trust --show {name}\" shows all that decides"))
 }
 
 /// Root of the project that a session is in, as the daemon knows it.
@@ -79,7 +178,7 @@ fn list(link: &DaemonLink, as_json: bool) -> Outcome {
     let Told::Trusted(records) = ask(link, &Ask::TrustList)? else { return Err(unexpected()) };
     let listed = |record: &TrustRecord| {
         let when = local(&utc(record.at_us));
-        format!("{when}  {}  {}\n", printable(&record.entry), printable(&record.root))
+        format!("{when}  {}  {}\n", printable(&called(&record.entry)), printable(&record.root))
     };
     let text = if as_json {
         let all: Vec<Listed<'_>> = records
@@ -100,7 +199,20 @@ fn list(link: &DaemonLink, as_json: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// An id as `commands` has the name.
+fn called(id: &str) -> String {
+    let mut parts = id.splitn(3, '/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some(owner), Some(name)) => format!("{owner}:{name}"),
+        _ => id.to_owned(),
+    }
+}
+
 fn revoke(link: &DaemonLink, root: Option<String>, entry: Option<String>) -> Outcome {
+    if entry.is_none() && !may_revoke_all(link, root.as_deref())? {
+        return Err(Failure::refused("nothing was taken back")
+            .with_hint("\"shellkeep trust --revoke NAME\" takes one back, \"shellkeep trust --list\" lists all"));
+    }
     let Told::Revoked { count } = ask(link, &Ask::TrustRevoke { root, entry })? else { return Err(unexpected()) };
     if count == 0 {
         return Err(Failure::refused("nothing of that was agreed to").with_hint("\"shellkeep trust --list\" lists all"));
@@ -109,24 +221,48 @@ fn revoke(link: &DaemonLink, root: Option<String>, entry: Option<String>) -> Out
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what would run and asks, at the terminal itself: nothing that is redirected can answer. True if the answer is yes.
+/// At a terminal somebody is asked before everything is taken back; a program means what it says.
+fn may_revoke_all(link: &DaemonLink, root: Option<&str>) -> Result<bool, Failure> {
+    let Some(mut tty) = terminal() else { return Ok(true) };
+    let Told::Trusted(records) = ask(link, &Ask::TrustList)? else { return Err(unexpected()) };
+    let count = records.iter().filter(|record| root.is_none_or(|root| record.root == root)).count();
+    if count == 0 {
+        return Ok(true); // which is said by who does it
+    }
+    let of = root.map_or_else(|| "all projects".to_owned(), printable);
+    let what = counted(count, "agreement", "agreements");
+    is_yes(&mut tty, &format!("Take back {what} of {of}, and end what runs because of them? [y/N] "))
+}
+
+/// The terminal itself, if somebody is there: nothing that is redirected can answer.
+fn terminal() -> Option<File> {
+    let tty = File::options().read(true).write(true).open("/dev/tty");
+    tty.ok().filter(|_| std::io::stdin().is_terminal())
+}
+
+/// Asks; whoever just presses Enter has said no.
+fn is_yes(tty: &mut File, text: &str) -> Result<bool, Failure> {
+    let mut answer = String::new();
+    let asked = tty
+        .write_all(text.as_bytes())
+        .and_then(|()| BufReader::new(Read::take(tty, ANSWER_BYTES_MAX)).read_line(&mut answer));
+    asked.map_err(|error| Failure::refused(format_args!("cannot ask: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+}
+
+/// Shows what would run and asks. True if the answer is yes.
 ///
 /// # Errors
 /// If nobody can be asked: without a terminal the answer is no.
 fn wants(question: &TrustQuestion) -> Result<bool, Failure> {
-    let tty = std::fs::File::options().read(true).write(true).open("/dev/tty");
-    let Some(mut tty) = tty.ok().filter(|_| std::io::stdin().is_terminal()) else {
+    let Some(mut tty) = terminal() else {
         let name = &question.entry.qualified_name;
-        return Err(Failure::refused(format_args!("{name} is not trusted, and nobody can be asked here"))
+        return Err(Failure::refused(format_args!("{name} is {NOT_TRUSTED}, and nobody can be asked here"))
             .with_hint(format_args!("\"shellkeep trust {name}\" at a terminal shows what it would run, and asks")));
     };
-    let mut answer = String::new();
-    let asked = tty
-        .write_all(text(question).as_bytes())
-        .and_then(|()| tty.write_all(b"Trust it, as long as it stays like this? [y/N] "))
-        .and_then(|()| BufReader::new(tty.take(ANSWER_BYTES_MAX)).read_line(&mut answer));
-    asked.map_err(|error| Failure::refused(format_args!("cannot ask: {error}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+    let form = Form { columns: report::columns(&tty).unwrap_or(COLUMNS_USUAL), colours: report::wants_colours() };
+    let text = question::text(question, form) + "Trust it, as long as it stays like this? [y/N] ";
+    is_yes(&mut tty, &text)
 }
 
 /// Asks, and tells the daemon if the answer is yes.
@@ -139,35 +275,20 @@ pub(super) fn agreed(link: &DaemonLink, session: Option<SessionId>, question: &T
     }
     let entry = &question.entry;
     ask(link, &Ask::Trust { session, entry: entry.id.clone(), digest: entry.digest })?;
+    if entry.kind == Kind::McpServer {
+        report::notice(format_args!("it is being started; \"shellkeep commands {}\" lists what it offers", entry.name));
+    }
     Ok(true)
 }
 
-/// What is asked, without anything that a terminal acts on.
-fn text(question: &TrustQuestion) -> String {
-    let name = printable(&question.entry.qualified_name);
-    let root = printable(&question.root);
-    let shown = |mark: &str, lines: &[String]| -> String {
-        let line = |line: &String| format!("  {mark}{}\n", printable_line(line));
-        let mut text: String = lines.iter().take(LINES_MAX).map(line).collect();
-        if lines.len() > LINES_MAX {
-            let more = lines.len() - LINES_MAX;
-            text.extend([format!("  … and {more} more lines\n")]);
-        }
-        text
-    };
-    match &question.before {
-        None => format!("{name} of {root} is new here. This is all of it:\n{}", shown("", &question.runs)),
-        Some(before) => {
-            let (gone, come) = difference(before, &question.runs);
-            format!("{name} of {root} has changed since you agreed to it:\n{}{}", shown("- ", gone), shown("+ ", come))
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The lines between those that both begin and end with.
-fn difference<'a>(before: &'a [String], now: &'a [String]) -> (&'a [String], &'a [String]) {
-    let same = before.iter().zip(now).take_while(|(one, other)| one == other).count();
-    let (before, now) = (&before[same..], &now[same..]);
-    let same = before.iter().rev().zip(now.iter().rev()).take_while(|(one, other)| one == other).count();
-    (&before[..before.len() - same], &now[..now.len() - same])
+    #[test]
+    fn an_agreement_is_called_as_its_command_is() {
+        assert_eq!(called("project/just/build"), "just:build");
+        assert_eq!(called("project/npm/web:test"), "npm:web:test");
+        assert_eq!(called("odd"), "odd");
+    }
 }

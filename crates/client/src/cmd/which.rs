@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shellkeep_protocol::registry::{Ask, EntryInfo, EntryState, ResolveCommand, Told};
+use shellkeep_protocol::registry::{Ask, EntryInfo, ResolveCommand, Told};
 
-use super::commands::{ask, session, unexpected};
+use super::commands::{ask_of, session, tell_losses, trust_word, unexpected, why};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
@@ -28,6 +28,8 @@ struct Shown<'a> {
     runs: &'a str,
     trust: &'static str,
     state: &'static str,
+    /// Why it cannot run; null if it can.
+    why: Option<&'a str>,
     shadowed_by: Option<&'a str>,
     digest: String,
 }
@@ -36,7 +38,8 @@ pub(super) fn run(places: &Places, args: &cli::Which) -> Outcome {
     let link = DaemonLink::reach(places)?;
     let session = session(places, &link, args.session.as_ref())?;
     let resolve = ResolveCommand { session, name: args.name.clone() };
-    let Told::Resolved(entry) = ask(&link, &Ask::Resolve(resolve))? else { return Err(unexpected()) };
+    let Told::Resolved(entry) = ask_of(&link, session, &Ask::Resolve(resolve))? else { return Err(unexpected()) };
+    tell_losses(&link, session)?;
     let text = if args.json { report::json(&shown(&entry))? } else { for_people(&entry) };
     report::result(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -57,6 +60,7 @@ fn shown(entry: &EntryInfo) -> Shown<'_> {
         runs: &entry.runs,
         trust: entry.trust.name(),
         state: entry.state.name(),
+        why: why(entry),
         shadowed_by: entry.shadowed_by.as_deref(),
         digest: entry.digest.to_string(),
     }
@@ -74,10 +78,8 @@ fn for_people(entry: &EntryInfo) -> String {
     line("runs", &entry.runs);
     line("kind", &format!("{}, {}", entry.kind.name().replace('_', " "), entry.scope.name()));
     line("from", entry.path.as_deref().unwrap_or_default());
-    line("trust", entry.trust.name());
-    if let EntryState::Unavailable(why) = &entry.state {
-        line("unavailable", why);
-    }
+    line("trust", trust_word(entry.trust));
+    line("unavailable", why(entry).unwrap_or_default());
     line("shadowed by", entry.shadowed_by.as_deref().unwrap_or_default());
     text
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shellkeep_journal::Seq;
 use shellkeep_protocol::attach::{ATTACH_VERSIONS, Attach, FromKeeper, FromTerminal, Size};
 
 use super::pty;
@@ -119,6 +120,10 @@ impl Connection {
                     shipper.poke();
                 }
                 self.answer(&FromKeeper::Poked)
+            }
+            FromTerminal::Note(payload) => {
+                let seq = session.recorder.note(payload).map(Seq::get);
+                self.answer(&FromKeeper::Noted { seq })
             }
             FromTerminal::Record(recording) => {
                 session.recorder.set_recording(recording);

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use shellkeep_journal::RecordKind;
+use shellkeep_journal::{RecordKind, Seq};
+use shellkeep_protocol::annotation::ANNOTATION_BYTES_MAX;
 use shellkeep_protocol::attach::{MASKED_INPUT_PAYLOAD, Recording, Size, exit_payload};
 use shellkeep_protocol::resume::Retained as _;
 use shellkeep_protocol::session::ExitStatus;
@@ -31,6 +32,8 @@ pub struct Recorder {
     /// it for long: whoever only wants to know looks at `paused`.
     recording: Mutex<Recording>,
     paused: AtomicBool,
+    /// The end is recorded: nothing comes behind it.
+    is_over: AtomicBool,
     /// Bytes of output left out so far: terminals count bytes as shown, the record counts them as recorded.
     unrecorded: AtomicU64,
     /// Offset, as shown, behind the last byte left out.
@@ -46,6 +49,7 @@ impl Recorder {
             masked: AtomicBool::new(false),
             recording: Mutex::default(),
             paused: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             unrecorded: AtomicU64::new(0),
             left_out_end: AtomicU64::new(0),
         }
@@ -128,8 +132,19 @@ impl Recorder {
         self.spool.append(RecordKind::Resize, &size.to_payload());
     }
 
+    /// Records what somebody notes; its number, or nothing during a pause, behind the end, and for what is too long.
+    pub fn note(&self, payload: &[u8]) -> Option<Seq> {
+        let recording = self.recording.lock();
+        let is_taken = *recording == Recording::On
+            && !self.is_over.load(Ordering::SeqCst)
+            && payload.len() <= ANNOTATION_BYTES_MAX;
+        is_taken.then(|| self.spool.append(RecordKind::Annotation, payload).next_seq)
+    }
+
     /// Records the end.
     pub fn exit(&self, exit: ExitStatus) {
+        let _behind_notes = self.recording.lock();
+        self.is_over.store(true, Ordering::SeqCst);
         self.spool.append(RecordKind::Exit, &exit_payload(exit));
     }
 }

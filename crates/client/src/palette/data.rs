@@ -16,6 +16,7 @@ use shellkeep_protocol::registry::{Ask, EntryInfo, SearchCommands, Told as Answe
 use shellkeep_transport::{Event, ReconnectPolicy, RpcClient, connect_unix_lazy};
 use tokio::sync::watch;
 
+use crate::cmd::commands::here;
 use crate::daemon_link::{DaemonLink, commands_of};
 use crate::places::Places;
 use crate::report::Failure;
@@ -214,6 +215,6 @@ async fn search(
 
 /// Until the session's directory was looked at. What comes of it is pushed, or there with the next search.
 async fn settle(client: RpcClient<DaemonProtocol>, session: Option<SessionId>) {
-    let ask = Ask::Settle { session, wait_ms: SETTLE_WAIT_MS };
+    let ask = Ask::Settle { session, here: here(session), wait_ms: SETTLE_WAIT_MS };
     drop(commands_of(&client, &ask, ANSWER_WAIT_MAX).await); // without an answer there is none to a search either, which tells
 }

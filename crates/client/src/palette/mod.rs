@@ -5,7 +5,7 @@
 //! shell can take what is printed. `model` says what keys do, `view` draws, `data` asks on a thread of its own.
 
 mod data;
-mod line;
+pub(crate) mod line;
 mod model;
 mod view;
 

@@ -9,6 +9,7 @@ use shellkeep_protocol::registry::{EntryInfo, EntryState, Scope, Trust};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::model::Model;
+use crate::cmd::NOT_TRUSTED;
 use crate::report::printable;
 
 /// Columns from which on the preview is beside the list, not below it.
@@ -179,7 +180,7 @@ fn about(entry: &EntryInfo, ink: Ink) -> Vec<Line<'static>> {
     let hint = entry.args_hint.as_deref().map(printable).unwrap_or_default();
     let mut lines = vec![Line::from(vec![printable(&entry.qualified_name).bold(), format!(" {hint}").into()])];
     if entry.trust != Trust::Trusted {
-        let words = "not agreed to yet: running it shows what it does, and asks";
+        let words = format!("{NOT_TRUSTED}: running it shows what it does, and asks");
         lines.push(Line::styled(words, ink.of(Color::Yellow)));
     }
     if let EntryState::Unavailable(why) = &entry.state {
@@ -203,7 +204,7 @@ fn about(entry: &EntryInfo, ink: Ink) -> Vec<Line<'static>> {
 fn draw_foot(frame: &mut Frame<'_>, model: &Model, area: Rect, ink: Ink) {
     let line = match &model.trouble {
         Some(words) => Line::styled(printable(words), ink.of(Color::Yellow)),
-        None => Line::from("Enter insert  Esc leave  ↑ ↓ move  ? asks first".dim()),
+        None => Line::from("Enter insert  Esc leave  ↑ ↓ move  ? not trusted yet".dim()),
     };
     frame.render_widget(line, area);
 }

@@ -13,7 +13,9 @@ __shellkeep_nonce=$SHELLKEEP_MARKS
 __shellkeep_file=$SHELLKEEP_MARKS_FILE
 __shellkeep_program=$SHELLKEEP_PROGRAM
 __shellkeep_key=$SHELLKEEP_PALETTE_KEY
-builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
+__shellkeep_revision_file=$SHELLKEEP_REVISION_FILE
+__shellkeep_revision=- # not looked at yet
+builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE
 if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
     HISTFILE=$HOME/.bash_history # posix mode has another one
 fi
@@ -85,6 +87,20 @@ __shellkeep_done() {
     builtin return "$__shellkeep_status" # for the user's prompt commands, which may look at it
 }
 
+# Commands of all sessions have come or gone: the places of programs that bash remembers may be wrong.
+__shellkeep_forget() {
+    local revision=
+    if [[ -r $__shellkeep_revision_file ]]; then
+        IFS= builtin read -r revision <"$__shellkeep_revision_file"
+    fi
+    if [[ $revision != "$__shellkeep_revision" ]]; then
+        if [[ $__shellkeep_revision != - ]]; then
+            builtin hash -r
+        fi
+        __shellkeep_revision=$revision
+    fi
+}
+
 # After them: the prompt begins, and says where it ends.
 __shellkeep_prompt() {
     local __shellkeep_status=$?
@@ -105,6 +121,7 @@ __shellkeep_prompt() {
         __shellkeep_encode "$PWD"
         builtin printf '\e]7;file://%s%s\a' "$HOSTNAME" "$__shellkeep_line"
     fi
+    __shellkeep_forget 2>/dev/null
     ((__shellkeep_number += 1))
     builtin printf '\e]133;A;sk=%s;sn=%s\a' "$__shellkeep_nonce" "$__shellkeep_number"
 }
@@ -135,6 +152,8 @@ __shellkeep_palette() {
     local before=${READLINE_LINE:0:READLINE_POINT} word chosen
     word=${before##*[[:space:]]}
     if chosen=$(builtin exec "$__shellkeep_program" palette "--query=$word" </dev/tty); then
+        # No second space before one that stands there.
+        if [[ ${READLINE_LINE:READLINE_POINT} == [[:space:]]* ]]; then chosen=${chosen% }; fi
         before=${before:0:${#before}-${#word}}$chosen
         READLINE_LINE=$before${READLINE_LINE:READLINE_POINT}
         READLINE_POINT=${#before}

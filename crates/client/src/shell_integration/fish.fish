@@ -55,6 +55,11 @@ if status is-interactive
         set -l word (commandline --current-token --cut-at-cursor)
         set -l chosen ($__shellkeep_program palette --query="$word" </dev/tty)
         if builtin test $status -eq 0 -a -n "$chosen"
+            # No second space before one that stands there.
+            set -l behind (string sub --start (builtin math (commandline --cursor) + 1) -- (commandline | string collect))
+            if string match --quiet --regex '^\s' -- "$behind"
+                set chosen (string replace --regex ' $' '' -- $chosen)
+            end
             if builtin test -n "$word"
                 set -l begin (builtin math (commandline --cursor) - (string length -- "$word"))
                 set -l rest (string sub --start (builtin math (string length -- "$word") + 1) -- (commandline --current-token))

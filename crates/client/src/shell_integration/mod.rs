@@ -109,6 +109,10 @@ pub fn inject(
     let key = around.key.of(shell).filter(|_| program.is_some());
     variables.push(("SHELLKEEP_PROGRAM", program.unwrap_or_default()));
     variables.push(("SHELLKEEP_PALETTE_KEY", key.unwrap_or_default().into()));
+    // fish remembers no places of programs.
+    if shell != Shell::Fish {
+        variables.push(("SHELLKEEP_REVISION_FILE", places.commands_revision().into_os_string()));
+    }
     let mut replace = |name: &'static str, kept_as: &'static str, value: OsString| {
         variables.extend(lookup(name).map(|before| (kept_as, before)));
         variables.push((name, value));

@@ -12,13 +12,15 @@ __shellkeep_nonce=$SHELLKEEP_MARKS
 __shellkeep_file=$SHELLKEEP_MARKS_FILE
 __shellkeep_program=$SHELLKEEP_PROGRAM
 __shellkeep_key=$SHELLKEEP_PALETTE_KEY
-builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
+__shellkeep_revision_file=$SHELLKEEP_REVISION_FILE
+builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 typeset -gi __shellkeep_ran=0
 # Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
 typeset -gi __shellkeep_number=0
 typeset -g __shellkeep_text=
+typeset -g __shellkeep_revision=- # not looked at yet
 typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce';sn=' __shellkeep_b_end=$'\a%}'
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it; byte by byte, so that other bytes pass unchanged.
@@ -59,11 +61,26 @@ __shellkeep_precmd() {
     fi
 }
 
+# Commands of all sessions have come or gone: the places of programs that zsh remembers may be wrong.
+__shellkeep_forget() {
+    local revision=
+    if [[ -r $__shellkeep_revision_file ]]; then
+        IFS= builtin read -r revision <"$__shellkeep_revision_file"
+    fi
+    if [[ $revision != "$__shellkeep_revision" ]]; then
+        if [[ $__shellkeep_revision != - ]]; then
+            builtin rehash
+        fi
+        __shellkeep_revision=$revision
+    fi
+}
+
 # After them: the prompt begins, and says where it ends.
 __shellkeep_prompt() {
     local __shellkeep_percent=0
     [[ -o prompt_percent ]] && __shellkeep_percent=1
     builtin emulate -L zsh -o no_xtrace
+    __shellkeep_forget 2>/dev/null
     ((__shellkeep_number += 1))
     PS1=${PS1//"$__shellkeep_b"<->"$__shellkeep_b_end"/}
     ((__shellkeep_percent)) && PS1+=$__shellkeep_b$__shellkeep_number$__shellkeep_b_end
@@ -98,6 +115,7 @@ __shellkeep_palette() {
     builtin emulate -L zsh -o no_xtrace
     local word=${LBUFFER##*[[:space:]]} chosen
     if chosen="$("$__shellkeep_hint" palette "--query=$word" </dev/tty)"; then
+        [[ $RBUFFER == [[:space:]]* ]] && chosen=${chosen% } # no second space before one that stands there
         LBUFFER=${LBUFFER[1,$((${#LBUFFER} - ${#word}))]}$chosen
     fi
     builtin zle reset-prompt

@@ -1,6 +1,7 @@
 //! Commands of a session, from the marks in its output.
 //!
-//! Promises that commands are numbered from 1 in the order in which they began, that what a command printed is exactly
+//! Promises that commands are numbered from 1 in the order in which the record tells of them (its shell's when they began, those that
+//! were run for it from outside when they had ended), that what a command printed is exactly
 //! what lies between its marks, without what the shell itself prints around it, that prompts and what is typed at them are
 //! nobody's output, and that a nested shell, or text that looks like a mark, changes nothing. A pure machine.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shellkeep_journal::Seq;
+use shellkeep_protocol::annotation::Annotation;
 use shellkeep_protocol::attach::exit_from_payload;
 use shellkeep_protocol::query::CommandInfo;
 use shellkeep_protocol::session::ExitStatus;
@@ -64,6 +66,9 @@ pub struct Course {
     marks: MarkReader,
     phase: Phase,
     directory: String,
+    /// The shell has said so since [`Self::take_said`].
+    #[serde(skip)]
+    has_said: bool,
     /// The newest prompt and what was typed at it, as shown.
     shown: Vec<u8>,
     /// Where in it the prompt ends.
@@ -95,6 +100,7 @@ impl Course {
             marks: MarkReader::new(nonce),
             phase: Phase::Between,
             directory,
+            has_said: false,
             shown: Vec::new(),
             prompt_bytes: 0,
             columns: SIZE_DEFAULT.0,
@@ -135,6 +141,24 @@ impl Course {
         self.end = place.offset + bytes.len() as u64;
     }
 
+    /// Something was noted from outside of the terminal. A command that was run for the session is one of it: numbered behind all that
+    /// have begun, with no output here. What the shell does is not touched.
+    pub fn noted(&mut self, payload: &[u8], (seq, time_us): (Seq, u64), give: &mut Give<'_>) {
+        let Some(Annotation::Run(run)) = Annotation::from_payload(payload) else { return };
+        self.last_id += 1;
+        give(Piece::Ended(CommandInfo {
+            id: self.last_id,
+            line: run.line,
+            cwd: run.cwd,
+            started_at_us: run.started_at_us.min(time_us),
+            ended_at_us: Some(time_us),
+            exit: run.exit,
+            first_seq: seq,
+            output_from: self.end,
+            output_to: self.end,
+        }));
+    }
+
     /// The session has ended, with this status if it was one: so has what ran in it.
     pub fn exited(&mut self, exit: Option<u8>, time_us: u64, give: &mut Give<'_>) {
         match self.phase {
@@ -155,6 +179,11 @@ impl Course {
         if self.phase == Phase::Running {
             self.held.show(&mut |bytes, at| give(Piece::Text(bytes, at)));
         }
+    }
+
+    /// Whether the shell has said where it is since this was asked before, be it the same place.
+    pub fn take_said(&mut self) -> bool {
+        std::mem::take(&mut self.has_said)
     }
 
     /// Where the shell is, as it said at its last prompt.
@@ -265,7 +294,7 @@ impl Course {
                 self.started(None, false, (seq, time_us, to));
             }
             (_, Phase::Running) | (Mark::Ended { .. }, _) => {}
-            (Mark::Directory(path), _) => self.directory = path,
+            (Mark::Directory(path), _) => (self.directory, self.has_said) = (path, true),
             (Mark::Prompt, _) => {
                 self.leave_prompt(give);
                 give(Piece::End);

@@ -2,6 +2,7 @@
 //!
 //! Promise: the same list as the log alone would give, without its secrets, whatever state the index is in.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,8 +44,6 @@ pub(crate) fn history(
         if commands.len() >= HISTORY_PAGE_MAX || bytes(&commands) >= HISTORY_PAGE_BYTES_MAX {
             return Ok(History { commands, output_bytes: saved.course.output_end(), is_last: false });
         }
-        // The index may have commands behind the place where its state goes on.
-        let after = commands.last().map_or(after, |command| command.id);
         return read((logs, id), secrets, after, commands, saved.course, Start::Seq(saved.next));
     }
     let attrs = logs.summary(id).ok_or(Failure::UnknownSession)?.attrs;
@@ -69,6 +68,9 @@ fn read(
     let unreadable = |error| logs.unreadable(id, &error);
     let mut reader = logs.follow(id, from).map_err(unreadable)?;
     let mut held = bytes(&page);
+    // The index may have commands behind the place where its state goes on, and then not all of those before: what was run from outside
+    // is told while another runs.
+    let known: HashSet<u64> = page.iter().map(|command| command.id).collect();
     while let Some(found) = reader.next().map_err(unreadable)? {
         let Item::Record(Record { header, payload, .. }) = found else { continue };
         let mut new = Vec::new();
@@ -82,11 +84,12 @@ fn read(
                 let place = Place { seq: header.seq, offset: header.offset, time_us: header.time_us };
                 course.output(payload, place, &mut ended);
             }
+            RecordKind::Annotation => course.noted(payload, (header.seq, header.time_us), &mut ended),
             RecordKind::Exit => course.exited(status(payload), header.time_us, &mut ended),
             RecordKind::Resize => course.resized(Size::from_payload(payload).map_or(0, |size| size.cols), &mut ended),
             _ => {}
         }
-        for command in new.into_iter().filter(|command| command.id > after) {
+        for command in new.into_iter().filter(|command| command.id > after && !known.contains(&command.id)) {
             let command = redacted(command, secrets);
             held += command.line.len() + command.cwd.len();
             page.push(command);
@@ -95,7 +98,9 @@ fn read(
             return Ok(History { commands: page, output_bytes: course.output_end(), is_last: false });
         }
     }
-    page.extend(course.running().filter(|command| command.id > after).map(|command| redacted(command, secrets)));
+    // Only on the last page, whatever has come behind it.
+    page.extend(course.running().map(|command| redacted(command, secrets)));
+    page.sort_by_key(|command| command.id);
     Ok(History { commands: page, output_bytes: course.output_end(), is_last: true })
 }
 

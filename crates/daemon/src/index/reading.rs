@@ -291,9 +291,10 @@ impl Reading {
         Ok(More::Yes)
     }
 
-    /// Where the shell is, unless that was given before.
+    /// Where the shell is, if it has said so since this was asked before: somebody may have known better between two prompts.
     pub(super) fn moved(&mut self) -> Option<&str> {
-        if self.is_over || self.told_directory.as_deref() == Some(self.course.directory()) {
+        let has_said = self.course.take_said();
+        if self.is_over || !has_said && self.told_directory.as_deref() == Some(self.course.directory()) {
             return None;
         }
         self.told_directory = Some(self.course.directory().to_owned());
@@ -425,6 +426,7 @@ fn take(
     };
     match kind {
         RecordKind::Output => course.output(record.payload, Place { seq, offset, time_us }, &mut give),
+        RecordKind::Annotation => course.noted(record.payload, (seq, time_us), &mut give),
         RecordKind::Exit => course.exited(status(record.payload), time_us, &mut give),
         RecordKind::Resize => {
             let size = Size::from_payload(record.payload).map_or((0, 0), |size| (size.cols, size.rows));

@@ -18,8 +18,13 @@ impl Conversation {
     pub(super) fn question(&self, view: &View, session: Option<SessionId>, entry: &Entry) -> TrustQuestion {
         let root = session.and_then(|session| self.registry.project_of(session)).unwrap_or_default();
         let before = self.trust.lock().before(&root, &entry.id).map(|record| record.runs.clone());
-        let (before, runs) = trust::shown(before.as_deref(), trust::runs(entry));
-        TrustQuestion { entry: info(view, entry), root: root.to_string_lossy().into_owned(), runs, before }
+        TrustQuestion {
+            entry: info(view, entry),
+            root: root.to_string_lossy().into_owned(),
+            line: trust::line(entry),
+            runs: trust::runs(entry),
+            before,
+        }
     }
 
     /// Whether an entry may run, by what is on the disk and was agreed to.

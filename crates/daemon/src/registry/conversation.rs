@@ -89,8 +89,8 @@ impl Conversation {
                 let revision = self.subscriptions.add(connection, context.pusher(), session)?;
                 Ok(Told::Subscribed { revision })
             }
-            Ask::Settle { session, wait_ms } => {
-                self.settle(session, Duration::from_millis(wait_ms.min(SETTLE_WAIT_MS_MAX).into())).await;
+            Ask::Settle { session, here, wait_ms } => {
+                self.settle(session, here, Duration::from_millis(wait_ms.min(SETTLE_WAIT_MS_MAX).into())).await;
                 Ok(Told::Done)
             }
             Ask::Reload { session } => self.reload(session).await.map(Told::Reloaded),
@@ -100,8 +100,9 @@ impl Conversation {
                 let wait = Duration::from_millis(wait_ms.min(FOLLOW_WAIT_MS_MAX).into());
                 Ok(self.invocations.follow(invocation, from, wait, connection).await)
             }
+            Ask::Interrupt { invocation } if self.invocations.interrupt(invocation) => Ok(Told::Done),
             Ask::Cancel { invocation } if self.invocations.cancel(invocation) => Ok(Told::Done),
-            Ask::Cancel { .. } => Err(RegistryError::Interrupted),
+            Ask::Interrupt { .. } | Ask::Cancel { .. } => Err(RegistryError::Interrupted),
             Ask::Trust { session, entry, digest } => self.agree(session, &entry, digest).await,
             Ask::TrustQuestion { session, name } => {
                 let view = self.view_with(session, &name).await;
@@ -182,10 +183,14 @@ impl Conversation {
     }
 
     /// Until the newest of the session's directories was looked at.
-    async fn settle(&self, session: Option<SessionId>, wait: Duration) {
+    async fn settle(&self, session: Option<SessionId>, here: Option<String>, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
         if session.is_some() {
             self.follower.caught_up(wait).await;
+        }
+        // Behind what was printed: between two prompts a shell moves without a word.
+        if let (Some(session), Some(here)) = (session, here.filter(|here| here.starts_with('/'))) {
+            self.discovery.moved(session, &here);
         }
         let mut changes = self.registry.subscribe();
         if tokio::time::timeout_at(until, self.discovery.noted()).await.is_err() {
@@ -215,11 +220,13 @@ impl Conversation {
             let root = session.and_then(|session| own.registry.project_of(session));
             discovery.look_again(root.as_deref());
             let view = own.registry.get_for_session(session);
-            let base = own.registry.get_all().len();
-            let plugins = view.entries().filter(|entry| entry.path.as_deref().is_some_and(is_of_plugin)).count();
+            // As many as are listed, so that whoever counts comes to the same.
+            let listed = || view.entries().filter(|entry| entry.is_listed);
+            let base = own.registry.get_all().entries().filter(|entry| entry.is_listed).count();
+            let plugins = listed().filter(|entry| entry.path.as_deref().is_some_and(is_of_plugin)).count();
             Reloaded {
                 base: base as u64,
-                session: (view.len() - base) as u64,
+                session: listed().count().saturating_sub(base) as u64,
                 plugins: plugins as u64,
                 root: root.map(|root| root.to_string_lossy().into_owned()),
                 diagnostics: own.diagnostics(&view),
@@ -252,6 +259,7 @@ impl Conversation {
             file: None,
             line: None,
             message: told.to_owned(),
+            is_loss: true,
         });
         told.into_iter().chain(diagnostics(view)).take(DIAGNOSTICS_MAX).collect()
     }
@@ -264,6 +272,7 @@ fn diagnostics(view: &View) -> Vec<Diagnostic> {
         file: None,
         line: None,
         message: format!("these differ only in case: {}", names.join(", ")),
+        is_loss: false,
     });
     view.diagnostics().cloned().chain(variants).take(DIAGNOSTICS_MAX).collect()
 }

@@ -34,6 +34,7 @@ fn slice(found: sources::Slice) -> Slice {
         file: Some(names::shown(&told.file.to_string_lossy())),
         line: told.line,
         message: told.message,
+        is_loss: told.is_loss,
     };
     let diagnostics = found.diagnostics.into_iter().map(told).collect();
     Slice::new(&source, found.items.into_iter().map(draft).collect(), diagnostics)

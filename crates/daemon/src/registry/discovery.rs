@@ -334,12 +334,11 @@ impl Shared {
     }
 
     fn find(&self, root: Option<&Path>) -> Vec<sources::Slice> {
-        let places = sources::Places {
-            root: root.map(Path::to_owned),
-            home: self.places.home.clone(),
-            config: self.places.config.clone(),
-        };
-        sources::discover(&places, &Limits::default())
+        let places = sources::Places { home: self.places.home.clone(), config: self.places.config.clone() };
+        match root {
+            Some(root) => sources::of_project(root, &places, &Limits::default()),
+            None => sources::of_user(&places, &Limits::default()),
+        }
     }
 
     /// What is watched only now may have changed since it was read: then it is looked at once more.

@@ -58,6 +58,8 @@ pub struct Offer {
     pub name: String,
     /// Gives a text, instead of doing something.
     pub is_prompt: bool,
+    /// Its server is the user's own ([`Item::is_own`]).
+    pub is_own: bool,
 }
 
 /// What a source says of a command, before it is one.
@@ -234,6 +236,15 @@ impl Entry {
         match &self.exec {
             Exec::Mcp(offer) => (&offer.server, offer.agreed),
             _ => (&self.id, self.decides),
+        }
+    }
+
+    /// Said by the user alone, though it is of a project: it asks nobody.
+    pub fn is_own(&self) -> bool {
+        match &self.exec {
+            Exec::Found(item) => item.is_own,
+            Exec::Mcp(offer) => offer.is_own,
+            Exec::Client(_) | Exec::Service(_) | Exec::Nothing => false,
         }
     }
 

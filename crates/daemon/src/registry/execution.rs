@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
-    ARGS_BYTES_MAX, ARGS_MAX, ClientEffect, EntryState, ExecuteCommand, ExecutionEvent, Kind, RegistryError,
+    ARGS_BYTES_MAX, ARGS_MAX, ClientEffect, EntryState, ExecuteCommand, ExecutionEvent, Kind, RUN_DEPTH, RegistryError,
     STDIN_BYTES_MAX, Scope, Told,
 };
 
 use super::conversation::{Conversation, blocking};
 use super::entry::{Effect, Entry, Exec, Service, words};
-use super::run::{Act, Job, TIME_MAX_DEFAULT};
+use super::run::{Act, Job, Recheck, TIME_MAX_DEFAULT};
 use super::sources;
+use super::trust;
 use super::usage::Usage;
 
 /// Name of the file that keeps how often commands were run.
@@ -75,15 +77,23 @@ impl Executor {
         if let EntryState::Unavailable(why) = &entry.state {
             return Err(RegistryError::Unavailable { entry: entry.qualified_name.to_string(), why: why.clone() });
         }
-        conversation.check_trust(&view, session, entry)?;
+        let line = line_of(entry, &execute.args)?;
+        conversation.check_trust(&view, session, entry).map_err(|error| asked_with(error, line))?;
         let entry = Arc::clone(entry);
         let act = act(conversation, &entry, &mut execute).await?;
+        if !execute.given.is_empty() && !matches!(act, Act::Process { .. }) {
+            let why = format!("{} runs no process that a variable could be given to", entry.qualified_name);
+            return Err(RegistryError::InvalidArgs { why });
+        }
+        let here = session.and_then(|session| conversation.discovery.directory(session));
+        let line = typed(&act, here.as_deref());
         let root = session.and_then(|session| registry.project_of(session)).filter(|_| entry.scope == Scope::Project);
         let id = entry.id.to_string();
-        let job = Job { entry, root, session, connection, act };
+        let recheck = recheck(conversation, session, &entry);
+        let job = Job { entry, root, session, connection, act, recheck };
         let invocation = conversation.invocations.begin(job)?;
         self.count(&id);
-        Ok(Told::Accepted { invocation, entry: id })
+        Ok(Told::Accepted { invocation, entry: id, line })
     }
 
     /// Saved on the side: a crash may cost a use or two.
@@ -97,6 +107,22 @@ impl Executor {
             }
         }));
     }
+}
+
+/// Looks again at what waited for others to end: it may be another by now.
+fn recheck(conversation: &Conversation, session: Option<SessionId>, entry: &Arc<Entry>) -> Recheck {
+    let (own, entry) = (conversation.clone(), Arc::clone(entry));
+    Recheck::new(move || {
+        if let Some(root) = session.and_then(|session| own.registry.project_of(session)) {
+            own.discovery.look_at(&root).then_some(()).ok_or(RegistryError::Busy)?;
+        }
+        let view = own.registry.get_for_session(session);
+        let now = own.one(&view, session, &entry.id)?;
+        if now.digest != entry.digest {
+            return Err(RegistryError::StaleEntry { entry: entry.id.to_string() });
+        }
+        own.check_trust(&view, session, now)
+    })
 }
 
 fn save(file: &Path, usage: &Usage) -> std::io::Result<()> {
@@ -115,12 +141,19 @@ fn unknown_service(execute: &ExecuteCommand) -> RegistryError {
 
 fn check_size(execute: &ExecuteCommand) -> Result<(), RegistryError> {
     let too_large = |what: &str| Err(RegistryError::TooLarge { what: what.to_owned() });
-    let bytes: usize = execute.args.iter().map(String::len).sum();
-    if execute.args.len() > ARGS_MAX || bytes > ARGS_BYTES_MAX {
+    let given = execute.given.iter().map(|(name, value)| name.len() + value.len());
+    let bytes: usize = execute.args.iter().map(String::len).chain(given).sum();
+    if execute.args.len() + execute.given.len() > ARGS_MAX || bytes > ARGS_BYTES_MAX {
         return too_large("the arguments");
     }
     if execute.stdin.len() > STDIN_BYTES_MAX {
         return too_large("the standard input");
+    }
+    let usable = |(name, value): &(String, String)| {
+        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') && name != RUN_DEPTH
+    };
+    if let Some((name, _)) = execute.given.iter().find(|pair| !usable(pair)) {
+        return Err(RegistryError::InvalidArgs { why: format!("the variable \"{name}\" cannot be given") });
     }
     if execute.args.iter().any(|arg| arg.contains('\0')) {
         return Err(RegistryError::InvalidArgs { why: "an argument has a NUL byte".to_owned() });
@@ -187,8 +220,7 @@ fn found(
     here: PathBuf,
     execute: &mut ExecuteCommand,
 ) -> Result<Act, RegistryError> {
-    let invalid =
-        |why: &dyn std::fmt::Display| RegistryError::InvalidArgs { why: format!("{} {why}", entry.qualified_name) };
+    let invalid = |why: &dyn std::fmt::Display| invalid(entry, why);
     match &item.exec {
         sources::Exec::Program(program) => {
             let argv = program.with(&execute.args).map_err(|error| invalid(&error))?;
@@ -205,7 +237,7 @@ fn found(
         }
         sources::Exec::McpServer(_) => Err(RegistryError::Unavailable {
             entry: entry.qualified_name.to_string(),
-            why: "it is a server; what it offers can be run".to_owned(),
+            why: format!("it is a server; \"shellkeep commands {}\" lists what it offers", entry.name),
         }),
         sources::Exec::Nothing => Err(RegistryError::Unavailable {
             entry: entry.qualified_name.to_string(),
@@ -214,18 +246,57 @@ fn found(
     }
 }
 
+fn invalid(entry: &Entry, why: &dyn std::fmt::Display) -> RegistryError {
+    RegistryError::InvalidArgs { why: format!("{}: {why}", entry.qualified_name) }
+}
+
+/// What would run with these arguments, for people.
+///
+/// # Errors
+/// [`RegistryError::InvalidArgs`]: nobody is asked about what cannot run.
+fn line_of(entry: &Entry, args: &[String]) -> Result<String, RegistryError> {
+    let Exec::Found(item) = &entry.exec else { return Ok(entry.runs()) };
+    match &item.exec {
+        sources::Exec::Program(program) => {
+            program.with(args).map(|argv| words(&argv)).map_err(|error| invalid(entry, &error))
+        }
+        sources::Exec::Line(line) => line.render(&item.arguments, args).map_err(|error| invalid(entry, &error)),
+        _ => Ok(trust::line(entry)),
+    }
+}
+
+/// The same refusal, with the line that was asked for.
+fn asked_with(mut error: RegistryError, line: String) -> RegistryError {
+    if let RegistryError::NotTrusted(question) = &mut error {
+        question.line = line;
+    }
+    error
+}
+
+/// What does the same when it is typed at a prompt in the directory `here`.
+fn typed(act: &Act, here: Option<&str>) -> Option<String> {
+    let Act::Process { argv, directory, .. } = act else { return None };
+    let line = words(argv);
+    if here.is_some_and(|here| Path::new(here) == directory) {
+        return Some(line);
+    }
+    Some(format!("cd {} && {line}", words(&[directory.to_str()?.to_owned()])))
+}
+
 fn process(
     argv: Vec<String>,
     directory: PathBuf,
-    environment: Vec<(String, String)>,
+    mut environment: Vec<(String, String)>,
     execute: &mut ExecuteCommand,
 ) -> Act {
+    environment.extend(std::mem::take(&mut execute.given));
     Act::Process {
         argv,
         directory,
         environment,
         asked: std::mem::take(&mut execute.env),
         stdin: std::mem::take(&mut execute.stdin),
+        merged: execute.merged,
         time_max: execute.time_max_ms.map_or(TIME_MAX_DEFAULT, Duration::from_millis),
     }
 }
@@ -233,8 +304,11 @@ fn process(
 /// What `reload-remote` says.
 fn reload_text(reloaded: &shellkeep_protocol::registry::Reloaded) -> String {
     let mut text = format!(
-        "{} commands in the base, {} of this session, {} of plugins among them\n",
-        reloaded.base, reloaded.session, reloaded.plugins
+        "{} commands: {} everywhere, {} of this session, {} of plugins among them\n",
+        reloaded.base + reloaded.session,
+        reloaded.base,
+        reloaded.session,
+        reloaded.plugins
     );
     for diagnostic in &reloaded.diagnostics {
         let place = match (&diagnostic.file, diagnostic.line) {

@@ -7,6 +7,7 @@
 //! Pure, without I/O: [`entry`], [`names`], [`slice`](mod@slice), [`group`], [`view`], [`search`], [`delta`], [`core`].
 
 mod agreement;
+pub mod caches;
 pub(crate) mod conversation;
 mod convert;
 pub mod core;

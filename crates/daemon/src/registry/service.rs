@@ -8,6 +8,7 @@ use shellkeep_protocol::daemon::{DaemonProtocol, Response};
 use shellkeep_protocol::ids::{SessionId, StoreId};
 use shellkeep_transport::{CancellationToken, Context};
 
+use super::caches;
 use super::conversation::Conversation;
 use super::core::CommandRegistry;
 use super::discovery::{Discovery, Places, Sessions};
@@ -62,6 +63,7 @@ impl Registry {
         let subscriptions = Subscriptions::new(Arc::clone(&registry));
         let stop = CancellationToken::new();
         drop(tokio::spawn(subscriptions.clone().run(stop.clone())));
+        drop(tokio::spawn(caches::run(Arc::clone(&registry), config.places.registry.clone(), stop.clone())));
         let servers = Servers::new(Arc::clone(&registry), Arc::clone(&trust), home, Timing::default());
         drop(tokio::spawn(servers.clone().run(stop.clone())));
         let conversation = Conversation {

@@ -55,7 +55,13 @@ impl Slice {
         for draft in drafts {
             let file = draft.path.clone();
             let mut tell = |message| {
-                diagnostics.push(Diagnostic { source: source.to_owned(), file: file.clone(), line: None, message });
+                diagnostics.push(Diagnostic {
+                    source: source.to_owned(),
+                    file: file.clone(),
+                    line: None,
+                    message,
+                    is_loss: false,
+                });
             };
             if let Some(message) = refusal(&draft) {
                 tell(message);
@@ -72,7 +78,7 @@ impl Slice {
         }
         if over > 0 {
             let message = format!("{over} more commands are left out: the limit is {SOURCE_ENTRIES_MAX} of one source");
-            diagnostics.push(Diagnostic { source: source.to_owned(), file: None, line: None, message });
+            diagnostics.push(Diagnostic { source: source.to_owned(), file: None, line: None, message, is_loss: false });
         }
         Self::of(source.into(), entries, bounded(source, diagnostics))
     }
@@ -86,7 +92,7 @@ impl Slice {
     pub(super) fn cut(&self, count: usize, limit: usize) -> Self {
         let mut diagnostics = self.diagnostics.to_vec();
         let message = format!("{} commands are left out: the limit is {limit} in total", self.entries.len() - count);
-        let told = Diagnostic { source: self.source.to_string(), file: None, line: None, message };
+        let told = Diagnostic { source: self.source.to_string(), file: None, line: None, message, is_loss: false };
         diagnostics.truncate(DIAGNOSTICS_MAX - 1);
         diagnostics.push(told);
         Self::of(Arc::clone(&self.source), self.entries[..count].to_vec(), diagnostics)
@@ -172,7 +178,7 @@ fn bounded(source: &str, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(more) = diagnostics.len().checked_sub(DIAGNOSTICS_MAX).filter(|more| *more > 0) {
         diagnostics.truncate(DIAGNOSTICS_MAX - 1);
         let message = format!("{} more", more + 1);
-        diagnostics.push(Diagnostic { source: source.to_owned(), file: None, line: None, message });
+        diagnostics.push(Diagnostic { source: source.to_owned(), file: None, line: None, message, is_loss: false });
     }
     for diagnostic in &mut diagnostics {
         diagnostic.message = names::shown(&diagnostic.message);

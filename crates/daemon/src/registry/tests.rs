@@ -295,8 +295,13 @@ fn every_change_raises_the_revision_and_what_changes_nothing_does_not() {
 fn a_source_that_fails_hides_no_other_and_is_told() {
     let registry = registry();
     let session = SessionId::new();
-    let told =
-        Diagnostic { source: "mise".into(), file: Some("mise.toml".into()), line: Some(3), message: "bad".into() };
+    let told = Diagnostic {
+        source: "mise".into(),
+        file: Some("mise.toml".into()),
+        line: Some(3),
+        message: "bad".into(),
+        is_loss: false,
+    };
     let slices = vec![
         Slice::new("mise", Vec::new(), vec![told.clone()]),
         Slice::new("just", vec![task("just", "t", Trust::Pending)], Vec::new()),
@@ -392,6 +397,42 @@ fn trust_is_given_and_withdrawn_in_one_revision() {
     assert_eq!(registry.get_for_session(Some(one)).revision().n, granted.revision().n + 1);
     registry.retrust(Path::new("/p"), |_| Trust::Pending);
     assert_eq!(registry.get_for_session(Some(one)).revision().n, granted.revision().n + 1);
+}
+
+/// Corner 9, for what servers of tools have brought: it goes in the same revision, and what comes from one too late is seen by nobody.
+#[test]
+fn what_a_server_offers_goes_in_the_revision_that_takes_its_trust() {
+    let registry = registry();
+    let (session, root) = (SessionId::new(), Path::new("/p"));
+    let server =
+        Draft { trust: Trust::Trusted, ..Draft::new("s", "mcp", Kind::McpServer, Scope::Project, Exec::Nothing) };
+    in_project(&registry, session, "/p", vec![Slice::new("project:mcp", vec![server], Vec::new())]);
+    let view = || registry.get_for_session(Some(session));
+    let entry = match view().resolve("mcp:s") {
+        Resolved::Found(entry) => Arc::clone(entry),
+        other => panic!("{other:?}"),
+    };
+    let offers = || {
+        let tool = Draft::new("one", "s", Kind::McpTool, Scope::Project, Exec::Nothing);
+        Slice::new(&super::core::source_of(&entry), vec![tool], Vec::new())
+    };
+    registry.bring(Some(root), &entry, EntryState::Ready, Some(offers()));
+    assert_eq!(resolved(&view(), "s:one"), "project/s/one");
+    let before = view();
+    registry.retrust(root, |_| Trust::Pending);
+    let after = view();
+    assert_eq!(after.revision().n, before.revision().n + 1);
+    assert_eq!(resolved(&after, "s:one"), "unknown");
+    assert_eq!(&*Delta::between(&before, &after).removed, ["project/s/one".into()]);
+    // Its process may still be on its way down.
+    registry.bring(Some(root), &entry, EntryState::Ready, Some(offers()));
+    assert_eq!(resolved(&view(), "s:one"), "unknown");
+    // Nor is another one seen that has taken its place without being what was started.
+    let other =
+        Draft { decides: b"other".to_vec(), ..Draft::new("s", "mcp", Kind::McpServer, Scope::Project, Exec::Nothing) };
+    let look = registry.look_at_project(root).unwrap();
+    registry.found_project(&look, vec![Slice::new("project:mcp", vec![other], Vec::new())]);
+    assert_eq!(resolved(&view(), "s:one"), "unknown");
 }
 
 #[test]

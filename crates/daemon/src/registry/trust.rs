@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use shellkeep_protocol::registry::{Digest, Trust, TrustRecord};
 
 use super::entry::{Entry, Exec};
-use lines::{LISTED_BYTES_MAX, RUNS_BYTES_MAX, RUNS_LINES_MAX, SHOWN_BYTES_MAX, bounded, bytes, forget_lines};
-pub use lines::{runs, shown};
+use lines::{LISTED_BYTES_MAX, RUNS_LINES_MAX, bounded, bytes, forget_lines};
+pub use lines::{line, runs};
 
 /// Agreements that are kept; beyond that the oldest goes, and is asked for again.
 pub const RECORDS_MAX: usize = 10_000;
@@ -91,8 +91,11 @@ impl TrustStore {
         self.told.as_deref()
     }
 
-    /// Whether this command of this project may run as it is.
+    /// Whether this command of this project may run as it is. What the user's home alone says of a project is agreed to by that.
     pub fn of(&self, root: &Path, entry: &Entry) -> Trust {
+        if entry.is_own() {
+            return Trust::Trusted;
+        }
         let (id, decides) = entry.agreed_as();
         match self.records.get(&key(root, id)) {
             Some(record) if record.digest == decides && unread(entry).is_none() => Trust::Trusted,
@@ -114,7 +117,7 @@ impl TrustStore {
     pub fn all(&self) -> Vec<TrustRecord> {
         let mut left = LISTED_BYTES_MAX;
         let listed = |record: &TrustRecord| {
-            let runs = bounded(record.runs.clone(), RUNS_LINES_MAX, (left / 2).min(SHOWN_BYTES_MAX));
+            let runs = bounded(record.runs.clone(), RUNS_LINES_MAX, left / 2);
             left = left.saturating_sub(bytes(&runs));
             TrustRecord { runs, root: record.root.clone(), entry: record.entry.clone(), ..*record }
         };
@@ -152,7 +155,7 @@ impl TrustStore {
             entry: entry.id.to_string(),
             digest: entry.decides,
             at_us: now_us,
-            runs: bounded(runs(entry), RUNS_LINES_MAX, RUNS_BYTES_MAX),
+            runs: runs(entry),
         };
         let mut records = self.records.clone();
         records.insert(key(root, &entry.id), record);
@@ -276,7 +279,7 @@ mod tests {
     use shellkeep_protocol::registry::{Kind, Scope};
 
     use super::super::{Draft, Slice};
-    use super::lines::ALL_RUNS_BYTES_MAX;
+    use super::lines::{ALL_RUNS_BYTES_MAX, RUNS_BYTES_MAX};
     use super::*;
 
     fn entry(decides: &str) -> Entry {
@@ -370,18 +373,17 @@ mod tests {
 
     /// Behind line 2,000, behind 64 KiB, and behind all that a record holds.
     #[test]
-    fn a_change_is_among_what_is_shown_wherever_it_is() {
+    fn a_change_is_among_what_is_handed_over_wherever_it_is() {
         for (count, at) in [(10, 9), (2_500, 2_400), (5_000, 4_999), (60_000, 59_000)] {
-            let line = |number: usize| format!("Makefile: the line of the number {number}");
-            let before: Vec<String> = (0..count).map(line).collect();
-            let mut now = before.clone();
-            now[at].push('!');
-            let kept = bounded(before, RUNS_LINES_MAX, RUNS_BYTES_MAX);
-            let (before, now) = shown(Some(&kept), now);
-            let before = before.unwrap();
+            let line = |number: usize| format!("  the line of the number {number}");
+            let all: Vec<String> = (0..count).map(line).collect();
+            let mut changed = all.clone();
+            changed[at].push('!');
+            let kept = |lines| bounded(lines, RUNS_LINES_MAX, RUNS_BYTES_MAX);
+            let (before, now) = (kept(all), kept(changed));
             assert_ne!(before, now, "{count}");
-            assert!(bytes(&before).max(bytes(&now)) <= SHOWN_BYTES_MAX + 200);
             assert!(now.iter().any(|line| line.ends_with('!')) || count == 60_000);
+            assert!(bytes(&now) <= RUNS_BYTES_MAX + 200);
         }
     }
 

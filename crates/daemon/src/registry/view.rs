@@ -206,14 +206,15 @@ impl View {
 
     /// Names like one that there is not, the nearest first.
     pub fn near(&self, name: &str) -> Vec<String> {
-        let wanted = letters(name);
+        let (wanted, folded) = (letters(name), name.to_lowercase());
         let likely = |entry: &&Arc<Entry>| {
             let lengths = entry.name.len().abs_diff(name.len());
             entry.is_listed && lengths <= 3 && (letters(&entry.name) ^ wanted).count_ones() <= 4
         };
         let listed = self.entries().filter(likely).take(NEAR_LOOKS_MAX);
         let mut near: Vec<(f64, &str)> = listed
-            .map(|entry| (strsim::jaro_winkler(&entry.name, name), &*entry.name))
+            // Who has the case wrong is as near as can be.
+            .map(|entry| (strsim::jaro_winkler(&entry.name.to_lowercase(), &folded), &*entry.name))
             .filter(|(alike, _)| *alike > NEAR)
             .collect();
         near.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(other.1)));
@@ -239,8 +240,10 @@ fn precedence(entry: &Entry, preferences: &Preferences) -> u8 {
     let is_mcp = matches!(entry.kind, Kind::McpTool | Kind::McpPrompt | Kind::McpServer);
     match (entry.scope, entry.kind) {
         (Scope::Builtin, _) => 0,
-        (Scope::Project | Scope::Session, _) if entry.trust != Trust::Trusted => 6,
-        (_, _) if is_mcp => 5,
+        (Scope::Project | Scope::Session, _) if entry.trust != Trust::Trusted => 7,
+        // Of servers the nearest goes first, as their users know it: for this project, of this project, for all.
+        (Scope::Project | Scope::Session, _) if is_mcp => 5,
+        (_, _) if is_mcp => 6,
         (Scope::Project | Scope::Session, _) if preferences.project_first => 1,
         (Scope::User, Kind::Package | Kind::Extension) => 3,
         (Scope::User, _) => 2,

@@ -11,7 +11,7 @@ pub enum RegistryError {
     #[error("no such session is running")]
     UnknownSession,
     /// No such command; those of similar names.
-    #[error("{}: {name}", if *.is_service { "Unknown service command" } else { "no command is called so" })]
+    #[error("{}", unknown(.name, *.is_service))]
     UnknownCommand {
         /// As asked for.
         name: String,
@@ -35,7 +35,7 @@ pub enum RegistryError {
         entry: String,
     },
     /// The user has not agreed to it yet, or has said no.
-    #[error("{} is not trusted", .0.entry.qualified_name)]
+    #[error("{} is not trusted yet", .0.entry.qualified_name)]
     NotTrusted(Box<TrustQuestion>),
     /// It cannot run now.
     #[error("{entry} is unavailable: {why}")]
@@ -100,4 +100,9 @@ pub enum RegistryError {
         /// Why.
         why: String,
     },
+}
+
+/// The founding protocol has words of its own for its service commands.
+fn unknown(name: &str, is_service: bool) -> String {
+    if is_service { format!("Unknown service command: {name}") } else { format!("there is no command \"{name}\"") }
 }

@@ -29,6 +29,8 @@ pub enum Told {
         invocation: InvocationId,
         /// What runs.
         entry: String,
+        /// If it is a process: the line that does the same when it is typed in the session's directory.
+        line: Option<String>,
     },
     /// What it did.
     Events {
@@ -95,6 +97,8 @@ pub struct Diagnostic {
     pub line: Option<u32>,
     /// What.
     pub message: String,
+    /// Commands are missing because of it: a file, or a part of one, could not be read.
+    pub is_loss: bool,
 }
 
 /// What a running command does.
@@ -136,6 +140,9 @@ pub enum ClientEffect {
     StopDaemon,
 }
 
+/// How a line begins behind which the lines of a whole file stand, in what decides what a command does.
+pub const ALL_OF: &str = "all of ";
+
 /// What the user is asked before a command of a project runs for the first time, or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustQuestion {
@@ -143,7 +150,10 @@ pub struct TrustQuestion {
     pub entry: EntryInfo,
     /// Root of its project.
     pub root: String,
-    /// All that decides what it does, line by line.
+    /// The line that would run, with the arguments that were asked for, as it is: it may have control characters.
+    pub line: String,
+    /// All that decides what it does, line by line: first what is its own, each with a word and a colon before it, then whole files, each
+    /// behind a line that begins with [`ALL_OF`] and with two spaces before each of its lines.
     pub runs: Vec<String>,
     /// The same as it was when it was agreed to, if ever.
     pub before: Option<Vec<String>>,

@@ -1,9 +1,13 @@
 
 # Names of commands and sessions: asked for when Tab is pressed. Everything else as above.
 __shellkeep_names() {
-    local name said names=() shown=()
-    if ! said=$(command shellkeep complete --shell bash --line "$COMP_LINE" --point "$COMP_POINT" \
-        --breaks "$COMP_WORDBREAKS" 2>/dev/null); then
+    local name said status=0 names=() shown=()
+    said=$(command shellkeep complete --shell bash --line "$COMP_LINE" --point "$COMP_POINT" \
+        --breaks "$COMP_WORDBREAKS" 2>/dev/null) || status=$?
+    if ((status == 10)); then # an argument of a command: with nothing said bash completes files
+        COMPREPLY=()
+        return
+    elif ((status != 0)); then
         _shellkeep "$@"
         return
     fi

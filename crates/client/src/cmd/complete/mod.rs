@@ -1,7 +1,8 @@
 //! `shellkeep complete`: what may stand at a place of a command line, for the completions of shells.
 //!
 //! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon does, and nothing where no daemon runs. Status 1 says that
-//! the place is none of a command's or a session's name: then what the command line itself defines is completed.
+//! the place is none of a command's or a session's name: then what the command line itself defines is completed; 10 that it is an argument
+//! of a command, of which only the shell's own files are known.
 
 mod line;
 mod place;
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
-use shellkeep_protocol::registry::{Ask, EntryInfo, SearchCommands, Told, Trust};
+use shellkeep_protocol::registry::{Ask, EntryInfo, EntryState, Kind, Scope, SearchCommands, Told, Trust};
 
 use self::line::{Current, Line};
 use self::place::Wanted;
+use super::commands::{NOT_TRUSTED, why};
 use crate::cli::{self, Cli, Dialect};
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
@@ -25,11 +27,17 @@ use crate::report::{self, Exit, Outcome, printable};
 /// How long the daemon may take: somebody has pressed Tab.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Status that says: a file, as the shell completes those.
+const FILES: u8 = 10;
+
 /// Most names that are said.
 const NAMES_MAX: u32 = 1_000;
 
 /// Longest description, in characters: a line of a list.
 const DESCRIPTION_CHARS_MAX: usize = 60;
+
+/// Builtins that `run` leaves to the shell.
+const OF_THE_SHELL: [&str; 2] = ["cd", "exit"];
 
 /// A name, and what it is.
 type Candidate = (String, String);
@@ -41,7 +49,8 @@ pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
     };
     let word = &line.current.text[from..];
     let all = match wanted {
-        Wanted::Command => commands(places, word),
+        Wanted::File => return Ok(ExitCode::from(FILES)),
+        Wanted::Command { to_run } => commands(places, word, to_run),
         Wanted::Session { is_running } => sessions(places, word, is_running),
     };
     let said = all.iter().map(|(name, what)| match args.shell {
@@ -54,29 +63,43 @@ pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
 }
 
 /// Names of the session's commands for what is typed of one: bare ones, each if it means one command; those with their owner
-/// where the text is the beginning of no bare one, and for the others.
-fn commands(places: &Places, word: &str) -> Vec<Candidate> {
+/// where the text is the beginning of no bare one, and for the others. To be run: only those that `run` can run now.
+fn commands(places: &Places, word: &str, to_run: bool) -> Vec<Candidate> {
     let search = SearchCommands { session: keepers::around_us(), query: word.to_owned(), limit: NAMES_MAX };
     let answer = DaemonLink::ask_commands_running(places, &Ask::Search(search), ANSWER_WAIT_MAX);
-    let Some(Ok(Told::Found(found))) = answer else { return Vec::new() };
+    let Some(Ok(Told::Found(mut found))) = answer else { return Vec::new() };
+    found.retain(|entry| entry.scope != Scope::Builtin); // their names are those of the shell's own
+    let offered = |entry: &&EntryInfo| !to_run || can_run(entry);
     let mut counts: HashMap<&str, u32> = HashMap::new();
     for entry in &found {
         *counts.entry(&entry.name).or_default() += 1;
     }
     let is_alone = |entry: &&EntryInfo| entry.shadowed_by.is_none() && counts.get(entry.name.as_str()) == Some(&1);
     let begins = |name: &str| name.starts_with(word);
-    let has_bare = found.iter().any(|entry| begins(&entry.name));
+    let has_bare = found.iter().filter(offered).any(|entry| begins(&entry.name));
     let named = |entry: &EntryInfo| {
         let is_bare = is_alone(&entry) && (has_bare || !begins(&entry.qualified_name));
         (if is_bare { &entry.name } else { &entry.qualified_name }).clone()
     };
-    found.iter().map(|entry| (named(entry), what_command(entry))).collect()
+    found.iter().filter(offered).map(|entry| (named(entry), what_command(entry))).collect()
+}
+
+/// Whether `run` would do anything with it: not with what belongs to an agent, a server itself, what is away, or what only a
+/// shell can do.
+fn can_run(entry: &EntryInfo) -> bool {
+    let is_of_shell = entry.kind == Kind::Builtin && OF_THE_SHELL.contains(&entry.name.as_str());
+    let is_run = !matches!(entry.kind, Kind::Agent | Kind::Hook | Kind::McpServer) && !is_of_shell;
+    is_run && why(entry).is_none()
 }
 
 fn what_command(entry: &EntryInfo) -> String {
-    let asks = if entry.trust == Trust::Trusted { "" } else { " (asks first)" };
+    let note = match &entry.state {
+        EntryState::Unavailable(why) => format!(" ({})", printable(why)),
+        _ if entry.trust == Trust::Trusted => String::new(),
+        _ => format!(" ({NOT_TRUSTED})"),
+    };
     let of = if entry.description.is_empty() { &entry.source } else { &entry.description };
-    short(of) + asks
+    short(of) + &note
 }
 
 /// Names of sessions; ids of those that have none, and of all if what is typed is the beginning of no name.

@@ -10,11 +10,15 @@ const OF_RUNNING: [&str; 5] = ["attach", "detach", "kill", "pause", "resume"];
 /// A name of what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// A command of the session.
-    Command,
+    /// A command of the session; `to_run`: that can be run.
+    Command {
+        to_run: bool,
+    },
     Session {
         is_running: bool,
     },
+    /// What a command is given.
+    File,
 }
 
 /// What the current word is a name of, and at which byte of it the name begins; `None` if it is none.
@@ -48,6 +52,9 @@ pub(super) fn wanted(line: &Line, program: &Command) -> Option<(Wanted, usize)> 
         let (said, _) = text.split_once('=')?;
         return Some((of(command, option(command, said)?)?, said.len() + 1));
     }
+    if command.get_name() == "run" && places > 0 {
+        return Some((Wanted::File, 0));
+    }
     let place = command.get_positionals().nth(places)?;
     Some((of(command, place)?, 0))
 }
@@ -71,7 +78,8 @@ fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
 fn of(command: &Command, arg: &Arg) -> Option<Wanted> {
     match (arg.get_id().as_str(), command.get_name()) {
         ("session", name) => Some(Wanted::Session { is_running: OF_RUNNING.contains(&name) }),
-        ("name", "run" | "which" | "trust") | ("query", "commands") => Some(Wanted::Command),
+        ("name", "run") => Some(Wanted::Command { to_run: true }),
+        ("name", "which" | "trust") | ("query", "commands") => Some(Wanted::Command { to_run: false }),
         _ => None,
     }
 }
@@ -85,23 +93,26 @@ mod tests {
 
     #[test]
     fn places_of_names_are_known_and_no_others() {
+        const TO_RUN: Wanted = Wanted::Command { to_run: true };
+        const ANY: Wanted = Wanted::Command { to_run: false };
         const RECORDED: Wanted = Wanted::Session { is_running: false };
         const RUNNING: Wanted = Wanted::Session { is_running: true };
         for (line, expected) in [
-            ("shellkeep run ", Some((Wanted::Command, 0))),
-            ("A=b shellkeep run --time-limit 5s te", Some((Wanted::Command, 0))),
-            ("sk run test ", None),
-            ("sk run test --session ", None),
+            ("shellkeep run ", Some((TO_RUN, 0))),
+            ("A=b shellkeep run --time-limit 5s te", Some((TO_RUN, 0))),
+            ("sk run test ", Some((Wanted::File, 0))),
+            ("sk run test --session ", Some((Wanted::File, 0))),
+            ("sk run test a b", Some((Wanted::File, 0))),
             ("sk run --session ", Some((RECORDED, 0))),
             ("sk run -s ", Some((RECORDED, 0))),
             ("sk run --session=wo", Some((RECORDED, 10))),
-            ("sk run --session work ", Some((Wanted::Command, 0))),
-            ("sk run -- te", Some((Wanted::Command, 0))),
+            ("sk run --session work ", Some((TO_RUN, 0))),
+            ("sk run -- te", Some((TO_RUN, 0))),
             ("sk run --ti", None),
             ("sk run", None),
-            ("sk which ", Some((Wanted::Command, 0))),
-            ("sk trust --revoke ", Some((Wanted::Command, 0))),
-            ("sk commands ", Some((Wanted::Command, 0))),
+            ("sk which ", Some((ANY, 0))),
+            ("sk trust --revoke ", Some((ANY, 0))),
+            ("sk commands ", Some((ANY, 0))),
             ("sk attach ", Some((RUNNING, 0))),
             ("sk kill b", Some((RUNNING, 0))),
             ("sk output ", Some((RECORDED, 0))),

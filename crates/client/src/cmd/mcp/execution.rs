@@ -8,9 +8,11 @@ use shellkeep_protocol::registry::{
 };
 use shellkeep_transport::CancellationToken;
 
+use super::super::note::Outside;
 use super::super::run::asked_environment;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
+use crate::report::Exit;
 
 /// What an agent is given of each of the two outputs; the rest is left out, and that is said.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -66,21 +68,26 @@ pub(super) fn run(
     cancel: &CancellationToken,
 ) -> Done {
     let mut done = Done::default();
-    if let Err(why) = follow(places, session, entry, args, stdin, cancel, &mut done) {
+    let called = session.map(|session| Outside::called(session, &entry.qualified_name, &args));
+    let followed = begin(places, session, entry, args, stdin).and_then(|(link, invocation)| {
+        let followed = follow(&link, invocation, cancel, &mut done);
+        let exit = done.status.map(|status| u8::try_from(status).unwrap_or(Exit::Refused as u8));
+        let _as_far_as_its_keeper_takes_it = called.map(|called| called.ended(places, &link, exit));
+        followed
+    });
+    if let Err(why) = followed {
         done.stderr.add(why.as_bytes());
     }
     done
 }
 
-fn follow(
+fn begin(
     places: &Places,
     session: Option<SessionId>,
     entry: &EntryInfo,
     args: Vec<String>,
     stdin: Vec<u8>,
-    cancel: &CancellationToken,
-    done: &mut Done,
-) -> Result<(), String> {
+) -> Result<(DaemonLink, InvocationId), String> {
     if stdin.len() > STDIN_BYTES_MAX {
         return Err("stdin has more than 1 MiB".to_owned());
     }
@@ -94,12 +101,21 @@ fn follow(
         cwd: std::env::current_dir().ok().and_then(|cwd| cwd.into_os_string().into_string().ok()),
         ..ExecuteCommand::default()
     };
-    let invocation = match link.ask_commands(&Ask::Execute(execute)).map_err(|failure| failure.message)? {
-        Ok(Told::Accepted { invocation, .. }) => invocation,
-        Ok(_) => return Err("the daemon answered another question".to_owned()),
-        Err(RegistryError::NotTrusted(question)) => return Err(not_trusted(&question)),
-        Err(error) => return Err(error.to_string()),
-    };
+    match link.ask_commands(&Ask::Execute(execute)).map_err(|failure| failure.message)? {
+        Ok(Told::Accepted { invocation, .. }) => Ok((link, invocation)),
+        Ok(_) => Err("the daemon answered another question".to_owned()),
+        Err(RegistryError::NotTrusted(question)) => Err(not_trusted(&question)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Takes what it does into `done`, to its end.
+fn follow(
+    link: &DaemonLink,
+    invocation: InvocationId,
+    cancel: &CancellationToken,
+    done: &mut Done,
+) -> Result<(), String> {
     let (mut from, mut is_cancelled) = (0, false);
     loop {
         let ask = Ask::Follow { invocation, from, wait_ms: FOLLOW_WAIT_MS };
@@ -107,7 +123,7 @@ fn follow(
         let told = match link.ask_commands_unless(&ask, cancelled).map_err(|failure| failure.message)? {
             None => {
                 is_cancelled = true;
-                let _ended_already = stop(&link, invocation);
+                let _ended_already = stop(link, invocation);
                 continue;
             }
             Some(told) => told.map_err(|error| error.to_string())?,
@@ -140,7 +156,8 @@ fn stop(link: &DaemonLink, invocation: InvocationId) -> Option<Told> {
 /// What an agent is told instead of a yes: what would run, and who can agree to it.
 fn not_trusted(question: &TrustQuestion) -> String {
     let name = &question.entry.qualified_name;
-    let changed = if question.before.is_some() { "has changed since the user agreed to it" } else { "is not trusted" };
+    let changed =
+        if question.before.is_some() { "has changed since the user agreed to it" } else { "is not trusted yet" };
     let mut text = format!(
         "{name} {changed}, and only the user can agree to it: \"shellkeep trust {name}\" at a terminal.\nThis is what it would run:\n"
     );

@@ -1,3 +1,5 @@
+use shellkeep_protocol::annotation::Run;
+
 use super::*;
 
 fn ended(piece: Piece<'_>) -> Option<CommandInfo> {
@@ -30,6 +32,38 @@ fn commands_have_their_lines_directories_statuses_and_output() {
     let at = |offset: u64| usize::try_from(offset).unwrap();
     let range = |c: &CommandInfo| output[at(c.output_from)..at(c.output_to)].to_owned();
     assert_eq!((range(&all[0]), range(&all[1])), ("out1\r\n".to_owned(), String::new()));
+}
+
+/// What was run from outside is a command of its own, and nothing of the one that runs meanwhile.
+#[test]
+fn a_run_from_outside_is_one_more_command_and_touches_no_other() {
+    let note = |exit| {
+        let run = Run { line: "shellkeep run t".into(), cwd: "/p".into(), started_at_us: 1, exit };
+        Annotation::Run(run).to_payload()
+    };
+    let whole = marked("<A>$ <B>x\r\n<C;cmdline_url=one>out1\r\nout2\r\n<D;0><A>$ <B>");
+    let before = course(&whole);
+    for cut in 0..whole.len() {
+        let mut course = Course::new(Some("n".to_owned()), "/start".to_owned());
+        let mut all = Vec::new();
+        let place = |offset| Place { seq: Seq::new(1 + offset), offset, time_us: 5 };
+        let (first, rest) = whole.as_bytes().split_at(cut);
+        course.output(first, place(0), &mut |piece| all.extend(ended(piece)));
+        course.noted(b"no note", (Seq::new(2), 6), &mut |piece| all.extend(ended(piece)));
+        course.noted(&note(Some(3)), (Seq::new(2), 6), &mut |piece| all.extend(ended(piece)));
+        course.output(rest, place(cut as u64), &mut |piece| all.extend(ended(piece)));
+        let (outside, shell): (Vec<_>, Vec<_>) = all.into_iter().partition(|command| command.cwd == "/p");
+        let [outside] = &outside[..] else { panic!("{outside:?}") };
+        assert_eq!((outside.line.as_str(), outside.exit, outside.ended_at_us), ("shellkeep run t", Some(3), Some(6)));
+        assert_eq!((outside.output_from, outside.output_to), (cut as u64, cut as u64));
+        let [shell] = &shell[..] else { panic!("{shell:?}") };
+        let (is, was) = (shell, &before[0]);
+        assert_eq!(
+            (&is.line, is.exit, is.output_from, is.output_to),
+            (&was.line, was.exit, was.output_from, was.output_to)
+        );
+        assert_eq!(outside.id + shell.id, 3, "each has a number of its own");
+    }
 }
 
 #[test]

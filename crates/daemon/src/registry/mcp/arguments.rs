@@ -30,7 +30,8 @@ pub(super) fn of(words: &[String], stdin: &[u8], schema: Option<&Value>) -> Resu
     };
     let missing: Vec<&str> = required(schema).filter(|name| !arguments.contains_key(*name)).collect();
     if !missing.is_empty() {
-        return Err(format!("{} is missing; {}", missing.join(", "), takes()));
+        let are = if missing.len() == 1 { "is" } else { "are" };
+        return Err(format!("{} {are} missing; {}", missing.join(" and "), takes()));
     }
     Ok(arguments)
 }

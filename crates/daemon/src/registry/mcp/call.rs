@@ -1,7 +1,7 @@
 //! One call of a tool, or one rendering of a prompt, from its beginning to its last event.
 //!
-//! Promise: it ends with exactly one last event; when it is cancelled the server is told. What the server gives back is printed as text, what
-//! is no text is described.
+//! Promise: it ends with exactly one last event; when it is cancelled the server is told. What the server gives back is printed as text in
+//! which nothing acts on a terminal, since others have written much of it; what is no text is described.
 
 use std::sync::Arc;
 
@@ -164,8 +164,18 @@ fn of_prompt(result: &GetPromptResult) -> Vec<ExecutionEvent> {
     vec![ExecutionEvent::Prompt { text }, ExecutionEvent::Exit { code: 0 }]
 }
 
-/// Text as it is, anything else in a line.
+/// Text as it can be seen, anything else in a line.
 fn described(content: &ContentBlock) -> String {
+    // Controls, and marks that turn the order of what is read.
+    let acts = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let text = as_it_is(content).replace("\r\n", "\n");
+    text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn as_it_is(content: &ContentBlock) -> String {
     // Of four characters of base64 three are bytes.
     let bytes = |base64: &str| base64.len() / 4 * 3;
     match content {
@@ -183,5 +193,17 @@ fn described(content: &ContentBlock) -> String {
         },
         ContentBlock::ResourceLink(link) => format!("[{}: {}]\n", link.name, link.uri),
         _ => "[something that this version does not know]\n".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_server_gives_back_acts_on_a_terminal() {
+        let hostile = "a\u{1b}]52;c;aGk=\u{7}b\u{9b}2Jc\u{202e}d\te\r\nf";
+        let text = described(&ContentBlock::text(hostile));
+        assert_eq!(text, "a\u{fffd}]52;c;aGk=\u{fffd}b\u{fffd}2Jc\u{fffd}d\te\nf\n");
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn slice(server: &Arc<Entry>, tools: Vec<Tool>, prompts: Vec<Prompt>)
     let over = (tools.len() + prompts.len()).saturating_sub(OFFERS_MAX);
     let mut told = Vec::new();
     let mut tell = |message: String| {
-        told.push(Diagnostic { source: source.clone(), file: None, line: None, message });
+        told.push(Diagnostic { source: source.clone(), file: None, line: None, message, is_loss: false });
     };
     if over > 0 {
         tell(format!("{over} more of {} are left out: the limit is {OFFERS_MAX}", server.name));
@@ -57,7 +57,8 @@ pub(super) fn slice(server: &Arc<Entry>, tools: Vec<Tool>, prompts: Vec<Prompt>)
         }
         // A prompt may be called as a tool is.
         let called = if is_prompt && names.contains(&name) { format!("prompt:{name}") } else { name.clone() };
-        let offer = Offer { server: Arc::clone(&server.id), agreed: server.decides, name, is_prompt };
+        let is_own = server.is_own();
+        let offer = Offer { server: Arc::clone(&server.id), agreed: server.decides, name, is_prompt, is_own };
         drafts.push(Draft {
             description: description.unwrap_or_default(),
             display_name: title,

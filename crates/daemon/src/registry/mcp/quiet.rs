@@ -44,11 +44,12 @@ pub(super) struct Quiet<R> {
 
 /// Where in a line we are.
 enum Line {
-    /// Nothing but space so far.
-    Begins,
+    /// Nothing but so many bytes of space so far.
+    Begins(usize),
     /// A message, of so many bytes so far.
     Message(usize),
-    Noise,
+    /// Something else, the same.
+    Noise(usize),
 }
 
 /// Counts within a time.
@@ -76,12 +77,24 @@ impl<R> Quiet<R> {
     pub(super) fn new(inner: R, reason: Reason) -> Self {
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
         let (noise, lines) = (Window::new(), Window::new());
-        Self { inner, buffer, from: 0, to: 0, line: Line::Begins, noise, lines, rest: None, reason }
+        Self { inner, buffer, from: 0, to: 0, line: Line::Begins(0), noise, lines, rest: None, reason }
     }
 
     fn refuse(&self, why: &str) -> std::io::Error {
         self.reason.lock().get_or_insert_with(|| why.to_owned());
         std::io::Error::new(std::io::ErrorKind::InvalidData, why.to_owned())
+    }
+
+    /// A line may have so many bytes, be it a message or not: one without an end would be read for ever.
+    fn check(&self, length: usize) -> std::io::Result<()> {
+        if length > LINE_BYTES_MAX { Err(self.refuse("it sent a line of more than 4 MiB")) } else { Ok(()) }
+    }
+
+    /// A line was taken; the next one perhaps later.
+    fn taken(&mut self) {
+        if self.lines.count(Duration::from_secs(1)) >= LINES_PER_SECOND_MAX {
+            self.rest = Some(Box::pin(tokio::time::sleep_until(self.lines.began + Duration::from_secs(1))));
+        }
     }
 
     /// Moves on to `out` what is there of messages.
@@ -91,30 +104,39 @@ impl<R> Quiet<R> {
             let end = there.iter().position(|byte| *byte == b'\n');
             let part = &there[..end.map_or(there.len(), |end| end + 1)];
             match self.line {
-                Line::Begins => match part.iter().position(|byte| !byte.is_ascii_whitespace()) {
-                    None => self.from += part.len(),
+                Line::Begins(length) => match part.iter().position(|byte| !byte.is_ascii_whitespace()) {
+                    None => {
+                        let count = part.len();
+                        self.check(length + count)?;
+                        self.from += count;
+                        self.line = Line::Begins(if end.is_some() { 0 } else { length + count });
+                        if end.is_some() {
+                            self.taken(); // nothing, but not for nothing
+                        }
+                    }
                     Some(first) => {
-                        self.line = if part[first] == b'{' { Line::Message(0) } else { Line::Noise };
+                        self.line = if part[first] == b'{' { Line::Message(0) } else { Line::Noise(0) };
                         self.from += first;
                     }
                 },
                 Line::Message(length) => {
                     let count = part.len().min(out.remaining());
-                    if length + count > LINE_BYTES_MAX {
-                        return Err(self.refuse("it sent a message of more than 4 MiB"));
-                    }
+                    self.check(length + count)?;
                     out.put_slice(&part[..count]);
                     self.from += count;
                     let is_end = end.is_some() && count == part.len();
-                    self.line = if is_end { Line::Begins } else { Line::Message(length + count) };
-                    if is_end && self.lines.count(Duration::from_secs(1)) >= LINES_PER_SECOND_MAX {
-                        self.rest = Some(Box::pin(tokio::time::sleep_until(self.lines.began + Duration::from_secs(1))));
+                    self.line = if is_end { Line::Begins(0) } else { Line::Message(length + count) };
+                    if is_end {
+                        self.taken();
                     }
                 }
-                Line::Noise => {
-                    self.from += part.len();
+                Line::Noise(length) => {
+                    let count = part.len();
+                    self.check(length + count)?;
+                    self.from += count;
+                    self.line = Line::Noise(length + count);
                     if end.is_some() {
-                        self.line = Line::Begins;
+                        self.line = Line::Begins(0);
                         if self.noise.count(NOISE_WINDOW) > NOISE_LINES_MAX {
                             return Err(self.refuse("it prints what is no message on its standard output"));
                         }
@@ -181,15 +203,20 @@ mod tests {
         assert_eq!(read(quiet.as_bytes()).await.0.as_deref(), Ok(""));
         let (passed, reason) = read(format!("{quiet}x\n").as_bytes()).await;
         assert!(passed.is_err() && reason.is_some_and(|reason| reason.contains("no message")));
-        let (passed, reason) = read(format!("{{{}", "x".repeat(LINE_BYTES_MAX)).as_bytes()).await;
-        assert!(passed.is_err() && reason.is_some_and(|reason| reason.contains("4 MiB")));
+        // A message, something else, and nothing at all.
+        for (first, endless) in [("{", "x"), ("x", "x"), (" ", " ")] {
+            let (passed, reason) = read(format!("{first}{}", endless.repeat(LINE_BYTES_MAX)).as_bytes()).await;
+            assert!(passed.is_err() && reason.is_some_and(|reason| reason.contains("4 MiB")), "{first:?}");
+        }
     }
 
     #[tokio::test]
     async fn a_flood_of_messages_is_read_only_so_fast() {
-        let began = Instant::now();
-        let flood = "{}\n".repeat(LINES_PER_SECOND_MAX as usize + 1);
-        assert_eq!(read(flood.as_bytes()).await.0.as_ref(), Ok(&flood));
-        assert!(began.elapsed() >= Duration::from_millis(990), "{:?}", began.elapsed());
+        for (line, passed) in [("{}\n", "{}\n"), (" \n", "")] {
+            let began = Instant::now();
+            let count = LINES_PER_SECOND_MAX as usize + 1;
+            assert_eq!(read(line.repeat(count).as_bytes()).await.0, Ok(passed.repeat(count)));
+            assert!(began.elapsed() >= Duration::from_millis(990), "{line:?}: {:?}", began.elapsed());
+        }
     }
 }

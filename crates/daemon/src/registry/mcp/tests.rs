@@ -81,11 +81,13 @@ impl Bed {
                 aliases: Vec::new(),
                 kind: sources::Kind::McpServer,
                 scope: sources::Scope::Project,
+                is_own: false,
                 description: String::new(),
                 arguments: sources::Arguments::default(),
                 exec,
                 file: PathBuf::from(".mcp.json"),
                 line: None,
+                own: String::new(),
                 listed: true,
                 agents_may: true,
                 evidence: Vec::new(),
@@ -150,6 +152,40 @@ async fn what_a_dead_server_offered_stays_unavailable_for_a_while_and_then_goes(
     std::fs::remove_file(bed.home.path().join("die")).unwrap();
     bed.servers.retry();
     bed.until("it is back", |view| state(view, "s:one") == Some(EntryState::Ready)).await;
+}
+
+/// Says that its list is another one as soon as it is asked for; fails the second time, and has one more tool the third time.
+const MOODY: &str = r#"
+n=0
+while read -r line; do
+    id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+    case "$line" in
+    *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"t","version":"1"}}}\n' "$id" ;;
+    *'"method":"tools/list"'*)
+        n=$((n + 1))
+        one='{"name":"one","inputSchema":{"type":"object"}}'
+        case $n in
+        1) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[%s]}}\n' "$id" "$one" ;;
+        2) echo 2 > "$1/failed"; printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"not now"}}\n' "$id" ;;
+        *) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[%s,{"name":"two","inputSchema":{"type":"object"}}]}}\n' "$id" "$one" ;;
+        esac
+        [ $n -lt 3 ] && echo '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}' ;;
+    esac
+done
+"#;
+
+/// Corner 11: what a server cannot say at the moment is still as it was.
+#[tokio::test]
+async fn a_list_that_fails_leaves_the_one_before() {
+    let bed = Bed::new(Timing { settle: Duration::from_millis(1), ..quick() });
+    bed.found(&[("s", MOODY)]);
+    bed.until("it is there", |view| state(view, "s:one") == Some(EntryState::Ready)).await;
+    bed.until("the third list is there", |view| {
+        assert_eq!(state(view, "s:one"), Some(EntryState::Ready), "gone because a list has failed");
+        state(view, "s:two") == Some(EntryState::Ready)
+    })
+    .await;
+    assert!(bed.home.path().join("failed").exists());
 }
 
 #[tokio::test]

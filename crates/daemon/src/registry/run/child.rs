@@ -4,10 +4,10 @@
 //! the latest two seconds after it was told to. Owns its thread, which lives as long as the process: the system kills the process when the
 //! thread that started it ends.
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -39,13 +39,15 @@ pub(super) struct Start {
     pub(super) directory: std::path::PathBuf,
     pub(super) environment: Vec<(String, String)>,
     pub(super) stdin: Vec<u8>,
+    /// Both its outputs are one, so that they keep their order.
+    pub(super) merged: bool,
     pub(super) time_max: Duration,
 }
 
 /// Runs it to its end. Blocking.
 pub(super) fn run(invocation: &Invocation, start: &Start) {
     let last = match spawn(start) {
-        Ok(child) => match follow(invocation, child, start.time_max) {
+        Ok(spawned) => match follow(invocation, spawned, start.time_max) {
             Ok(last) => last,
             Err(error) => ExecutionEvent::Error(system("cannot follow the command", &error)),
         },
@@ -67,13 +69,23 @@ fn not_started(invocation: &Invocation, start: &Start, error: &std::io::Error) -
     system(&format!("cannot start {program} in {}", start.directory.display()), error)
 }
 
-fn spawn(start: &Start) -> std::io::Result<Child> {
+/// The process, and where its outputs are read.
+type Spawned = (Child, Option<OwnedFd>, Option<OwnedFd>);
+
+fn spawn(start: &Start) -> std::io::Result<Spawned> {
     let (program, args) = start.argv.split_first().ok_or_else(|| std::io::Error::other("there is nothing to start"))?;
     let mut command = Command::new(program);
     command.args(args).current_dir(&start.directory).env_clear().envs(start.environment.iter().cloned());
-    command.stdin(stdin(&start.stdin)?).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(stdin(&start.stdin)?).process_group(0);
     prepare_child(&mut command);
-    command.spawn()
+    if start.merged {
+        let (reader, writer) = std::io::pipe()?;
+        let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        return Ok((child, Some(reader.into()), None));
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    Ok((child, stdout.map(OwnedFd::from), stderr.map(OwnedFd::from)))
 }
 
 /// All of it is in memory already: no thread has to write it.
@@ -109,8 +121,8 @@ struct Running {
     child: Child,
     group: Pid,
     ended: OwnedFd,
-    stdout: Option<std::process::ChildStdout>,
-    stderr: Option<std::process::ChildStderr>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 /// What a look at the descriptors has shown.
@@ -121,7 +133,11 @@ struct Ready {
     ended: bool,
 }
 
-fn follow(invocation: &Invocation, mut child: Child, time_max: Duration) -> std::io::Result<ExecutionEvent> {
+fn follow(
+    invocation: &Invocation,
+    (mut child, stdout, stderr): Spawned,
+    time_max: Duration,
+) -> std::io::Result<ExecutionEvent> {
     let group = Pid::from_child(&child);
     let ended = match pidfd_open(group, PidfdFlags::empty()) {
         Ok(ended) => ended,
@@ -131,7 +147,7 @@ fn follow(invocation: &Invocation, mut child: Child, time_max: Duration) -> std:
             return Err(error.into());
         }
     };
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    invocation.takes_signals.store(true, Ordering::SeqCst);
     let mut running = Running { child, group, ended, stdout, stderr };
     let followed = running.follow(invocation, Instant::now() + time_max);
     if followed.is_err() {
@@ -169,9 +185,17 @@ impl Running {
             };
             let ready = self.wait(invocation, Some(due), invocation.stream.has_room())?;
             self.read(invocation, &ready)?;
+            if invocation.interrupted.swap(false, Ordering::SeqCst) {
+                self.signal(Signal::INT);
+            }
             if ready.ended {
+                if let Some((_, kill_at)) = &stopped {
+                    // What it has started may need the rest of the time; the group is its own until its leader was waited for.
+                    self.drain(invocation, *kill_at)?;
+                    self.signal(Signal::KILL);
+                }
                 let status = self.child.wait()?;
-                self.drain(invocation)?;
+                self.drain(invocation, Instant::now() + DRAIN_WAIT_MAX)?;
                 return Ok((status, stopped.map(|(stop, _)| stop)));
             }
             let now = Instant::now();
@@ -231,10 +255,11 @@ impl Running {
         Ok(())
     }
 
-    /// What is still in the pipes. Children that were left behind may hold them open: they are not waited for.
-    fn drain(&mut self, invocation: &Invocation) -> std::io::Result<()> {
-        let until = Instant::now() + DRAIN_WAIT_MAX;
-        while (self.stdout.is_some() || self.stderr.is_some()) && Instant::now() < until {
+    /// What still comes from the pipes. Children that were left behind may hold them open: they are not waited for any longer, nor is
+    /// anybody who takes nothing.
+    fn drain(&mut self, invocation: &Invocation, until: Instant) -> std::io::Result<()> {
+        let is_open = |own: &Self| own.stdout.is_some() || own.stderr.is_some();
+        while is_open(self) && invocation.stream.has_room() && Instant::now() < until {
             let mut fds: Vec<PollFd<'_>> = Vec::new();
             let outputs = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
             fds.extend(outputs.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
@@ -257,18 +282,18 @@ impl Running {
 }
 
 /// Reads once what is there; closes at the end.
-fn read_one<R: Read>(from: &mut Option<R>, mut tell: impl FnMut(Vec<u8>)) -> std::io::Result<()> {
+fn read_one(from: &mut Option<OwnedFd>, mut tell: impl FnMut(Vec<u8>)) -> std::io::Result<()> {
     let Some(reader) = from else { return Ok(()) };
     let mut bytes = vec![0; READ_BYTES];
-    match reader.read(&mut bytes) {
+    match rustix::io::read(&*reader, &mut bytes) {
         Ok(0) => *from = None,
         Ok(count) => {
             bytes.truncate(count);
             bytes.shrink_to_fit();
             tell(bytes);
         }
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-        Err(error) => return Err(error),
+        Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

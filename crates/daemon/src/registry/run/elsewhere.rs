@@ -42,11 +42,12 @@ pub(super) fn run(invocation: &Arc<Invocation>, call: &dyn Elsewhere, time_max: 
         let over = (now >= until).then_some(Stop::TimeOver);
         let alone = invocation.orphan_due().filter(|due| now >= *due).map(|_| Stop::Cancelled);
         if let Some(stop) = invocation.stop_wanted().or(over).or(alone) {
-            call.cancel();
             let after_ms = u64::try_from(time_max.as_millis()).unwrap_or(u64::MAX);
             let is_late = stop == Stop::TimeOver;
             let error = if is_late { RegistryError::Timeout { after_ms } } else { stop.error() };
-            return invocation.stream.add(ExecutionEvent::Error(error));
+            // Before whoever does it is told: what it says to that is not the reason.
+            invocation.stream.add(ExecutionEvent::Error(error));
+            return call.cancel();
         }
         let due = invocation.orphan_due().map_or(until, |due| until.min(due));
         let wait = due.saturating_duration_since(now) + Duration::from_millis(1);

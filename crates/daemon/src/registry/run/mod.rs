@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -76,6 +77,10 @@ pub struct Invocation {
     session: Option<SessionId>,
     stream: Stream,
     stop: Mutex<Option<Stop>>,
+    /// It is a process that has started, to which signals can be sent.
+    takes_signals: AtomicBool,
+    /// Its caller has pressed Ctrl-C.
+    interrupted: AtomicBool,
     /// Written to make the thread look again.
     wake: OwnedFd,
     owner: Mutex<Owner>,
@@ -103,6 +108,24 @@ pub struct Job {
     pub connection: u64,
     /// What is done.
     pub act: Act,
+    /// Asked once more before it starts, if it had to wait for others.
+    pub recheck: Recheck,
+}
+
+/// Whether something may still be started.
+pub struct Recheck(Box<dyn Fn() -> Result<(), RegistryError> + Send>);
+
+impl Recheck {
+    /// Blocking is allowed in it.
+    pub fn new(check: impl Fn() -> Result<(), RegistryError> + Send + 'static) -> Self {
+        Self(Box::new(check))
+    }
+}
+
+impl std::fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recheck")
+    }
 }
 
 /// What is done.
@@ -122,6 +145,8 @@ pub enum Act {
         environment: Vec<(String, String)>,
         /// Its standard input.
         stdin: Vec<u8>,
+        /// Both its outputs are one.
+        merged: bool,
         /// How long.
         time_max: Duration,
     },
@@ -152,7 +177,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Queue {
     running: usize,
-    waiting: VecDeque<(Arc<Invocation>, Start)>,
+    waiting: VecDeque<(Arc<Invocation>, Start, Recheck)>,
 }
 
 /// All executions of this daemon. Cheap to clone.
@@ -173,19 +198,19 @@ impl Invocations {
     /// # Errors
     /// [`RegistryError::Busy`] if too much runs and waits; what the system says if it gives no thread.
     pub fn begin(&self, job: Job) -> Result<InvocationId, RegistryError> {
-        let Job { entry, root, session, connection, act } = job;
+        let Job { entry, root, session, connection, act, recheck } = job;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| failed("cannot begin", &error.into()))?;
         let start = match act {
             Act::Done(events) => Err(events),
-            Act::Process { argv, directory, asked, environment, stdin, time_max } => {
+            Act::Process { argv, directory, asked, environment, stdin, merged, time_max } => {
                 let Some(mut all) = environment::of(&asked) else {
                     let what = format!("runs inside runs, {} deep", environment::DEPTH_MAX);
                     return Err(RegistryError::TooLarge { what });
                 };
                 all.extend(environment);
                 let time_max = time_max.min(TIME_MAX);
-                Ok(Start::Process(child::Start { argv, directory, environment: all, stdin, time_max }))
+                Ok(Start::Process(child::Start { argv, directory, environment: all, stdin, merged, time_max }))
             }
             Act::Elsewhere { call, time_max } => Ok(Start::Elsewhere(call, time_max.min(TIME_MAX))),
         };
@@ -202,13 +227,15 @@ impl Invocations {
             session,
             stream: Stream::default(),
             stop: Mutex::new(None),
+            takes_signals: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             wake,
             owner: Mutex::new(Owner::Connection(connection)),
             began: Instant::now(),
         });
         match start {
             Err(events) => events.into_iter().for_each(|event| invocation.stream.add(event)),
-            Ok(start) => self.enqueue(inner, session, (Arc::clone(&invocation), start))?,
+            Ok(start) => self.enqueue(inner, session, (Arc::clone(&invocation), start), recheck)?,
         }
         inner.last += 1;
         inner.known.insert(id.n, invocation);
@@ -220,6 +247,7 @@ impl Invocations {
         inner: &mut Inner,
         session: Option<SessionId>,
         job: (Arc<Invocation>, Start),
+        recheck: Recheck,
     ) -> Result<(), RegistryError> {
         let queue = inner.queues.entry(session).or_default();
         if queue.running < RUNNING_MAX {
@@ -228,7 +256,7 @@ impl Invocations {
             thread.spawn(move || own.run(session, job)).map_err(|error| failed("cannot start a thread", &error))?;
             queue.running += 1;
         } else if queue.waiting.len() < WAITING_MAX {
-            queue.waiting.push_back(job);
+            queue.waiting.push_back((job.0, job.1, recheck));
         } else {
             return Err(RegistryError::Busy);
         }
@@ -237,10 +265,12 @@ impl Invocations {
 
     /// The thread of a command, and then of those that waited for it.
     fn run(&self, session: Option<SessionId>, mut job: (Arc<Invocation>, Start)) {
+        let mut recheck: Option<Recheck> = None;
         loop {
             let (invocation, start) = &job;
-            match invocation.stop_wanted() {
-                Some(stop) => invocation.stream.add(ExecutionEvent::Error(stop.error())),
+            let checked = recheck.take().map_or(Ok(()), |recheck| (recheck.0)());
+            match invocation.stop_wanted().map(|stop| stop.error()).or(checked.err()) {
+                Some(error) => invocation.stream.add(ExecutionEvent::Error(error)),
                 None => match start {
                     Start::Process(start) => child::run(invocation, start),
                     Start::Elsewhere(call, time_max) => elsewhere::run(invocation, &**call, *time_max),
@@ -248,8 +278,8 @@ impl Invocations {
             }
             let mut inner = self.inner.lock();
             let Some(queue) = inner.queues.get_mut(&session) else { return };
-            if let Some(next) = queue.waiting.pop_front() {
-                job = next;
+            if let Some((invocation, start, check)) = queue.waiting.pop_front() {
+                (job, recheck) = ((invocation, start), Some(check));
             } else {
                 queue.running -= 1;
                 if queue.running == 0 {
@@ -284,6 +314,19 @@ impl Invocations {
 
     fn get(&self, id: InvocationId) -> Option<Arc<Invocation>> {
         self.inner.lock().known.get(&id.n).filter(|found| found.id == id).cloned()
+    }
+
+    /// Interrupts one, which may go on; ends it if it is no process or has not begun. False if there is none.
+    pub fn interrupt(&self, id: InvocationId) -> bool {
+        self.get(id).is_some_and(|invocation| {
+            if invocation.takes_signals.load(Ordering::SeqCst) {
+                invocation.interrupted.store(true, Ordering::SeqCst);
+                invocation.wake();
+            } else {
+                self.end(&invocation, Stop::Cancelled);
+            }
+            true
+        })
     }
 
     /// Ends one; false if there is none.
@@ -334,7 +377,7 @@ impl Invocations {
         let mut inner = self.inner.lock();
         let queue = inner.queues.get_mut(&invocation.session);
         let waiting = queue.and_then(|queue| {
-            let at = queue.waiting.iter().position(|(waiting, _)| waiting.id == invocation.id)?;
+            let at = queue.waiting.iter().position(|(waiting, ..)| waiting.id == invocation.id)?;
             queue.waiting.remove(at)
         });
         if let (Some(_), Some(stop)) = (waiting, invocation.stop_wanted()) {

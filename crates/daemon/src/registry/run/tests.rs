@@ -27,8 +27,10 @@ fn job(script: &str, session: Option<SessionId>) -> Job {
             asked: asked.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             environment: vec![("OWN".to_owned(), "o".to_owned())],
             stdin: b"given".to_vec(),
+            merged: false,
             time_max: SOON,
         },
+        recheck: Recheck::new(|| Ok(())),
     }
 }
 
@@ -120,6 +122,68 @@ async fn a_cancelled_command_ends_with_its_children_even_if_it_does_not_listen()
     assert!(invocations.cancel(id));
     assert_eq!(followed(&invocations, id).await.2, ExecutionEvent::Error(RegistryError::Cancelled));
     assert!(!pids.split(' ').any(is_alive), "{pids}");
+}
+
+/// What it has started hears of it too, and is ended if it does not listen, when the command itself has gone at once.
+#[tokio::test]
+async fn a_child_that_does_not_listen_does_not_outlive_a_cancelled_command_that_does() {
+    let invocations = Invocations::new(1);
+    let id = invocations.begin(job("sh -c 'trap \"\" TERM; echo $$; sleep 600' & wait", None)).unwrap();
+    let pid = first(&invocations, id).await;
+    assert!(invocations.cancel(id));
+    assert_eq!(followed(&invocations, id).await.2, ExecutionEvent::Error(RegistryError::Cancelled));
+    assert!(!is_alive(&pid), "{pid}");
+}
+
+#[tokio::test]
+async fn an_interrupt_is_what_ctrl_c_is_and_the_command_may_go_on() {
+    let invocations = Invocations::new(1);
+    let script = "trap 'echo heard' INT; echo up; while :; do sleep 0.05; done";
+    let id = invocations.begin(job(script, None)).unwrap();
+    assert_eq!(first(&invocations, id).await, "up");
+    assert!(invocations.interrupt(id));
+    let Told::Events { events, .. } = invocations.follow(id, 1, SOON, 1).await else { panic!("unknown") };
+    assert_eq!(events, [ExecutionEvent::Stdout(b"heard\n".to_vec())]);
+    invocations.cancel(id);
+    assert_eq!(followed(&invocations, id).await.2, ExecutionEvent::Error(RegistryError::Cancelled));
+    // One that takes it as its end ends of it.
+    let id = invocations.begin(job("echo up; exec sleep 600", None)).unwrap();
+    assert_eq!(first(&invocations, id).await, "up");
+    assert!(invocations.interrupt(id));
+    assert_eq!(followed(&invocations, id).await.2, ExecutionEvent::Exit { code: 130 });
+}
+
+#[tokio::test]
+async fn outputs_that_go_to_one_place_keep_their_order() {
+    let invocations = Invocations::new(1);
+    let mut job = job("i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done", None);
+    if let Act::Process { merged, .. } = &mut job.act {
+        *merged = true;
+    }
+    let id = invocations.begin(job).unwrap();
+    let (stdout, stderr, _) = followed(&invocations, id).await;
+    let expected: String = (0..200).fold(String::new(), |all, i| all + &format!("out {i}\nerr {i}\n"));
+    assert_eq!((String::from_utf8(stdout).unwrap(), stderr), (expected, Vec::new()));
+}
+
+/// What was agreed to may be another by then.
+#[tokio::test]
+async fn a_command_that_had_to_wait_is_looked_at_once_more_before_it_starts() {
+    let invocations = Invocations::new(1);
+    let session = Some(SessionId::new());
+    let running: Vec<_> =
+        (0..RUNNING_MAX).map(|_| invocations.begin(job("echo $$; sleep 600", session)).unwrap()).collect();
+    let stale = || Err(RegistryError::StaleEntry { entry: "t".to_owned() });
+    let waiting = Job { recheck: Recheck::new(stale), ..job("echo ran", session) };
+    let waiting = invocations.begin(waiting).unwrap();
+    for id in running {
+        invocations.cancel(id);
+    }
+    let (stdout, _, last) = followed(&invocations, waiting).await;
+    assert_eq!(
+        (stdout, last),
+        (Vec::new(), ExecutionEvent::Error(RegistryError::StaleEntry { entry: "t".to_owned() }))
+    );
 }
 
 #[tokio::test]

@@ -221,6 +221,8 @@ pub struct Item {
     pub kind: Kind,
     /// Whose it is.
     pub scope: Scope,
+    /// Of a project's scope, but said by the user alone, in their home: nothing of the project has a say in it.
+    pub is_own: bool,
     /// One line, without anything that a terminal acts on. Empty if there is none.
     pub description: String,
     /// What it takes.
@@ -231,6 +233,8 @@ pub struct Item {
     pub file: PathBuf,
     /// Where in the file, from 1.
     pub line: Option<u32>,
+    /// What the file says of it alone, as it is written; for people, who are asked. Empty if `exec` says all.
+    pub own: String,
     /// Its author wants people to see it; hidden ones can still be run by name.
     pub listed: bool,
     /// Its author lets an agent take it up without being asked.
@@ -261,11 +265,13 @@ impl Item {
             aliases: Vec::new(),
             kind,
             scope: Scope::Project,
+            is_own: false,
             description: String::new(),
             arguments: Arguments::default(),
             exec,
             file,
             line: None,
+            own: String::new(),
             listed: true,
             agents_may: true,
             evidence: Vec::new(),
@@ -313,6 +319,42 @@ impl Item {
     pub fn can_be_remembered(&self) -> bool {
         self.unread().next().is_none()
     }
+}
+
+/// Bytes of what an item's file says of it alone, for people. Of longer ones the beginning.
+const OWN_BYTES_MAX: usize = 4 << 10;
+
+/// What a file says of an item alone, as far as people are shown it.
+pub(super) fn own(lines: &mut dyn Iterator<Item = &str>) -> String {
+    let mut own = String::new();
+    for line in lines {
+        if own.len() + line.len() > OWN_BYTES_MAX {
+            let mut end = OWN_BYTES_MAX.saturating_sub(own.len()).min(line.len());
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            own.extend([&line[..end], "…"]);
+            break;
+        }
+        own.extend([line, "\n"]);
+    }
+    own.truncate(own.trim_end().len());
+    own
+}
+
+/// A line of a text, from 1, with the deeper ones below it: a recipe with its head.
+pub(super) fn block(lines: &[&str], line: u32) -> String {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = lines.iter().copied().skip((line as usize).saturating_sub(1));
+    let Some(head) = lines.next() else { return String::new() };
+    // A head goes on behind a backslash.
+    let mut goes_on = head.ends_with('\\');
+    let body = lines.take_while(|line| {
+        let is_part = goes_on || line.trim().is_empty() || depth(line) > depth(head);
+        goes_on = line.ends_with('\\');
+        is_part
+    });
+    own(&mut std::iter::once(head).chain(body))
 }
 
 impl Parts {

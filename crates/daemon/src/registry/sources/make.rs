@@ -24,6 +24,10 @@ const INCLUDES_MAX: usize = 50;
 const TARGETS_MAX: usize = 10_000;
 const RECIPES_MAX: usize = 10_000;
 
+/// Lines of a target's recipes that people are shown, and letters of a rule's own line.
+const OWN_LINES_MAX: usize = 200;
+const HEAD_CHARS_MAX: usize = 256;
+
 /// The base's makefile.
 pub(super) fn read(scan: &mut Scan<'_>) {
     let Some(file) = scan.first_file(Path::new(""), &["GNUmakefile", "makefile", "Makefile"]) else { return };
@@ -54,11 +58,15 @@ pub(super) fn read(scan: &mut Scan<'_>) {
         let name = target.name.clone();
         let mut item = Item::new("make", name, Kind::Task, Exec::Program(program), target.file.clone());
         item.line = Some(target.line);
+        let recipes = target.recipes.iter().filter_map(|&recipe| reader.recipes.get(recipe));
+        let mut lines = recipes.flat_map(|recipe| std::iter::once(recipe.head.as_str()).chain(recipe.lines.lines()));
+        let lines = lines.by_ref();
+        item.own = super::item::own(&mut lines.take(OWN_LINES_MAX));
         item.description.clone_from(&target.doc);
         item.listed = !target.name.starts_with('_');
         for &recipe in &target.recipes {
             let (Some(known), Some(text)) = (programs.get_mut(recipe), reader.recipes.get(recipe)) else { continue };
-            let common = known.get_or_insert_with(|| Common::new(scan.programs_of(text, Path::new(""))));
+            let common = known.get_or_insert_with(|| Common::new(scan.programs_of(&text.lines, Path::new(""))));
             if !common.all().is_empty() {
                 item.shared.push(Arc::clone(common));
             }
@@ -76,11 +84,17 @@ struct Target {
     recipes: Vec<usize>,
 }
 
+struct Recipe {
+    /// The rule's own line, from its first target on; the beginning of a long one.
+    head: String,
+    /// What is run.
+    lines: String,
+}
+
 #[derive(Default)]
 struct Reader {
     targets: Vec<Target>,
-    /// Their lines.
-    recipes: Vec<String>,
+    recipes: Vec<Recipe>,
     by_name: HashMap<String, usize>,
     phony: HashSet<String>,
     seen: HashSet<PathBuf>,
@@ -150,7 +164,7 @@ impl Reader {
         }
         if is_recipe {
             if let Some(recipe) = state.recipe.and_then(|recipe| self.recipes.get_mut(recipe)) {
-                recipe.extend([trimmed, "\n"]);
+                recipe.lines.extend(["\t", trimmed, "\n"]);
             }
             return;
         }
@@ -262,6 +276,7 @@ impl Reader {
         number: u32,
         doc: &str,
     ) -> Option<usize> {
+        let targets_of_it = targets.trim();
         let mut targets = targets.split_whitespace().peekable();
         if targets.peek() == Some(&".PHONY") {
             self.phony.extend(rest.split_whitespace().map(str::to_owned));
@@ -295,7 +310,8 @@ impl Reader {
             return None;
         }
         let first = rest.split_once(';').map_or_else(String::new, |(_, recipe)| format!("{recipe}\n"));
-        self.recipes.push(first);
+        let head = format!("{targets_of_it}:{rest}").chars().take(HEAD_CHARS_MAX).collect();
+        self.recipes.push(Recipe { head, lines: first });
         Some(recipe)
     }
 }

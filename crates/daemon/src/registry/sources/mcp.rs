@@ -21,17 +21,21 @@ pub(super) fn project(scan: &mut Scan<'_>) {
     servers(scan, &file, tree.get("mcpServers"), None, "mcp");
 }
 
-/// The user's own servers, for this project first.
-pub(super) fn user(scan: &mut Scan<'_>, root: Option<&Path>) {
+/// The user's own servers, for all projects.
+pub(super) fn user(scan: &mut Scan<'_>) {
     let Some(file) = scan.file(".claude.json") else { return };
     let Some(tree) = scan.tree(&file, Tree::json) else { return };
-    let local = root.and_then(|root| tree.get("projects")?.get(&root.to_string_lossy())?.get("mcpServers"));
-    servers(scan, &file, local, None, "mcp");
-    let names: Vec<&String> = local.map(Tree::map).unwrap_or_default().iter().map(|(name, _)| name).collect();
-    let others = tree.get("mcpServers").map(Tree::map).unwrap_or_default();
-    // What the user has said for this project stands before what they said for all.
-    let others = others.iter().filter(|(name, _)| !names.contains(&name)).cloned().collect();
-    servers(scan, &file, Some(&Tree::Map(others)), None, "mcp");
+    servers(scan, &file, tree.get("mcpServers"), None, "mcp");
+}
+
+/// The user's own servers for the project at `root` alone. They stand in the home, where no project can put them.
+pub(super) fn here(scan: &mut Scan<'_>, root: &Path) {
+    let Some(file) = scan.file(".claude.json") else { return };
+    // What is wrong with the file is said where the user's servers for all projects are read.
+    let Ok(tree) = Tree::json(&file.text) else { return };
+    let local = tree.get("projects").and_then(|projects| projects.get(&root.to_string_lossy()));
+    scan.set_own(true);
+    servers(scan, &file, local.and_then(|local| local.get("mcpServers")), None, "mcp");
 }
 
 /// Servers of a plugin: its `.mcp.json`, or what its manifest has or names.
@@ -67,7 +71,7 @@ fn servers(scan: &mut Scan<'_>, file: &SourceFile, servers: Option<&Tree>, plugi
         for (_, value) in pairs {
             look(value);
         }
-        let mut evidence = vec![scan.part("server", format!("{described:?}").as_bytes())];
+        let mut evidence = vec![scan.part("its entry in the file", described.plain().as_bytes())];
         if let Transport::Stdio { command, args, env } = &transport {
             let words = std::iter::once(command).chain(args).map(String::as_str);
             let names = shlex::try_join(words).unwrap_or_else(|_| line.clone());

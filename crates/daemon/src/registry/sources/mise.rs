@@ -95,6 +95,7 @@ fn read(scan: &mut Scan<'_>, files: &[PathBuf], directories: &[&str]) {
         scan.decides(evidence);
     }
     for (mut item, run, dir) in reader.found {
+        item.own = super::item::own(&mut run.lines());
         item.evidence = scan.programs_of(&run, &dir);
         scan.push(item);
     }

@@ -1,4 +1,5 @@
-//! What real projects and homes hold, read as it lies there: a parser per format, all behind [`discover`].
+//! What real projects and homes hold, read as it lies there: a parser per format, all behind
+//! [`of_project`] and [`of_user`].
 //!
 //! Promises: no process is spawned; nothing outside of the project, the home and the configuration directory is read;
 //! a source that fails hides no other; what is left out for a limit is said in a [`Diagnostic`]. Blocking: for a thread
@@ -49,15 +50,13 @@ use scan::{Budget, Runs, Scan};
 /// Where is looked.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// A project's root; none: only what is the user's own.
-    pub root: Option<PathBuf>,
     /// The user's home.
     pub home: PathBuf,
     /// The user's configuration of shellkeep; `commands/` in it has their own.
     pub config: PathBuf,
 }
 
-/// How much one [`discover`] may read and give.
+/// How much one look may read and give.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Files per root; later ones are left out.
@@ -105,6 +104,8 @@ pub struct Diagnostic {
     pub line: Option<u32>,
     /// What it is, and what was done about it. Without anything that a terminal acts on.
     pub message: String,
+    /// A file, or a part of one, could not be read, so that commands may be missing.
+    pub is_loss: bool,
 }
 
 /// What one source has.
@@ -149,7 +150,7 @@ const PROJECT: [(&str, Runs, Read); 15] = [
 ];
 
 /// Sources of the home.
-const HOME: [(&str, Runs, Read); 8] = [
+const HOME: [(&str, Runs, Read); 10] = [
     ("cargo", Tool, cargo::read),
     ("mise", Tool, mise::user),
     ("gemini", Us, gemini::read),
@@ -158,38 +159,65 @@ const HOME: [(&str, Runs, Read); 8] = [
     ("warp", Us, warp::user),
     ("navi", Us, navi::user),
     ("claude-hooks", Us, claude::hooks),
+    ("mcp", Us, mcp::user),
+    ("claude-plugins", Us, plugins::user),
 ];
 
-/// Reads all sources. Returns a slice for each, also when it has nothing.
-pub fn discover(places: &Places, limits: &Limits) -> Vec<Slice> {
+/// Reads what belongs to the project at `root`, and what the user has for it alone. Returns a slice for each source, also when it
+/// has nothing.
+pub fn of_project(root: &Path, places: &Places, limits: &Limits) -> Vec<Slice> {
     let deadline = Instant::now() + limits.time;
-    let root = places.root.as_deref().and_then(canonical);
+    let Some(root) = canonical(root) else { return Vec::new() };
+    let mut budget = Budget::new(limits, deadline);
+    let scope = Scope::Project;
     let mut slices = Vec::new();
-    let mut enabled = Vec::new();
-    if let Some(root) = &root {
-        let mut budget = Budget::new(limits, deadline);
-        let scope = Scope::Project;
-        for (source, runs, read) in PROJECT {
-            slices.push(run(Scan::new((source, runs), scope, root, limits, &mut budget), read));
-        }
-        let settings = Scan::new(("claude-settings", Us), scope, root, limits, &mut budget);
-        slices.push(run(settings, |scan| enabled = plugins::enabled_in(scan)));
+    for (source, runs, read) in PROJECT {
+        slices.push(run(Scan::new((source, runs), scope, &root, limits, &mut budget), read));
     }
+    let mut enabled = Vec::new();
+    let settings = Scan::new(("claude-settings", Us), scope, &root, limits, &mut budget);
+    slices.push(run(settings, |scan| enabled = plugins::enabled_in(scan)));
+    let Some(home) = canonical(&places.home) else { return slices };
+    let mut budget = Budget::new(limits, deadline);
+    let servers = Scan::new(("mcp-here", Us), scope, &home, limits, &mut budget).at(&root);
+    let servers = run(servers, |scan| mcp::here(scan, &root));
+    give_way(&mut slices, &servers);
+    slices.push(servers);
+    let plugins = Scan::new(("claude-plugins-here", Us), scope, &home, limits, &mut budget).at(&root);
+    slices.push(run(plugins, |scan| plugins::here(scan, &root, &enabled)));
+    slices
+}
+
+/// A server of the project gives way to one of its name that the user has for this project.
+fn give_way(slices: &mut [Slice], own: &Slice) {
+    for slice in slices.iter_mut().filter(|slice| slice.source == "mcp") {
+        let Slice { items, diagnostics, .. } = slice;
+        items.retain(|item| {
+            let stays = !own.items.iter().any(|other| other.name == item.name);
+            if !stays {
+                let message =
+                    format!("the server \"{}\" is left out: you have one of that name for this project", item.name);
+                diagnostics.push(Diagnostic { file: item.file.clone(), line: None, message, is_loss: false });
+            }
+            stays
+        });
+    }
+}
+
+/// Reads what is the user's own in all projects.
+pub fn of_user(places: &Places, limits: &Limits) -> Vec<Slice> {
+    let deadline = Instant::now() + limits.time;
+    let scope = Scope::User;
+    let mut slices = Vec::new();
     if let Some(home) = canonical(&places.home) {
         let mut budget = Budget::new(limits, deadline);
-        let scope = Scope::User;
         for (source, runs, read) in HOME {
             slices.push(run(Scan::new((source, runs), scope, &home, limits, &mut budget), read));
         }
-        let root = root.as_deref();
-        let servers = Scan::new(("mcp", Us), scope, &home, limits, &mut budget);
-        slices.push(run(servers, |scan| mcp::user(scan, root)));
-        let plugins = Scan::new(("claude-plugins", Us), scope, &home, limits, &mut budget);
-        slices.push(run(plugins, |scan| plugins::read(scan, root, &enabled)));
     }
     if let Some(config) = canonical(&places.config) {
         let mut budget = Budget::new(limits, deadline);
-        slices.push(run(Scan::new(("shellkeep", Us), Scope::User, &config, limits, &mut budget), own::user));
+        slices.push(run(Scan::new(("shellkeep", Us), scope, &config, limits, &mut budget), own::user));
     }
     slices
 }

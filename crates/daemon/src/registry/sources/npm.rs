@@ -154,6 +154,7 @@ fn scripts(scan: &mut Scan<'_>, file: &SourceFile, tree: &Tree, manager: &str, p
         let full = package.map_or_else(|| name.clone(), |(package, _)| format!("{package}:{name}"));
         let mut item = Item::new("npm", full, Kind::Task, Exec::Program(program), file.path.clone());
         line.clone_into(&mut item.description);
+        line.clone_into(&mut item.own);
         item.group = package.map(|(package, _)| package.to_owned());
         // `prebuild` runs with `build`; nobody calls it.
         let runs_with = name.strip_prefix("pre").or_else(|| name.strip_prefix("post"));

@@ -45,10 +45,20 @@ struct Install {
     updated: String,
 }
 
-/// All that is installed and on. `project_enabled` is what the project's settings say.
-pub(super) fn read(scan: &mut Scan<'_>, root: Option<&Path>, project_enabled: &Enabled) {
-    let mut enabled = enabled_in(scan);
-    enabled.extend(project_enabled.iter().cloned());
+/// All that is installed for all projects and that the user has switched on.
+pub(super) fn user(scan: &mut Scan<'_>) {
+    read(scan, None);
+}
+
+/// What comes to that in the project at `root`, whose settings say `enabled`: what is installed for it alone, and what its settings
+/// switch on. Only what the user's settings switch on too is the user's own word.
+pub(super) fn here(scan: &mut Scan<'_>, root: &Path, enabled: &Enabled) {
+    read(scan, Some((root, enabled)));
+}
+
+fn read(scan: &mut Scan<'_>, here: Option<(&Path, &Enabled)>) {
+    let by_user = enabled_in(scan);
+    let root = here.map(|(root, _)| root);
     let Some(file) = scan.file(INSTALLED) else { return };
     let Some(tree) = scan.tree(&file, Tree::json) else { return };
     let Some(plugins) = tree.get("plugins").filter(|plugins| matches!(plugins, Tree::Map(_))) else {
@@ -57,9 +67,13 @@ pub(super) fn read(scan: &mut Scan<'_>, root: Option<&Path>, project_enabled: &E
     };
     let mut seen = HashSet::new();
     for (id, installs) in plugins.map() {
-        let is_on = enabled.iter().rev().find(|(name, _)| name == id).is_some_and(|(_, on)| *on);
+        let word = |enabled: &Enabled| enabled.iter().rev().find(|(name, _)| name == id).map(|(_, on)| *on);
+        let by_user = word(&by_user).unwrap_or(false);
+        let is_on = here.and_then(|(_, enabled)| word(enabled)).unwrap_or(by_user);
+        // What is on everywhere is so here, and was read with what is the user's.
+        let is_everywhere = here.is_some() && by_user && !installs_of(id, installs, None).is_empty();
         let name = id.split_once('@').map_or(id.as_str(), |(name, _)| name);
-        if !is_on || name.is_empty() {
+        if !is_on || is_everywhere || name.is_empty() {
             continue;
         }
         let installs = installs_of(id, installs, root);
@@ -75,6 +89,7 @@ pub(super) fn read(scan: &mut Scan<'_>, root: Option<&Path>, project_enabled: &E
             scan.note(&file.relative, None, format!("\"{id}\" is left out: another plugin is called \"{name}\" too"));
             continue;
         }
+        scan.set_own(here.is_some() && by_user);
         plugin(scan, name, &install);
     }
 }

@@ -99,6 +99,9 @@ pub(super) struct Scan<'a> {
     is_out_of_files: bool,
     is_out_of_time: bool,
     left_out: usize,
+    /// See [`Self::place`].
+    place: Option<PathBuf>,
+    is_own: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -132,7 +135,20 @@ impl<'a> Scan<'a> {
             is_out_of_files: false,
             is_out_of_time: false,
             left_out: 0,
+            place: (scope == Scope::Project).then(|| base.to_owned()),
+            is_own: false,
         }
+    }
+
+    /// The same for a base that is not the project itself: what it has runs at the project's root.
+    pub(super) fn at(mut self, root: &Path) -> Self {
+        self.place = Some(root.to_owned());
+        self
+    }
+
+    /// Whether what is added from now on is the user's own word ([`Item::is_own`]).
+    pub(super) fn set_own(&mut self, is_own: bool) {
+        self.is_own = is_own;
     }
 
     /// The base that this source may read.
@@ -142,7 +158,7 @@ impl<'a> Scan<'a> {
 
     /// Where a command runs that says nothing of it: a project's at its root, the user's where the session is.
     pub(super) fn place(&self) -> Option<PathBuf> {
-        (self.slice.scope == Scope::Project).then(|| self.base.to_owned())
+        self.place.clone()
     }
 
     /// What was found.
@@ -166,13 +182,13 @@ impl<'a> Scan<'a> {
         self.slice.complete = false;
         let why = "this source could not be read to its end: its reader failed";
         self.ledgers.iter_mut().for_each(|ledger| ledger.add(Evidence::unread("", why)));
-        self.note(Path::new(""), None, why);
+        self.lost(Path::new(""), None, why);
     }
 
     /// A limit of a source's own has left something out.
     pub(super) fn cut(&mut self, file: &Path, message: &str) {
         self.slice.complete = false;
-        self.note(file, None, message);
+        self.lost(file, None, message);
         self.decides(Evidence::unread(&file.to_string_lossy(), message));
     }
 
@@ -183,7 +199,7 @@ impl<'a> Scan<'a> {
             Err(error) => {
                 // The tool may understand it all the same.
                 self.decides(Evidence::unread(&file.relative.to_string_lossy(), &error.message));
-                self.note(&file.relative, error.line, error.message);
+                self.lost(&file.relative, error.line, error.message);
                 None
             }
         }
@@ -191,13 +207,22 @@ impl<'a> Scan<'a> {
 
     /// Says something of a file, by its path from the base or absolute.
     pub(super) fn note(&mut self, file: &Path, line: Option<u32>, message: impl AsRef<str>) {
+        self.say(file, line, message.as_ref(), false);
+    }
+
+    /// The same of what could not be read, so that commands may be missing.
+    pub(super) fn lost(&mut self, file: &Path, line: Option<u32>, message: impl AsRef<str>) {
+        self.say(file, line, message.as_ref(), true);
+    }
+
+    fn say(&mut self, file: &Path, line: Option<u32>, message: &str, is_loss: bool) {
         if self.slice.diagnostics.len() > DIAGNOSTICS_MAX {
             return;
         }
         let is_last = self.slice.diagnostics.len() == DIAGNOSTICS_MAX;
-        let message = if is_last { "more is wrong with this source; it is not told" } else { message.as_ref() };
+        let message = if is_last { "more is wrong with this source; it is not told" } else { message };
         let message = names::shown(message);
-        self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message });
+        self.slice.diagnostics.push(Diagnostic { file: self.base.join(file), line, message, is_loss });
     }
 
     /// The text of a file; nothing if it is not there or may not be read, which is said. Of a tool's file, either decides.
@@ -345,6 +370,7 @@ impl<'a> Scan<'a> {
     /// Adds an item, or says why not.
     pub(super) fn push(&mut self, mut item: Item) {
         item.scope = self.slice.scope;
+        item.is_own = self.is_own;
         let (file, line) = (item.file.clone(), item.line);
         let item = match admit::admit(item, self.limits) {
             Ok(item) => item,
@@ -369,7 +395,11 @@ impl<'a> Scan<'a> {
         self.slice.complete = false;
         if !self.is_out_of_time {
             self.is_out_of_time = true;
-            self.note(at, None, format!("is not read, nor what follows: {:?} are over", self.limits.time));
+            self.lost(
+                at,
+                None,
+                format!("is not read, nor what follows: {} s are over", self.limits.time.as_secs_f32()),
+            );
         }
         true
     }

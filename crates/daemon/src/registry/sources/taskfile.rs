@@ -113,7 +113,7 @@ impl Reader {
         let next = if scan.is_directory(&path) { scan.first_file(&path, &NAMES) } else { scan.file(&path) };
         let Some(next) = next else {
             if !include.truth_of("optional").unwrap_or(false) {
-                scan.note(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
+                scan.lost(&file.relative, None, format!("includes {}, which cannot be read", path.display()));
             }
             return;
         };
@@ -174,6 +174,7 @@ impl Reader {
             .collect();
         let words: Vec<String> = item.arguments.names.iter().map(|one| format!("{}=…", one.name)).collect();
         item.arguments.hint = (!words.is_empty()).then(|| words.join(" "));
+        item.own = super::item::own(&mut commands.lines());
         self.found.push((item, lines(file, task, place)));
     }
 }

@@ -47,6 +47,42 @@ pub(super) struct TreeError {
 }
 
 impl Tree {
+    /// For people, a line for each value, texts in quotes: no two trees give the same.
+    pub(super) fn plain(&self) -> String {
+        let mut text = String::new();
+        self.write_plain("", &mut text);
+        text
+    }
+
+    /// Behind a key or a dash, which end their line where more follows.
+    fn write_plain(&self, indent: &str, text: &mut String) {
+        let quoted = |value: &str| serde_json::Value::from(value).to_string();
+        let begin = |text: &mut String| text.push_str(if text.is_empty() { "" } else { "\n" });
+        let deeper = format!("{indent}  ");
+        match self {
+            Self::Null => text.push_str(" null\n"),
+            Self::Bool(value) => text.push_str(if *value { " true\n" } else { " false\n" }),
+            Self::Number(value) => text.extend([" ", value, "\n"]),
+            Self::Text(value) => text.extend([" ", &quoted(value), "\n"]),
+            Self::List(values) if values.is_empty() => text.push_str(" []\n"),
+            Self::Map(pairs) if pairs.is_empty() => text.push_str(" {}\n"),
+            Self::List(values) => {
+                begin(text);
+                for value in values {
+                    text.extend([indent, "-"]);
+                    value.write_plain(&deeper, text);
+                }
+            }
+            Self::Map(pairs) => {
+                begin(text);
+                for (name, value) in pairs {
+                    text.extend([indent, &quoted(name), ":"]);
+                    value.write_plain(&deeper, text);
+                }
+            }
+        }
+    }
+
     /// JSON as its standard has it.
     pub(super) fn json(text: &str) -> Result<Self, TreeError> {
         serde_json::from_str(text).map_err(|error| TreeError {
@@ -315,6 +351,14 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+
+    #[test]
+    fn a_tree_is_shown_without_any_of_its_readers_words() {
+        let tree =
+            Tree::json(r#"{"command": "npx", "args": ["-y", "a b"], "env": {}, "on": [{"n": 1}, null]}"#).unwrap();
+        let shown = "\"command\": \"npx\"\n\"args\":\n  - \"-y\"\n  - \"a b\"\n\"env\": {}\n\"on\":\n  -\n    \"n\": 1\n  - null\n";
+        assert_eq!(tree.plain(), shown);
+    }
 
     #[test]
     fn keys_stay_in_the_order_of_the_file() {

@@ -85,7 +85,7 @@ fn item(
     item.listed = !task.truth_of("hide").unwrap_or(false);
     item.arguments.hint = hint(&arguments);
     item.arguments.names = arguments;
-    item.evidence = vec![scan.part("task", format!("{task:?}").as_bytes())];
+    item.evidence = vec![scan.part("its entry in the file", task.plain().as_bytes())];
     item.evidence.append(&mut beside);
     if task.get("dependsOn").is_some() {
         scan.note(&file.relative, None, format!("the task \"{label}\" depends on others, which are not run with it"));

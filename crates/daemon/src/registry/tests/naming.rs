@@ -11,6 +11,8 @@ fn names_that_differ_in_case_are_two_and_are_flagged() {
     assert_eq!(resolved(&view, "Deploy"), "user/mine/Deploy");
     assert_eq!(resolved(&view, "deploy"), "user/mine/deploy");
     assert_eq!(view.case_variants(), [["Deploy", "deploy"]]);
+    let error = view.one("DEPLOY").unwrap_err();
+    assert!(matches!(&error, RegistryError::UnknownCommand { near, .. } if *near == ["Deploy", "deploy"]), "{error:?}");
 }
 
 /// Corner 1.
@@ -44,6 +46,23 @@ fn a_bare_name_goes_to_the_builtin_then_the_user_then_packages_then_the_trusted_
     assert_eq!(resolved(&view(), "n"), "session/server/n", "what is not trusted takes no name from anybody");
     registry.set_session_entries(session, Vec::new()).unwrap();
     assert_eq!(resolved(&view(), "n"), "project/just/n");
+}
+
+/// Section 5: of servers and their tools local > project > user, but never what the user has not agreed to.
+#[test]
+fn of_servers_with_one_name_the_nearest_that_is_trusted_is_meant() {
+    let registry = registry();
+    let session = SessionId::new();
+    let server = |scope, trust| Draft { trust, ..Draft::new("db", "mcp", Kind::McpServer, scope, Exec::Nothing) };
+    set_base(&registry, "user:mcp", vec![server(Scope::User, Trust::Trusted)]);
+    for (trust, id) in [(Trust::Pending, "user/mcp/db"), (Trust::Trusted, "project/mcp/db")] {
+        registry.remove_session(session);
+        in_project(&registry, session, "/p", vec![Slice::new("mcp", vec![server(Scope::Project, trust)], Vec::new())]);
+        let view = registry.get_for_session(Some(session));
+        assert_eq!((&*resolved(&view, "db"), &*resolved(&view, "mcp:db")), (id, id), "{trust:?}");
+        assert_eq!(resolved(&view, "user:db"), "user/mcp/db");
+        assert_eq!(resolved(&view, "project:db"), "project/mcp/db");
+    }
 }
 
 /// Corner 1: only the user's own setting turns it round.

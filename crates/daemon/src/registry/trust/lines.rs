@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
-use shellkeep_protocol::registry::{Digest, TrustRecord};
+use shellkeep_protocol::registry::{ALL_OF, Digest, TrustRecord};
 
 use super::super::entry::{Entry, Exec, words};
 use super::super::sources::{self, Content};
@@ -18,34 +18,8 @@ pub(super) const RUNS_BYTES_MAX: usize = 256 << 10;
 /// Bytes of the lines of all records. The oldest records lose theirs first: then a change is told without what was before.
 pub(super) const ALL_RUNS_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of lines in a question, or in the list of all agreements.
-pub(super) const SHOWN_BYTES_MAX: usize = 64 << 10;
+/// Bytes of lines in the list of all agreements.
 pub(super) const LISTED_BYTES_MAX: usize = 1 << 20;
-
-/// Equal lines that are kept around what differs.
-pub(super) const AROUND: usize = 3;
-
-/// What is shown of a command and of what was agreed to before. Of both the same is left out at the front and at the end if it is too much, so
-/// that what differs is there.
-pub fn shown(before: Option<&[String]>, now: Vec<String>) -> (Option<Vec<String>>, Vec<String>) {
-    let Some(before) = before else { return (None, bounded(now, RUNS_LINES_MAX, SHOWN_BYTES_MAX)) };
-    // As the record has it, also of what is behind its limits.
-    let now = bounded(now, RUNS_LINES_MAX, RUNS_BYTES_MAX);
-    if bytes(before).max(bytes(&now)) <= SHOWN_BYTES_MAX {
-        return (Some(before.to_vec()), now);
-    }
-    let front = before.iter().zip(&now).take_while(|(one, other)| one == other).count();
-    let front = front.saturating_sub(AROUND);
-    let (old, new) = (&before[front..], &now[front..]);
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(one, other)| one == other).count();
-    let end = end.saturating_sub(AROUND);
-    let cut = |lines: &[String]| {
-        let note = |count: usize| (count > 0).then(|| format!("… {count} lines as before"));
-        let middle = lines[..lines.len() - end].iter().cloned();
-        bounded(note(front).into_iter().chain(middle).chain(note(end)).collect(), RUNS_LINES_MAX, SHOWN_BYTES_MAX)
-    };
-    (Some(cut(old)), cut(new))
-}
 
 /// The oldest records lose their lines if all are too many.
 pub(super) fn forget_lines(records: &mut BTreeMap<(String, String), TrustRecord>) {
@@ -65,9 +39,9 @@ pub(super) fn bytes(lines: &[String]) -> usize {
 
 /// All that decides what a command does, line by line, for people.
 pub fn runs(entry: &Entry) -> Vec<String> {
-    let Exec::Found(item) = &entry.exec else { return vec![entry.runs()] };
-    let mut lines: Vec<String> =
-        item.unread().map(|(what, why)| format!("asked each time, for {what} is not known: {why}")).collect();
+    let Exec::Found(item) = &entry.exec else { return vec![format!("runs: {}", entry.runs())] };
+    let unread = item.unread().map(|(what, why)| format!("asked each time: {what}: {why}"));
+    let mut lines: Vec<String> = unread.collect();
     lines.push(format!("file: {}", item.file.display()));
     let environment = |lines: &mut Vec<String>, env: &[(String, String)]| {
         lines.extend(env.iter().map(|(name, value)| format!("env: {name}={value}")));
@@ -77,6 +51,7 @@ pub fn runs(entry: &Entry) -> Vec<String> {
             lines.push(place(program.dir.as_deref()));
             environment(&mut lines, &program.env);
             lines.push(format!("runs: {}", words(&program.argv)));
+            lines.extend(item.own.lines().map(|line| format!("does: {line}")));
         }
         sources::Exec::Line(line) => {
             lines.push(place(line.dir.as_deref()));
@@ -88,10 +63,10 @@ pub fn runs(entry: &Entry) -> Vec<String> {
             sources::Transport::Stdio { env, .. } => {
                 lines.push(place(server.dir.as_deref()));
                 environment(&mut lines, env);
-                lines.push(format!("starts: {}", entry.runs()));
+                lines.push(format!("starts: {}", line(entry)));
             }
             sources::Transport::Http { headers, .. } | sources::Transport::Sse { headers, .. } => {
-                lines.push(format!("talks to: {}", entry.runs()));
+                lines.push(format!("talks to: {}", line(entry)));
                 lines.extend(headers.iter().map(|(name, value)| format!("sends: {name}: {value}")));
             }
         },
@@ -100,16 +75,31 @@ pub fn runs(entry: &Entry) -> Vec<String> {
     if let sources::Exec::McpServer(server) = &item.exec {
         lines.extend(server.variables.iter().map(|name| format!("gets your variable: {name}")));
     }
+    // Of what it shares with others only what is there is told.
+    let absent = item.evidence.iter().filter(|evidence| evidence.content == Content::Absent);
+    lines.extend(absent.map(|evidence| format!("not there: {}", evidence.what)));
     for evidence in item.evidence() {
         if let Content::Bytes(held) = &evidence.content {
             let text = String::from_utf8_lossy(held.bytes());
-            lines.extend(text.lines().map(|line| format!("{}: {line}", evidence.what)));
+            lines.push(format!("{ALL_OF}{}:", evidence.what));
+            lines.extend(text.lines().map(|line| format!("  {line}")));
         }
     }
-    // Of what it shares with others only what is there is told.
-    let absent = item.evidence.iter().filter(|evidence| evidence.content == Content::Absent);
-    lines.extend(absent.map(|evidence| format!("{}: is not there", evidence.what)));
-    lines
+    bounded(lines, RUNS_LINES_MAX, RUNS_BYTES_MAX)
+}
+
+/// What runs without any arguments, as it is; in a line if it is one.
+pub fn line(entry: &Entry) -> String {
+    let Exec::Found(item) = &entry.exec else { return entry.runs() };
+    match &item.exec {
+        sources::Exec::Program(program) => words(&program.argv),
+        sources::Exec::Line(line) => line.text.clone(),
+        sources::Exec::McpServer(server) => match &server.transport {
+            sources::Transport::Stdio { command, args, .. } => words(&[std::slice::from_ref(command), args].concat()),
+            sources::Transport::Http { url, .. } | sources::Transport::Sse { url, .. } => url.clone(),
+        },
+        sources::Exec::Prompt(_) | sources::Exec::Nothing => entry.runs(),
+    }
 }
 
 pub(super) fn place(directory: Option<&Path>) -> String {

@@ -58,11 +58,12 @@ impl Reader {
         let mut modules = Vec::new();
         let aliases: Vec<_> = files.iter().flat_map(|(_, parsed)| parsed.aliases.clone()).collect();
         for (file, parsed) in &files {
+            let lines: Vec<&str> = file.text.lines().collect();
             // In one file the last of a name counts (where that is allowed at all); before what is imported.
             let recipes: Vec<&Recipe> =
                 parsed.recipes.iter().rev().filter(|one| names.insert(one.name.clone())).collect();
             for recipe in recipes.into_iter().rev() {
-                self.recipe(scan, file, recipe, prefix, &aliases);
+                self.recipe(scan, (file, &lines), recipe, prefix, &aliases);
             }
             modules.extend(parsed.modules.iter().map(|module| (file.relative.clone(), module.clone())));
         }
@@ -109,7 +110,7 @@ impl Reader {
             match scan.file(&path) {
                 Some(next) => self.imported(scan, &next, depth + 1, files),
                 None if is_optional => {}
-                None => scan.note(&file.relative, None, format!("imports {}, which cannot be read", path.display())),
+                None => scan.lost(&file.relative, None, format!("imports {}, which cannot be read", path.display())),
             }
         }
     }
@@ -130,14 +131,14 @@ impl Reader {
         match path.and_then(|path| scan.file(path)) {
             Some(file) => self.module(scan, &file, &format!("{prefix}{}::", module.name), depth + 1),
             None if module.is_optional => {}
-            None => scan.note(parent, Some(module.line), format!("the module {} cannot be read", module.name)),
+            None => scan.lost(parent, Some(module.line), format!("the module {} cannot be read", module.name)),
         }
     }
 
     fn recipe(
         &mut self,
         scan: &mut Scan<'_>,
-        file: &SourceFile,
+        (file, lines): (&SourceFile, &[&str]),
         recipe: &Recipe,
         prefix: &str,
         aliases: &[(String, String, bool)],
@@ -146,6 +147,7 @@ impl Reader {
         let program = Program::new(&["just", &name], scan.place(), Passing::Behind);
         let mut item = Item::new("just", name, Kind::Task, Exec::Program(program), file.path.clone());
         item.line = Some(recipe.line);
+        item.own = super::item::block(lines, recipe.line);
         item.description.clone_from(&recipe.doc);
         let module = prefix.trim_end_matches("::");
         item.group = recipe.group.clone().or_else(|| (!module.is_empty()).then(|| module.to_owned()));

@@ -67,7 +67,7 @@ impl Scan<'_> {
 
     /// Something that decides was not read: said, and all items of the group are asked for each time.
     pub(in super::super) fn incomplete(&mut self, file: &Path, line: Option<u32>, what: &str, why: &str) {
-        self.note(file, line, format!("{what}: {why}"));
+        self.lost(file, line, format!("{what}: {why}"));
         self.decides(Evidence::unread(what, why));
     }
 
@@ -158,7 +158,7 @@ impl Scan<'_> {
         let why = match refusal {
             Refusal::Absent => return,
             Refusal::Outside(why) | Refusal::Other(why) => {
-                self.note(relative, None, format!("is not read: {why}"));
+                self.lost(relative, None, format!("is not read: {why}"));
                 why
             }
             Refusal::Limit(why) => *why,

@@ -38,7 +38,7 @@ impl Scan<'_> {
             self.slice.complete = false;
             if !self.is_out_of_files {
                 self.is_out_of_files = true;
-                self.note(relative, None, "is not read, nor what follows: too many files");
+                self.lost(relative, None, "is not read, nor what follows: too many files");
             }
             return Err(Refusal::Limit("there are too many files to read it"));
         }

@@ -117,7 +117,7 @@ proptest! {
         }
         let begin = Instant::now();
         let limits = patient();
-        for slice in discover(&world.places, &limits) {
+        for slice in world.discover(&limits) {
             prop_assert!(slice.diagnostics.iter().all(|one| !one.message.contains("its reader failed")), "{slice:?}");
             prop_assert!(slice.items.len() <= limits.items);
             for item in slice.items {
@@ -145,8 +145,7 @@ fn files_beyond_the_limit_are_left_out_at_the_same_place_each_time() {
         world.write(&format!(".claude/commands/c{number:02}.md"), "x");
     }
     let limits = Limits { files: 20, ..patient() };
-    let slice =
-        |limits: &Limits| discover(&world.places, limits).into_iter().find(|slice| slice.source == "claude").unwrap();
+    let slice = |limits: &Limits| world.discover(limits).into_iter().find(|slice| slice.source == "claude").unwrap();
     let names: Vec<String> = slice(&limits).items.into_iter().map(|item| item.name).collect();
     let expected: Vec<String> = (0..10).map(|number| format!("c{number:02}")).collect();
     assert_eq!(names, expected, "half of what is left is one source's share");
@@ -163,7 +162,7 @@ fn items_beyond_the_limit_are_left_out_and_counted() {
     let scripts: Vec<String> = (0..30).map(|number| format!("\"s{number:02}\":\"x\"")).collect();
     world.write("package.json", format!("{{\"scripts\":{{{}}}}}", scripts.join(",")));
     let limits = Limits { items: 10, ..patient() };
-    let slice = discover(&world.places, &limits).into_iter().find(|slice| slice.source == "npm").unwrap();
+    let slice = world.discover(&limits).into_iter().find(|slice| slice.source == "npm").unwrap();
     assert_eq!((slice.items.len(), slice.complete), (10, false));
     assert!(slice.diagnostics[0].message.starts_with("20 more items"), "{:?}", slice.diagnostics);
 }
@@ -202,7 +201,7 @@ fn time_that_is_over_gives_what_was_read_until_then_and_says_so() {
     let world = World::empty();
     world.write("package.json", r#"{"scripts":{"a":"b"}}"#);
     let limits = Limits { time: Duration::ZERO, ..Limits::default() };
-    let slice = discover(&world.places, &limits).into_iter().find(|slice| slice.source == "npm").unwrap();
+    let slice = world.discover(&limits).into_iter().find(|slice| slice.source == "npm").unwrap();
     assert_eq!((slice.items.len(), slice.complete), (0, false));
     assert!(slice.diagnostics[0].message.contains("are over"), "{:?}", slice.diagnostics);
 }
@@ -237,7 +236,7 @@ fn a_file_that_many_lines_name_is_read_once() {
     world.write("package.json", format!("{{\"scripts\":{{{}}}}}", scripts.join(",")));
     world.write("tool.js", "x");
     let limits = Limits { files: 8, ..patient() };
-    let slice = discover(&world.places, &limits).into_iter().find(|slice| slice.source == "npm").unwrap();
+    let slice = world.discover(&limits).into_iter().find(|slice| slice.source == "npm").unwrap();
     assert!(slice.complete, "{:?}", slice.diagnostics);
     assert!(
         slice.items.iter().all(|item| item.evidence().filter(|one| one.content != Content::Absent).count() == 2

@@ -17,6 +17,7 @@ use super::*;
 /// A home and a project in it that are copies of a fixture.
 struct World {
     _dir: TempDir,
+    root: PathBuf,
     places: Places,
 }
 
@@ -24,14 +25,10 @@ impl World {
     fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
-        let places = Places {
-            root: Some(base.join("root")),
-            home: base.join("home"),
-            config: base.join("home/.config/shellkeep"),
-        };
+        let places = Places { home: base.join("home"), config: base.join("home/.config/shellkeep") };
         fs::create_dir_all(base.join("root")).unwrap();
         fs::create_dir_all(base.join("home/.config/shellkeep")).unwrap();
-        Self { _dir: dir, places }
+        Self { _dir: dir, root: base.join("root"), places }
     }
 
     fn of(fixture: &str) -> Self {
@@ -43,7 +40,7 @@ impl World {
     }
 
     fn root(&self) -> PathBuf {
-        self.places.root.clone().unwrap()
+        self.root.clone()
     }
 
     fn copy(&self, from: &Path, to: &Path) {
@@ -72,7 +69,12 @@ impl World {
     }
 
     fn slices(&self) -> Vec<Slice> {
-        discover(&self.places, &patient())
+        self.discover(&patient())
+    }
+
+    /// All that a session in the project sees, of both looks.
+    fn discover(&self, limits: &Limits) -> Vec<Slice> {
+        [of_project(&self.root, &self.places, limits), of_user(&self.places, limits)].concat()
     }
 
     fn slice(&self, source: &str) -> Slice {

@@ -112,6 +112,58 @@ fn plugins_of_the_older_file_are_found() {
     assert_eq!(world.names("claude-plugins"), ["tool:go"]);
 }
 
+/// Trust: project files never say what runs unasked. What they switch on is a project's matter, be it installed by the user.
+#[test]
+fn only_what_the_home_alone_says_of_a_project_is_the_users_own_word() {
+    let world = World::empty();
+    let home = |path: &str, text: String| {
+        let path = world.places.home.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let root = world.root();
+    let mut installed = serde_json::json!({"version": 2, "plugins": {}});
+    for (name, scope) in
+        [("everywhere", "user"), ("asked-for", "user"), ("mine-here", "local"), ("theirs-here", "project")]
+    {
+        let path = world.places.home.join("plugins").join(name);
+        home(&format!("plugins/{name}/.mcp.json"), r#"{"s":{"command":"x"}}"#.to_owned());
+        installed["plugins"][format!("{name}@m")] =
+            serde_json::json!([{"scope": scope, "projectPath": root, "version": "1.0.0", "installPath": path}]);
+    }
+    home(".claude/plugins/installed_plugins.json", installed.to_string());
+    home(".claude/settings.json", r#"{"enabledPlugins":{"everywhere@m":true,"mine-here@m":true}}"#.to_owned());
+    let of_project = r#"{"enabledPlugins":{"everywhere@m":true,"asked-for@m":true,"theirs-here@m":true}}"#;
+    world.write(".claude/settings.json", of_project);
+    home(
+        ".claude.json",
+        serde_json::json!({"projects": {root.to_str().unwrap(): {"mcpServers": {"own": {"command": "x"}}},
+        "/elsewhere": {"mcpServers": {"not-here": {"command": "x"}}}}})
+        .to_string(),
+    );
+    world.write(".mcp.json", r#"{"mcpServers":{"own":{"command":"theirs"},"other":{"command":"x"}}}"#);
+    let servers: Vec<(String, Scope, bool, Option<PathBuf>)> = world
+        .slices()
+        .into_iter()
+        .flat_map(|slice| slice.items)
+        .map(|item| {
+            let Exec::McpServer(server) = item.exec else { panic!("{}", item.qualified_name) };
+            (item.qualified_name, item.scope, item.is_own, server.dir)
+        })
+        .collect();
+    let at_root = || Some(root.clone());
+    let expected = [
+        ("mcp:other", Scope::Project, false, at_root()),
+        ("mcp:own", Scope::Project, true, at_root()),
+        ("plugin:asked-for:s", Scope::Project, false, at_root()),
+        ("plugin:mine-here:s", Scope::Project, true, at_root()),
+        ("plugin:theirs-here:s", Scope::Project, false, at_root()),
+        ("plugin:everywhere:s", Scope::User, false, None),
+    ];
+    assert_eq!(servers, expected.map(|(name, scope, is_own, dir)| (name.to_owned(), scope, is_own, dir)));
+    assert!(world.messages("mcp").contains("you have one of that name"));
+}
+
 /// R-30.
 #[test]
 fn a_source_that_fails_hides_no_other() {

@@ -1,0 +1,85 @@
+//! The commands of installed packages, as the registry, shells and completions want them.
+//!
+//! Promise: one state of the database, wholly; reading waits for nobody and changes nothing. Whoever wants to know of changes watches
+//! [`Packages::watched`], which is replaced by each of them.
+
+use std::path::PathBuf;
+
+use semver::Version;
+
+use super::Packages;
+use super::db::{self, Db, DbError, directory_name};
+use super::disk::RealDisk;
+
+/// A command of an installed package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageCommand {
+    /// As it is called here: safe in a path, a shell's word and on a terminal.
+    pub name: String,
+    /// The package that it belongs to.
+    pub package: String,
+    /// Its version.
+    pub version: Version,
+    /// One line, without anything that a terminal acts on.
+    pub description: String,
+    /// What may follow it, like `[NAME]`.
+    pub args_hint: Option<String>,
+    /// The program itself, in the store: another release has another path.
+    pub program: PathBuf,
+    /// Its name in `bin/`; `None` if the user wants it left out.
+    pub link: Option<PathBuf>,
+    /// Shell (`bash`, `zsh`, `fish`) and the file that completes its arguments.
+    pub completions: Vec<(&'static str, PathBuf)>,
+    /// Smaller for the package that was installed earlier: it keeps a name that both have.
+    pub installed_seq: u64,
+}
+
+/// All of them, in one state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackageCommands {
+    /// Grows with each change of what is installed.
+    pub serial: u64,
+    /// By package, then as its manifest has them.
+    pub commands: Vec<PackageCommand>,
+}
+
+impl Packages {
+    /// The file that each change replaces: the one path to watch. It lies in the packages' directory, which may not exist yet.
+    pub fn watched(&self) -> PathBuf {
+        self.layout.root.join(db::FILE)
+    }
+
+    /// The commands of all installed packages; of a damaged database those that its copy has, else none. Bounded by the limits of
+    /// packages and of their commands.
+    ///
+    /// # Errors
+    /// If the database cannot be read at all.
+    pub fn commands(&self) -> Result<PackageCommands, DbError> {
+        let db = match Db::read(&RealDisk, &self.watched()) {
+            Err(DbError::Damaged(_)) | Ok(None) => {
+                let copy = Db::read(&RealDisk, &self.layout.root.join(db::COPY));
+                copy.ok().flatten().unwrap_or_default()
+            }
+            Ok(Some(db)) => db,
+            Err(other) => return Err(other),
+        };
+        let mut commands = Vec::new();
+        for package in db.packages.values() {
+            let directory = self.layout.store.join(directory_name(&package.name, &package.current));
+            for (name, command) in package.commands() {
+                commands.push(PackageCommand {
+                    name: name.to_owned(),
+                    package: package.name.clone(),
+                    version: package.current.version.clone(),
+                    description: command.description.clone().unwrap_or_else(|| package.current.description.clone()),
+                    args_hint: command.args_hint.clone(),
+                    program: directory.join(&command.path),
+                    link: (!package.choices.no_bin).then(|| self.layout.bin.join(name)),
+                    completions: command.completions.all().map(|(shell, path)| (shell, directory.join(path))).collect(),
+                    installed_seq: package.seq,
+                });
+            }
+        }
+        Ok(PackageCommands { serial: db.serial, commands })
+    }
+}

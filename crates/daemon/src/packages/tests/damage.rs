@@ -1,0 +1,117 @@
+//! P-29, P-15: a database that cannot be believed, and what is believed instead.
+
+use super::*;
+
+const DATABASE: &str = "pkgdb.json";
+const COPY: &str = "pkgdb.json.bak";
+
+/// A home with an upgraded package and another.
+fn lived() -> Home {
+    let home = Home::new();
+    home.install(&home.source("p", "1.0.0", &["a"])).unwrap();
+    home.upgrade(&home.source("p", "2.0.0", &["a"])).unwrap();
+    home.install(&home.source("q", "1.0.0", &["x"])).unwrap();
+    home
+}
+
+#[test]
+fn p15_the_database_is_json_after_every_operation_with_its_copy_beside_it() {
+    let home = Home::new();
+    let from = home.source("p", "1.0.0", &["a"]);
+    let manifest = fs::read_to_string(from.join("package.toml")).unwrap();
+    fs::write(from.join("package.toml"), manifest.replace("Says p", r#"\"quoted\" \\ ünïcode ☃"#)).unwrap();
+    let root = &home.packages.layout().root;
+    let check = |count: usize| {
+        let value: serde_json::Value = serde_json::from_slice(&fs::read(root.join(DATABASE)).unwrap()).unwrap();
+        assert_eq!(value["packages"].as_array().unwrap().len(), count);
+        assert_eq!(fs::read(root.join(DATABASE)).unwrap(), fs::read(root.join(COPY)).unwrap());
+        value
+    };
+    home.install(&from).unwrap();
+    assert_eq!(check(1)["packages"][0]["current"]["description"], "\"quoted\" \\ ünïcode ☃");
+    home.upgrade(&home.source("p", "2.0.0", &["a"])).unwrap();
+    check(1);
+    home.packages.rollback("p").unwrap();
+    check(1);
+    home.packages.remove("p", false).unwrap();
+    check(0);
+}
+
+#[test]
+fn p29_a_damaged_database_comes_back_from_its_copy_and_says_so() {
+    let home = lived();
+    let state = whole(&home.packages);
+    let path = home.packages.layout().root.join(DATABASE);
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    let at = good.windows(5).position(|five| five == b"1.0.0").unwrap();
+    flipped[at] = b'9';
+    for bad in [&b""[..], b"{", b"[]", b"{\"version\":1}", b"\0\0\0", &good[..good.len() / 2], &flipped] {
+        fs::write(&path, bad).unwrap();
+        // Whoever only reads is not fooled either.
+        assert_eq!(home.packages.commands().unwrap().commands.len(), 2);
+        let look = home.packages.look().unwrap();
+        assert!(look.notes[0].contains("brought back from its copy"), "{:?}", look.notes);
+        assert_eq!(whole(&home.packages), state);
+        assert_eq!(fs::read(home.packages.layout().root.join("pkgdb.json.damaged")).unwrap(), bad);
+    }
+}
+
+#[test]
+fn p29_without_a_copy_it_is_built_anew_from_the_store() {
+    let home = lived();
+    let state = whole(&home.packages);
+    for (database, copy) in [(Some("{"), Some("}")), (Some("{"), None), (None, Some("")), (None, None)] {
+        for (name, content) in [(DATABASE, database), (COPY, copy)] {
+            let path = home.packages.layout().root.join(name);
+            match content {
+                Some(content) => fs::write(path, content).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+        }
+        let look = home.packages.look().unwrap();
+        assert!(look.notes[0].contains("brought back from the store"), "{:?}", look.notes);
+        assert_eq!(whole(&home.packages), state);
+        assert_eq!(home.run("a").as_deref(), Some("p 2.0.0\n"));
+    }
+}
+
+#[test]
+fn p29_a_release_whose_receipt_is_damaged_too_comes_back_by_its_manifest() {
+    let home = Home::new();
+    home.install(&home.source("p", "1.0.0", &["a"])).unwrap();
+    let store = home.packages.layout().store.join(&home.in_store()[0]);
+    fs::set_permissions(store.join(".shellkeep.json"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(store.join(".shellkeep.json"), "{").unwrap();
+    for name in [DATABASE, COPY] {
+        fs::write(home.packages.layout().root.join(name), "{").unwrap();
+    }
+    assert_eq!(state_of(&home.packages.look().unwrap().db)["p"].0, "1.0.0");
+    assert_eq!(home.run("a").as_deref(), Some("p 1.0.0\n"));
+}
+
+#[test]
+fn p29_a_copy_that_names_what_is_gone_gives_what_is_there() {
+    let home = lived();
+    let root = home.packages.layout().root.clone();
+    let before = fs::read(root.join(COPY)).unwrap();
+    home.packages.remove("q", false).unwrap();
+    fs::write(root.join(COPY), before).unwrap();
+    fs::write(root.join(DATABASE), "").unwrap();
+    let look = home.packages.look().unwrap();
+    assert!(look.notes.iter().any(|note| note.contains("q 1.0.0 is gone")), "{:?}", look.notes);
+    assert_eq!(whole(&home.packages).keys().collect::<Vec<_>>(), ["p"]);
+}
+
+#[test]
+fn a_database_of_a_newer_shellkeep_is_left_alone() {
+    let home = lived();
+    let path = home.packages.layout().root.join(DATABASE);
+    let newer = fs::read_to_string(&path).unwrap().replacen("\"version\": 1", "\"version\": 2", 1);
+    fs::write(&path, &newer).unwrap();
+    for error in [home.packages.look().unwrap_err(), home.packages.remove("p", false).unwrap_err()] {
+        assert!(error.to_string().contains("newer shellkeep"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+    assert_eq!(home.run("a").as_deref(), Some("p 2.0.0\n"));
+}

@@ -1,0 +1,278 @@
+//! One operation at a time: the lock, the state as it is, and what an operation before may have left half done.
+//!
+//! Promise: whatever instruction an operation ended at, the next begins with the old or the new state, whole; what was not committed is
+//! thrown away. A damaged database comes back from its copy, else from the store.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::db::{self, Db, DbError, Package, Receipt, directory_name};
+use super::directory;
+use super::disk::{Disk, Found, Kind};
+use super::error::PackageError;
+use super::intake;
+use super::layout::Layout;
+use super::manifest::Manifest;
+use super::staging::MOVABLE_MODE;
+use super::uses;
+use crate::lock::{Lock, LockError};
+
+/// Pause between two looks at a lock that another has.
+const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Directories in one another that are deleted; deeper than any package.
+const DELETE_DEPTH_MAX: usize = 64;
+
+/// One part of what brings everything in line with the database.
+type Step<'a> = fn(&Work<'a>) -> io::Result<()>;
+
+/// The right to change what is installed, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) layout: &'a Layout,
+    /// As it is on the disk.
+    pub(super) db: Db,
+    /// What the user should know.
+    pub(super) notes: Vec<String>,
+    _lock: Lock,
+}
+
+impl<'a> Work<'a> {
+    /// Waits for the lock, reads the state and cleans up.
+    ///
+    /// # Errors
+    /// [`PackageError::Busy`] after `wait`; if the state cannot be had.
+    pub(super) fn begin(disk: &'a dyn Disk, layout: &'a Layout, wait: Duration) -> Result<Self, PackageError> {
+        for directory in layout.directories() {
+            match disk.make_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(PackageError::io("make", directory)(error));
+                }
+                _ => {}
+            }
+        }
+        let lock = take_lock(layout, wait)?;
+        let mut notes = Vec::new();
+        let db = load(disk, layout, &mut notes)?;
+        let mut work = Self { disk, layout, db, notes, _lock: lock };
+        work.clean();
+        Ok(work)
+    }
+
+    /// Makes `next` the state: the commit, its copy, then `bin/`, then what nobody needs any more.
+    ///
+    /// # Errors
+    /// If the commit itself fails; whatever comes after it is a note, and the next operation does it again.
+    pub(super) fn commit(&mut self, mut next: Db) -> Result<(), PackageError> {
+        next.serial = self.db.serial + 1;
+        let failed = |source| PackageError::Db { path: self.layout.root.join(db::FILE), source };
+        next.commit(self.disk, &self.layout.root).map_err(failed)?;
+        self.db = next;
+        if let Err(error) = self.disk.sync_dir(&self.layout.root) {
+            self.notes.push(format!("it is done, but the disk has not confirmed it ({error})"));
+        }
+        self.clean();
+        Ok(())
+    }
+
+    /// Brings everything beside the database in line with it. Nothing here can make the state another.
+    fn clean(&mut self) {
+        let mut steps: Vec<(&str, Step<'a>)> =
+            vec![("staging", Self::sweep_staging), ("bin", Self::reconcile_bin), ("the trash", Self::empty_trash)];
+        match self.copy() {
+            Ok(()) => steps.insert(2, ("the store", Self::sweep_store)),
+            // Nothing is thrown away that the old copy may still name.
+            Err(error) => self.notes.push(format!("{} cannot be written: {error}", db::COPY)),
+        }
+        for (what, step) in steps {
+            if let Err(error) = step(self) {
+                self.notes
+                    .push(format!("{what} could not be brought in order ({error}); the next operation tries again"));
+            }
+        }
+    }
+
+    fn copy(&self) -> io::Result<()> {
+        let copy = Db::read(self.disk, &self.layout.root.join(db::COPY));
+        if copy.is_ok_and(|copy| copy.as_ref() == Some(&self.db)) {
+            return Ok(());
+        }
+        self.db.commit_copy(self.disk, &self.layout.root).map_err(|error| match error {
+            DbError::Io(error) => error,
+            other => io::Error::other(other),
+        })
+    }
+
+    /// What was begun and not finished.
+    fn sweep_staging(&self) -> io::Result<()> {
+        for found in self.disk.list(&self.layout.root)?.iter().filter(|found| found.name == db::BESIDE) {
+            delete(self.disk, found, 0)?;
+        }
+        self.disk.list(&self.layout.staging)?.iter().try_for_each(|found| delete(self.disk, found, 0))
+    }
+
+    /// What no package has goes to the trash.
+    fn sweep_store(&self) -> io::Result<()> {
+        let used: Vec<String> = self.db.directories().collect();
+        for found in self.disk.list(&self.layout.store)? {
+            if !used.contains(&found.name) {
+                self.discard(&found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&self, found: &Found) -> io::Result<()> {
+        if found.kind != Kind::Directory {
+            return delete(self.disk, found, 0);
+        }
+        let taken = self.disk.list(&self.layout.trash)?;
+        let name = (0..).map(|number: u32| format!("{}.{number}", found.name));
+        let mut free = name.filter(|name| taken.iter().all(|there| there.name != *name));
+        let to = self.layout.trash.join(free.next().unwrap_or_default());
+        self.disk.set_mode(&found.path, MOVABLE_MODE)?;
+        self.disk.rename(&found.path, &to)
+    }
+
+    /// Deletes what nobody uses any more.
+    fn empty_trash(&self) -> io::Result<()> {
+        for found in self.disk.list(&self.layout.trash)? {
+            let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
+            if found.kind != Kind::Directory || !uses::is_used(&real) {
+                delete(self.disk, &found, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One link for each command, and nothing else. Each changes by a rename, so a name is never away.
+    fn reconcile_bin(&self) -> io::Result<()> {
+        let mut wanted: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        for package in self.db.packages.values().filter(|package| !package.choices.no_bin) {
+            let store = Path::new("../store").join(directory_name(&package.name, &package.current));
+            wanted.extend(package.commands().map(|(name, command)| (name, store.join(&command.path))));
+        }
+        for found in self.disk.list(&self.layout.bin)? {
+            let leads_to = if found.kind == Kind::Link { Some(self.disk.read_link(&found.path)?) } else { None };
+            match wanted.get(found.name.as_str()) {
+                Some(target) if leads_to.as_ref() == Some(target) => {
+                    wanted.remove(found.name.as_str());
+                }
+                Some(_) if found.kind != Kind::Directory => {} // replaced below
+                _ => delete(self.disk, &found, 0)?,
+            }
+        }
+        let beside = self.layout.bin.join(".new");
+        for (name, target) in wanted {
+            self.disk.link(&target, &beside)?;
+            self.disk.rename(&beside, &self.layout.bin.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+fn take_lock(layout: &Layout, wait: Duration) -> Result<Lock, PackageError> {
+    let until = Instant::now() + wait;
+    loop {
+        match Lock::take(&layout.lock) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(LOCK_LOOK_EVERY),
+            Err(LockError::Held { pid }) => return Err(PackageError::Busy { pid }),
+            Err(LockError::Io { path, source }) => return Err(PackageError::io("lock", &path)(source)),
+        }
+    }
+}
+
+/// The state, brought back if it is damaged. Always on the disk when this returns.
+fn load(disk: &dyn Disk, layout: &Layout, notes: &mut Vec<String>) -> Result<Db, PackageError> {
+    let path = layout.root.join(db::FILE);
+    let failed = |source| PackageError::Db { path: path.clone(), source };
+    let why = match Db::read(disk, &path) {
+        Ok(Some(db)) => return Ok(db),
+        Ok(None) => None,
+        Err(DbError::Damaged(why)) => Some(why),
+        Err(other) => return Err(failed(other)),
+    };
+    let copy = Db::read(disk, &layout.root.join(db::COPY)).ok().flatten();
+    let (mut db, from) = match copy {
+        Some(db) => (db, "its copy"),
+        None => (Db::rebuild(disk, &layout.store).map_err(PackageError::io("read", &layout.store))?, "the store"),
+    };
+    if from == "the store" {
+        rebuild_without_receipts(disk, layout, &mut db, notes).map_err(PackageError::io("read", &layout.store))?;
+    }
+    only_what_is_there(disk, layout, &mut db, notes)?;
+    if let Some(why) = &why {
+        notes.push(format!("{} was damaged ({why}); it was brought back from {from}", db::FILE));
+        disk.rename(&path, &layout.root.join(db::DAMAGED)).map_err(PackageError::io("move", &path))?;
+    } else if !db.packages.is_empty() {
+        notes.push(format!("{} was missing; it was brought back from {from}", db::FILE));
+    }
+    db.serial += 1;
+    db.commit(disk, &layout.root).map_err(failed)?;
+    Ok(db)
+}
+
+/// A copy of the database may name what is no longer there.
+fn only_what_is_there(
+    disk: &dyn Disk,
+    layout: &Layout,
+    db: &mut Db,
+    notes: &mut Vec<String>,
+) -> Result<(), PackageError> {
+    let there = disk.list(&layout.store).map_err(PackageError::io("read", &layout.store))?;
+    let is_there = |name: &str| there.iter().any(|found| found.name == name);
+    for package in db.packages.values_mut() {
+        package.previous = package.previous.take().filter(|release| is_there(&directory_name(&package.name, release)));
+    }
+    db.packages.retain(|name, package| {
+        let stays = is_there(&directory_name(name, &package.current));
+        if !stays {
+            notes.push(format!("{name} {} is gone: its files are not there", package.current.version));
+        }
+        stays
+    });
+    Ok(())
+}
+
+/// Releases whose receipt is damaged too: their manifest says enough, and the directory's name has some of their digest.
+fn rebuild_without_receipts(disk: &dyn Disk, layout: &Layout, db: &mut Db, notes: &mut Vec<String>) -> io::Result<()> {
+    for found in disk.list(&layout.store)?.into_iter().filter(|found| found.kind == Kind::Directory) {
+        if Receipt::read(disk, &found.path).is_ok() {
+            continue;
+        }
+        let Some((name, release)) = from_manifest(disk, &found) else {
+            notes.push(format!("{} in the store cannot be read and was thrown away", found.name));
+            continue;
+        };
+        let seq = release.seq;
+        let package =
+            Package { name: name.clone(), seq, choices: db::Choices::default(), current: release, previous: None };
+        db.packages.entry(name).or_insert(package);
+    }
+    Ok(())
+}
+
+fn from_manifest(disk: &dyn Disk, found: &Found) -> Option<(String, db::Release)> {
+    let items = directory::items(&found.path).ok()?;
+    let bytes = disk.read(&found.path.join(super::manifest::FILE), super::manifest::BYTES_MAX).ok()?;
+    let manifest = Manifest::from_toml(&bytes).ok()?;
+    let origin = db::Origin::Directory { path: found.path.to_string_lossy().into_owned() };
+    let release = super::install::release(&manifest, intake::digest(&items), origin, 0);
+    (directory_name(&manifest.name, &release) == found.name).then_some((manifest.name, release))
+}
+
+/// Deletes something and all that is in it. Links are deleted, not followed.
+pub(super) fn delete(disk: &dyn Disk, found: &Found, depth: usize) -> io::Result<()> {
+    if depth > DELETE_DEPTH_MAX {
+        return Err(io::Error::other("too many directories in one another"));
+    }
+    if found.kind != Kind::Directory {
+        return disk.remove_file(&found.path);
+    }
+    disk.set_mode(&found.path, MOVABLE_MODE)?;
+    disk.list(&found.path)?.iter().try_for_each(|inner| delete(disk, inner, depth + 1))?;
+    disk.remove_dir(&found.path)
+}
