@@ -238,7 +238,7 @@ fn the_users_own_servers_run_unasked_and_a_project_adds_none_to_them() -> Result
     ensure!(run(&world, &outside, &["mine:one", "word=w"])? == "word: w\n");
     ensure!(shown(&outside, "mcp:here")?.is_none() && shown(&outside, "here:one")?.is_none());
     let (said, _) = refused(&world, &inside, &["asked:s:one", "word=w"])?;
-    ensure!(said.contains("no command is called so"), "{said}");
+    ensure!(said.contains("there is no command"), "{said}");
     ensure!(starts("asked") == 0 && starts("of-the-project") == 0, "nobody has agreed to these");
     // One for all sessions, however many there are; and of one name the nearest is meant.
     ensure!(["mine", "both", "kit", "here", "both-here"].map(starts) == [1; 5]);
