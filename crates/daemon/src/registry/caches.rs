@@ -58,15 +58,24 @@ fn word(base: &View) -> String {
 
 /// Puts the word into the file unless it is there: one write, one rename.
 fn tell(directory: &Path, word: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
     let file = directory.join(FILE);
     let line = format!("{word}\n");
     if std::fs::read_to_string(&file).is_ok_and(|there| there == line) {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    replace(&file, line.as_bytes())
+}
+
+/// Puts a file of the daemon's own in place as a whole, for nobody else to read; its directory too if there is none.
+pub(super) fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    if let Some(directory) = file.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
     let beside = file.with_extension("new");
-    std::fs::write(&beside, line)?;
+    let mut made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    made.write_all(bytes)?;
     std::fs::rename(beside, file)
 }
 

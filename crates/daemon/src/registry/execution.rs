@@ -14,6 +14,7 @@ use shellkeep_protocol::registry::{
     STDIN_BYTES_MAX, Scope, Told,
 };
 
+use super::caches;
 use super::conversation::{Conversation, blocking};
 use super::entry::{Effect, Entry, Exec, Service, words};
 use super::run::{Act, Job, Recheck, TIME_MAX_DEFAULT};
@@ -102,7 +103,7 @@ impl Executor {
         let own = self.clone();
         drop(tokio::task::spawn_blocking(move || {
             let usage = own.usage.lock();
-            if let Err(error) = save(&own.file, &usage) {
+            if let Err(error) = saved(&own.file, &usage) {
                 tracing::debug!(%error, "how often commands were run cannot be saved");
             }
         }));
@@ -125,14 +126,8 @@ fn recheck(conversation: &Conversation, session: Option<SessionId>, entry: &Arc<
     })
 }
 
-fn save(file: &Path, usage: &Usage) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    if let Some(directory) = file.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let beside = file.with_extension("new");
-    std::fs::write(&beside, serde_json::to_vec(usage)?)?;
-    std::fs::rename(beside, file)
+fn saved(file: &Path, usage: &Usage) -> std::io::Result<()> {
+    caches::replace(file, &serde_json::to_vec(usage)?)
 }
 
 fn unknown_service(execute: &ExecuteCommand) -> RegistryError {
