@@ -132,14 +132,14 @@ impl DaemonLink {
         if let Some(failure) = in_the_way(places) {
             return Err(failure);
         }
+        if let Ok(Some(pid)) = Lock::holder(&places.lock()) {
+            return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))
+                .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"));
+        }
         if let Err(refused) = Settings::load(places) {
             let failure =
                 no_daemon(format!("no daemon runs, and none starts with these settings: {}", refused.message));
             return Err(Failure { hint: refused.hint, ..failure });
-        }
-        if let Ok(Some(pid)) = Lock::holder(&places.lock()) {
-            return Err(no_daemon(format!("the daemon (process {pid}) does not answer"))
-                .with_hint("\"shellkeep daemon restart\" replaces it; sessions go on meanwhile"));
         }
         Err(no_daemon(format!("the daemon did not come up at {}", socket.display())).with_hint(format_args!(
             "\"shellkeep daemon run\" shows why; diagnostics are in {}",

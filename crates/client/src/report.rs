@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Columns of a terminal that does not say how many it has.
 pub const COLUMNS_USUAL: usize = 80;
@@ -172,6 +172,21 @@ pub fn printable(text: &str) -> String {
 pub fn printable_line(line: &str) -> String {
     let parts: Vec<String> = line.split('\t').map(printable).collect();
     parts.join("\t")
+}
+
+/// As much of a line as `columns` have room for; what is left out is told by its last character.
+pub fn cut(line: &str, columns: usize) -> String {
+    if line.width() <= columns {
+        return line.to_owned();
+    }
+    let mut room = columns.saturating_sub(1);
+    let fits = |character: &char| {
+        let width = character.width().unwrap_or(0);
+        let is_room = width <= room;
+        room = room.saturating_sub(width);
+        is_room
+    };
+    line.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// A command line, which may have several lines, in one of ours.

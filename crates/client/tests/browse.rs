@@ -8,6 +8,9 @@ use std::time::Instant;
 use rustix::process::Signal;
 use world::{Tty, World};
 
+/// Chances that a key and a size meet.
+const RESIZES: u16 = 400;
+
 /// A shell that has run `lines`, kept under the name "work".
 fn worked(world: &World, lines: &[&str]) -> Tty {
     std::fs::write(world.path().join(".bashrc"), "PS1='READY>'\n").expect("a file in the home");
@@ -40,9 +43,13 @@ impl Screen {
 
     /// Waits until the screen shows it.
     fn shows(&mut self, text: &str) {
+        self.until(&format!("saw {text:?}"), |shown| shown.contains(text));
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + world::WAIT;
-        while !self.text().contains(text) {
-            assert!(self.tty.read_until(deadline), "never saw {text:?} on:\n{}", self.drawn());
+        while !is_so(&self.text()) {
+            assert!(self.tty.read_until(deadline), "never {what} on:\n{}", self.drawn());
             // A read may end within a character: the rest of that comes with the next.
             let cut = std::str::from_utf8(&self.tty.seen).map_or_else(|error| error.valid_up_to(), str::len);
             let rest = self.tty.seen.split_off(cut);
@@ -91,6 +98,23 @@ fn a_command_is_found_by_a_few_letters_opened_attached_and_the_terminal_is_as_be
     assert!(left.contains("\x1b[?1049l"), "{left:?}");
     shell.keys("exit\r");
     shell.wait();
+}
+
+/// Both are read from the terminal at once, and nothing but the next key would bring a lost one back.
+#[test]
+fn a_key_that_comes_together_with_a_new_size_is_read() {
+    let world = World::with_daemon();
+    let mut screen = Screen::new(&world, 100, 20);
+    screen.shows("no sessions are recorded yet");
+    for round in 0..RESIZES {
+        screen.resize(100, 19 + round % 2);
+        screen.tty.keys("?");
+        screen.shows("read everything again");
+        screen.tty.keys("x");
+        screen.until("lost sight of the help", |shown| !shown.contains("read everything again"));
+    }
+    screen.tty.keys("q");
+    assert!(screen.tty.wait().success());
 }
 
 #[test]

@@ -426,6 +426,7 @@ fn a_list_fits_its_terminal_and_the_ids_that_it_shows_are_enough() {
     let shown = rows[1].split(' ').next().expect("an id");
     assert!(shown.len() < id.len() && id.ends_with(shown), "{seen:?}");
     assert!(world.run(["kill", shown]).status.success());
+    wait_until("its end is recorded", || world.run(["output", shown]).stdout == b"ready");
     // In a pipe nothing is cut.
     let piped = String::from_utf8(world.run(["ls", "--all"]).stdout).expect("UTF-8");
     assert!(piped.contains(&id) && piped.contains(&"x".repeat(200)), "{piped:?}");

@@ -5,6 +5,7 @@
 //! here is the loop, which sleeps until a key, a signal or an answer comes.
 
 mod data;
+mod filter;
 mod model;
 mod pager;
 mod picture;

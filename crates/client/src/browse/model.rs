@@ -3,11 +3,11 @@
 //! Promises that a selected row stays selected while more rows arrive, and that no key is without an effect or a word.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
-use nucleo_matcher::{Config, Matcher, Utf32Str};
+use nucleo_matcher::Matcher;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{CommandInfo, Hit, SessionInfo, SessionState};
 
+use super::filter::{self, Fields, Filter};
 use super::pager::Pager;
 use super::preview::Preview;
 
@@ -45,6 +45,12 @@ pub(super) struct CommandRow {
     /// The session's name, or the beginning of its id.
     pub(super) of: String,
     pub(super) info: CommandInfo,
+}
+
+impl CommandRow {
+    fn fields(&self) -> Fields<'_> {
+        Fields { fuzzy: [&self.info.line, &self.of], whole: [&self.info.cwd, ""] }
+    }
 }
 
 /// What a row stands for.
@@ -129,7 +135,7 @@ impl Model {
             notice: None,
             is_help: false,
             is_loading: true,
-            matcher: Matcher::new(Config::DEFAULT),
+            matcher: filter::matcher(),
         }
     }
 
@@ -208,39 +214,23 @@ impl Model {
     }
 
     fn refilter(&mut self) {
-        let pattern = Pattern::parse(&self.filter, CaseMatching::Smart, Normalization::Smart);
-        let mut scratch = Vec::new();
-        let mut found: Vec<(u32, usize)> = Vec::new();
-        let count = match self.tab {
-            Tab::Commands => self.commands.len(),
-            Tab::Sessions => self.sessions.len(),
-            Tab::Output => {
-                self.shown = (0..self.hits.len()).collect();
-                return;
+        let mut filter = Filter::new(&self.filter, &mut self.matcher);
+        let mut found: Vec<(u32, usize)> = match self.tab {
+            Tab::Commands => {
+                let is_of = |row: &CommandRow| self.narrowed.is_none_or(|only| only == row.session);
+                let rows = self.commands.iter().enumerate().filter(|(_, row)| is_of(row));
+                rows.filter_map(|(at, row)| Some((filter.score(&row.fields())?, at))).collect()
             }
-        };
-        for at in 0..count {
-            let text = match self.tab {
-                Tab::Commands => {
-                    let row = &self.commands[at];
-                    if self.narrowed.is_some_and(|only| only != row.session) {
-                        continue;
-                    }
-                    format!("{} {} {}", row.info.line, row.of, row.info.cwd)
-                }
-                Tab::Output => String::new(), // the daemon has chosen them
-                Tab::Sessions => {
-                    let info = &self.sessions[at];
+            Tab::Sessions => {
+                let score = |info: &SessionInfo| {
+                    let (command, id) = (info.attrs.command.join(" "), info.session.to_string());
                     let name = info.attrs.name.as_deref().unwrap_or_default();
-                    format!("{name} {} {} {}", info.attrs.command.join(" "), info.attrs.cwd, info.session)
-                }
-            };
-            if self.filter.is_empty() {
-                found.push((0, at));
-            } else if let Some(score) = pattern.score(Utf32Str::new(&text, &mut scratch), &mut self.matcher) {
-                found.push((score, at));
+                    filter.score(&Fields { fuzzy: [name, &command], whole: [&info.attrs.cwd, &id] })
+                };
+                self.sessions.iter().map(score).enumerate().filter_map(|(at, score)| Some((score?, at))).collect()
             }
-        }
+            Tab::Output => (0..self.hits.len()).map(|at| (0, at)).collect(), // the daemon has chosen them
+        };
         found.sort_by_key(|&(score, at)| (std::cmp::Reverse(score), at));
         self.shown = found.into_iter().map(|(_, at)| at).collect();
     }

@@ -12,14 +12,13 @@ use shellkeep_protocol::registry::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use super::ls::cut;
 use super::recorded::{catch_up, find};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::names::SessionRef;
 use crate::places::Places;
-use crate::report::{self, Exit, Failure, Outcome, printable};
+use crate::report::{self, Exit, Failure, Outcome, cut, printable};
 
 /// How long a list may wait for a look at the session's directory.
 const SETTLE_WAIT_MS: u32 = 3_000;

@@ -11,13 +11,13 @@ use shellkeep_protocol::attach::{Info, Recording};
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::query::{SessionInfo, SessionState};
 use shellkeep_protocol::session::ExitStatus;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::recorded::sessions;
 use crate::daemon_link::DaemonLink;
 use crate::keeper::spool::now_us;
 use crate::places::Places;
-use crate::report::{self, Failure, Outcome, size};
+use crate::report::{self, Failure, Outcome, cut, size};
 use crate::{keepers, names};
 
 /// One session as `ls --json` shows it. The names are a contract.
@@ -225,21 +225,6 @@ fn state(session: &Listed) -> String {
         state.push_str(", not recorded");
     }
     state
-}
-
-/// A line that is no wider than `columns`; what is left out is told by its last character.
-pub(super) fn cut(line: &str, columns: usize) -> String {
-    if line.width() <= columns {
-        return line.to_owned();
-    }
-    let mut room = columns.saturating_sub(1);
-    let fits = |character: &char| {
-        let width = character.width().unwrap_or(0);
-        let fits = width <= room;
-        room = room.saturating_sub(width);
-        fits
-    };
-    line.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// The user's own time, for a narrow column: to the minute, or the day if it is of another year.

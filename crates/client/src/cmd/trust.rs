@@ -17,11 +17,11 @@ use unicode_width::UnicodeWidthStr as _;
 
 use self::question::Form;
 use super::commands::{NOT_TRUSTED, all, ask, ask_of, refused, session, tell_losses, unexpected};
-use super::ls::{cut, local, utc};
+use super::ls::{local, utc};
 use crate::cli;
 use crate::daemon_link::DaemonLink;
 use crate::places::Places;
-use crate::report::{self, COLUMNS_USUAL, Failure, Outcome, printable};
+use crate::report::{self, COLUMNS_USUAL, Failure, Outcome, cut, printable};
 use crate::tools::NOT_THERE;
 
 /// Widest column of names; longer ones push aside what is in their own line.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
-use crate::report::{in_one_line, printable};
+use crate::report::{cut, in_one_line, printable};
 
 /// What the line says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,21 +72,6 @@ fn clock(us: u64) -> String {
         0 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
         hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
     }
-}
-
-/// As much of `text` as `columns` have room for.
-pub fn cut(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut room = columns.saturating_sub(1);
-    let fits = |character: &char| {
-        let width = character.width().unwrap_or(0);
-        let is_room = width <= room;
-        room = room.saturating_sub(width);
-        is_room
-    };
-    text.chars().take_while(fits).chain(std::iter::once('\u{2026}')).collect()
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl World {
     fn seal(&self, command: &mut Command) {
         let path = std::env::var_os("PATH").expect("PATH");
         command
+            .current_dir(self.path()) // where the sources lie has no part in what is promised
             .env_clear()
             .env("PATH", path)
             .env("HOME", self.path())

@@ -71,6 +71,20 @@ fn commands_of_all_sessions_are_listed_newest_first_and_filtered_by_a_few_letter
 }
 
 #[test]
+fn a_word_is_not_scattered_over_a_path_nor_over_two_places() {
+    let mut model = filled();
+    model.commands[0].info.cwd = "/ci/work/crates/client".to_owned();
+    press(&mut model, "/mcwan"); // "make", and then the path
+    assert_eq!(lines(&model), [""; 0]);
+    press(&mut model, "\x1b/mtwo"); // "make test", and then the session's name
+    assert_eq!(lines(&model), [""; 0]);
+    press(&mut model, "\x1b/crates mt");
+    assert_eq!(lines(&model), ["make test"]);
+    press(&mut model, "\x1b/make !crates");
+    assert_eq!(lines(&model), ["make all"]);
+}
+
+#[test]
 fn the_selected_row_stays_selected_while_more_arrive() {
     let mut model = filled();
     press(&mut model, "j");

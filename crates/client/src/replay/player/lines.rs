@@ -10,8 +10,8 @@ use shellkeep_protocol::query::Chunk;
 
 use super::{Player, Stop, TICK};
 use crate::replay::Console;
-use crate::replay::status::{Status, cut};
-use crate::report::Failure;
+use crate::replay::status::Status;
+use crate::report::{Failure, cut};
 
 /// What the keys are, a line each.
 const HELP: [&str; 7] = [
