@@ -26,6 +26,8 @@ pub struct Places {
     pub index: PathBuf,
     /// What the user has agreed to run, and how often what was run.
     pub registry: PathBuf,
+    /// Installed packages; need not exist.
+    pub packages: PathBuf,
     /// The user's configuration, with commands of their own.
     pub config: PathBuf,
     /// The user's home, in which agents have theirs.

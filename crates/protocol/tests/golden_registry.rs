@@ -106,6 +106,7 @@ fn events() -> Vec<ExecutionEvent> {
         ExecutionEvent::Client(ClientEffect::ChangeDirectory("/".into())),
         ExecutionEvent::Client(ClientEffect::Exit),
         ExecutionEvent::Client(ClientEffect::StopDaemon),
+        ExecutionEvent::Client(ClientEffect::Packages(vec!["w".into()])),
         ExecutionEvent::Progress { elapsed_ms: 3 },
         ExecutionEvent::Exit { code: -1 },
         ExecutionEvent::Error(RegistryError::Cancelled),

@@ -100,6 +100,7 @@ fn serve(places: &Places) -> Outcome {
             keepers: places.keeper_directories(),
             index: places.state.join("index"),
             registry: places.registry(),
+            packages: places.packages(),
             config: places.config.clone(),
             home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
         },

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use shellkeep_daemon::packages::{Freshness, Held, PackageError, Packages, Source};
 
-use crate::cli::{IndexPlace, PkgVerb};
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, IndexPlace, PkgVerb};
 use crate::config::Settings;
 use crate::places::{self, Places};
 use crate::report::{self, Exit, Failure, Outcome};
@@ -35,6 +37,16 @@ pub(super) fn run(places: &Places, verb: &PkgVerb) -> Outcome {
         PkgVerb::Verify(args) => show::verify(&here, args),
         PkgVerb::Build(args) => make::build(args),
         PkgVerb::Index(args) => make::index(args),
+    }
+}
+
+/// The same with what somebody has typed behind `pkg`.
+pub(super) fn run_words(places: &Places, words: &[String]) -> Outcome {
+    let words = ["shellkeep", "pkg"].into_iter().chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words).map(|cli| cli.command) {
+        Ok(Some(Command::Pkg(args))) => run(places, &args.verb),
+        Ok(_) => Err(Failure::usage("it is no command of packages")),
+        Err(error) => Ok(super::say_usage(&error, None)),
     }
 }
 

@@ -325,6 +325,7 @@ impl Following<'_> {
                 report::notice("the daemon is stopped; sessions go on, and the next command that needs it starts it");
                 Ok(stopped)
             }
+            ClientEffect::Packages(words) => super::pkg::run_words(self.places, words),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct PackageCommand {
     pub description: String,
     /// What may follow it, like `[NAME]`.
     pub args_hint: Option<String>,
+    /// Over the files of its release, 64 hexadecimal digits.
+    pub digest: String,
     /// The program itself, in the store: another release has another path.
     pub program: PathBuf,
     /// Its name in `bin/`; `None` if the user wants it left out.
@@ -73,6 +75,7 @@ impl Packages {
                     version: package.current.version.clone(),
                     description: command.description.clone().unwrap_or_else(|| package.current.description.clone()),
                     args_hint: command.args_hint.clone(),
+                    digest: package.current.digest.clone(),
                     program: directory.join(&command.path),
                     link: (!package.choices.no_bin).then(|| self.layout.bin.join(name)),
                     completions: command.completions.all().map(|(shell, path)| (shell, directory.join(path))).collect(),

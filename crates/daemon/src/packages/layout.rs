@@ -18,6 +18,8 @@ pub struct Layout {
     pub trash: PathBuf,
     /// One link for each command: the directory for `PATH`.
     pub bin: PathBuf,
+    /// Links for the shells, in a directory for each: what completes the arguments of commands.
+    pub completions: PathBuf,
     /// Indexes as they were last seen.
     pub cache: PathBuf,
     /// Locked while an operation goes on.
@@ -33,13 +35,14 @@ impl Layout {
             staging: root.join("staging"),
             trash: root.join("trash"),
             bin: root.join("bin"),
+            completions: root.join("completions"),
             cache: root.join("cache"),
             lock: root.join(".lock"),
         }
     }
 
     /// All directories, the outer first.
-    pub(super) fn directories(&self) -> [&Path; 6] {
-        [&self.root, &self.store, &self.staging, &self.trash, &self.bin, &self.cache]
+    pub(super) fn directories(&self) -> [&Path; 7] {
+        [&self.root, &self.store, &self.staging, &self.trash, &self.bin, &self.completions, &self.cache]
     }
 }

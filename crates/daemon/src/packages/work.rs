@@ -24,6 +24,9 @@ const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Directories in one another that are deleted; deeper than any package.
 const DELETE_DEPTH_MAX: usize = 64;
 
+/// For each shell, what the file that completes a command has before and behind its name.
+const COMPLETION_FILES: [(&str, &str, &str); 3] = [("bash", "", ""), ("zsh", "_", ""), ("fish", "", ".fish")];
+
 /// One part of what brings everything in line with the database.
 type Step<'a> = fn(&Work<'a>) -> io::Result<()>;
 
@@ -79,10 +82,14 @@ impl<'a> Work<'a> {
 
     /// Brings everything beside the database in line with it. Nothing here can make the state another.
     fn clean(&mut self) {
-        let mut steps: Vec<(&str, Step<'a>)> =
-            vec![("staging", Self::sweep_staging), ("bin", Self::reconcile_bin), ("the trash", Self::empty_trash)];
+        let mut steps: Vec<(&str, Step<'a>)> = vec![
+            ("staging", Self::sweep_staging),
+            ("bin", Self::reconcile_bin),
+            ("completions", Self::reconcile_completions),
+            ("the trash", Self::empty_trash),
+        ];
         match self.copy() {
-            Ok(()) => steps.insert(2, ("the store", Self::sweep_store)),
+            Ok(()) => steps.insert(3, ("the store", Self::sweep_store)),
             // Nothing is thrown away that the old copy may still name.
             Err(error) => self.notes.push(format!("{} cannot be written: {error}", db::COPY)),
         }
@@ -147,14 +154,41 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// One link for each command, and nothing else. Each changes by a rename, so a name is never away.
+    /// One link for each command.
     fn reconcile_bin(&self) -> io::Result<()> {
-        let mut wanted: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        let mut wanted = BTreeMap::new();
         for package in self.db.packages.values().filter(|package| !package.choices.no_bin) {
             let store = Path::new("../store").join(directory_name(&package.name, &package.current));
-            wanted.extend(package.commands().map(|(name, command)| (name, store.join(&command.path))));
+            wanted.extend(package.commands().map(|(name, command)| (name.to_owned(), store.join(&command.path))));
         }
-        for found in self.disk.list(&self.layout.bin)? {
+        self.reconcile_links(&self.layout.bin, wanted)
+    }
+
+    /// The same for each shell, by the names under which it looks for them. What completes a command says its name, so of renamed ones
+    /// there are none.
+    fn reconcile_completions(&self) -> io::Result<()> {
+        for (shell, before, behind) in COMPLETION_FILES {
+            let directory = self.layout.completions.join(shell);
+            match self.disk.make_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let mut wanted = BTreeMap::new();
+            for package in self.db.packages.values().filter(|package| !package.choices.no_bin) {
+                let store = Path::new("../../store").join(directory_name(&package.name, &package.current));
+                for (name, command) in package.commands().filter(|(name, command)| *name == command.name) {
+                    let file = command.completions.all().find(|(of, _)| *of == shell);
+                    wanted.extend(file.map(|(_, path)| (format!("{before}{name}{behind}"), store.join(path))));
+                }
+            }
+            self.reconcile_links(&directory, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// These links and nothing else. Each changes by a rename, so a name is never away.
+    fn reconcile_links(&self, directory: &Path, mut wanted: BTreeMap<String, PathBuf>) -> io::Result<()> {
+        for found in self.disk.list(directory)? {
             let leads_to = if found.kind == Kind::Link { Some(self.disk.read_link(&found.path)?) } else { None };
             match wanted.get(found.name.as_str()) {
                 Some(target) if leads_to.as_ref() == Some(target) => {
@@ -164,10 +198,10 @@ impl<'a> Work<'a> {
                 _ => delete(self.disk, &found, 0)?,
             }
         }
-        let beside = self.layout.bin.join(".new");
+        let beside = directory.join(".new");
         for (name, target) in wanted {
             self.disk.link(&target, &beside)?;
-            self.disk.rename(&beside, &self.layout.bin.join(name))?;
+            self.disk.rename(&beside, &directory.join(name))?;
         }
         Ok(())
     }

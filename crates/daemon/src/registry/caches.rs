@@ -1,7 +1,7 @@
 //! A file that says which commands all sessions have, for shells: they remember where programs lie, and forget that when it says another
 //! word (corner 10).
 //!
-//! Promise: it changes when a command that is everybody's comes or goes, and never else, whichever daemon wrote it; a shell that reads it sees
+//! Promise: it changes when a command that is everybody's comes or goes, or a package's is of another release, and never else, whichever daemon wrote it; a shell that reads it sees
 //! the old word or the new one. What it says means nothing but "the same" or "another".
 
 use std::path::{Path, PathBuf};
@@ -46,12 +46,16 @@ pub(super) async fn run(registry: Arc<CommandRegistry>, directory: PathBuf, stop
     }
 }
 
-/// What the file says: a digest over the ids. What servers of tools offer comes and goes with them, and is no program.
+/// What the file says: a digest over the ids, and over what packages' commands run. What servers of tools offer comes and goes with them, and is no program.
 fn word(base: &View) -> String {
     let mut hash = Sha256::new();
     for entry in base.entries().filter(|entry| !matches!(entry.kind, Kind::McpTool | Kind::McpPrompt)) {
         hash.update((entry.id.len() as u64).to_le_bytes());
         hash.update(entry.id.as_bytes());
+        // Another release is another program by the same name, with other completions.
+        if entry.kind == Kind::Package {
+            hash.update(entry.digest.0);
+        }
     }
     Digest(hash.finalize().into()).to_string()
 }

@@ -163,6 +163,11 @@ impl CommandRegistry {
         self.get_for_session(None)
     }
 
+    /// What a source of the base has.
+    pub(super) fn slice_of_base(&self, source: &str) -> Option<Arc<Slice>> {
+        self.snapshot.load().base.slices().iter().find(|slice| &**slice.source() == source).cloned()
+    }
+
     /// At most `max_results` entries of the base that match.
     pub fn search(&self, query: &str, max_results: usize) -> Vec<Arc<Entry>> {
         self.get_all().search(query, max_results, &Usage::default(), 0)

@@ -16,6 +16,7 @@ use tracing::{debug, info};
 
 use super::core::{CommandRegistry, Look};
 use super::entry::Entry;
+use super::installed::Installed;
 use super::run::Invocations;
 use super::sources::{self, Limits};
 use super::trust::TrustStore;
@@ -82,6 +83,7 @@ struct Shared {
     trust: Arc<Mutex<TrustStore>>,
     invocations: Invocations,
     places: Places,
+    installed: Arc<Installed>,
     inbox: Mutex<Inbox>,
     wake: Condvar,
     was_asked: Mutex<bool>,
@@ -111,12 +113,14 @@ impl Discovery {
         trust: Arc<Mutex<TrustStore>>,
         invocations: Invocations,
         places: Places,
+        installed: Arc<Installed>,
     ) -> Self {
         let shared = Shared {
             registry,
             trust,
             invocations,
             places,
+            installed,
             inbox: Mutex::default(),
             wake: Condvar::new(),
             was_asked: Mutex::new(false),
@@ -142,6 +146,7 @@ impl Discovery {
             let shared = Arc::clone(&self.shared);
             watcher.start(Box::new(move |watched| shared.changed(watched)))?;
         }
+        self.shared.installed.start()?;
         let shared = Arc::clone(&self.shared);
         std::thread::Builder::new().name("commands".into()).spawn(move || shared.run(&*sessions, &tasks))?;
         Ok(())
@@ -214,6 +219,7 @@ impl Discovery {
         self.shared.inbox.lock().stop = true;
         self.shared.wake.notify_one();
         self.shared.watcher.iter().for_each(Watcher::stop);
+        self.shared.installed.stop();
     }
 }
 
@@ -364,6 +370,8 @@ impl Shared {
     }
 
     fn look_at_own(&self, look: &Look) {
+        // Before the base is said to be complete, and where the system told nothing of a change.
+        self.installed.refresh();
         let found = self.find(None);
         self.watch(&None, &found, sources::Scope::User);
         let slices = convert::slices(found, sources::Scope::User);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use shellkeep_protocol::registry::{Digest, EntryInfo, EntryState, Kind, Scope, Trust};
 
+use super::installed::Spawn;
 use super::names;
 use super::sources::{self, Item};
 
@@ -19,6 +20,8 @@ pub enum Effect {
     Exit,
     /// End the daemon.
     StopDaemon,
+    /// Install packages and manage them.
+    Packages,
 }
 
 /// What the daemon does itself.
@@ -43,6 +46,8 @@ pub enum Exec {
     Found(Arc<Item>),
     /// By a server of tools that runs.
     Mcp(Arc<Offer>),
+    /// As a program of an installed package.
+    Spawn(Arc<Spawn>),
     /// By what somebody has to start first, or never.
     Nothing,
 }
@@ -244,7 +249,7 @@ impl Entry {
         match &self.exec {
             Exec::Found(item) => item.is_own,
             Exec::Mcp(offer) => offer.is_own,
-            Exec::Client(_) | Exec::Service(_) | Exec::Nothing => false,
+            Exec::Client(_) | Exec::Service(_) | Exec::Spawn(_) | Exec::Nothing => false,
         }
     }
 
@@ -275,6 +280,7 @@ impl Entry {
     /// What would run, in a line.
     pub fn runs(&self) -> String {
         match &self.exec {
+            Exec::Client(Effect::Packages) => "shellkeep pkg".to_owned(),
             Exec::Client(_) => "done by your shell".to_owned(),
             Exec::Service(Service::Shell) => "sh -c".to_owned(),
             Exec::Service(_) => "done by shellkeep".to_owned(),
@@ -292,6 +298,7 @@ impl Entry {
             }),
             Exec::Mcp(offer) if offer.is_prompt => format!("text of the server {}", self.owner),
             Exec::Mcp(_) => format!("done by the server {}", self.owner),
+            Exec::Spawn(spawn) => words(std::slice::from_ref(&spawn.program)),
             Exec::Nothing => String::new(),
         }
     }
@@ -326,6 +333,10 @@ pub fn builtins() -> Vec<Draft> {
         builtin("exit", Effect::Exit, "End the shell"),
         builtin("exit-daemon", Effect::StopDaemon, "Stop the daemon; sessions go on"),
         service("reload-remote", Service::Reload, "Look for commands anew"),
+        Draft {
+            args_hint: Some("VERB".to_owned()),
+            ..builtin("pkg", Effect::Packages, "Install and manage packages of commands")
+        },
         Draft {
             is_listed: false,
             args_hint: Some("LINE".to_owned()),

@@ -177,6 +177,7 @@ async fn act(
                 }
                 Effect::Exit => ClientEffect::Exit,
                 Effect::StopDaemon => ClientEffect::StopDaemon,
+                Effect::Packages => ClientEffect::Packages(std::mem::take(&mut execute.args)),
             };
             Ok(Act::Done(vec![ExecutionEvent::Client(effect), ExecutionEvent::Exit { code: 0 }]))
         }
@@ -201,6 +202,19 @@ async fn act(
             let root = execute.session.and_then(|session| conversation.registry.project_of(session));
             let root = root.filter(|_| entry.scope == Scope::Project);
             conversation.servers.act(root.as_deref(), entry, offer, execute)
+        }
+        Exec::Spawn(spawn) => {
+            let gone = |error: std::io::Error| RegistryError::Unavailable {
+                entry: entry.qualified_name.to_string(),
+                why: format!("its program cannot be had: {error}"),
+            };
+            let held = spawn.hold().map_err(gone)?;
+            let argv = std::iter::once(spawn.program.clone()).chain(std::mem::take(&mut execute.args)).collect();
+            let mut act = process(argv, directory(), Vec::new(), execute);
+            if let Act::Process { held: place, .. } = &mut act {
+                *place = Some(held);
+            }
+            Ok(act)
         }
         Exec::Nothing => {
             let why = "nothing runs it yet".to_owned();
@@ -250,7 +264,11 @@ fn invalid(entry: &Entry, why: &dyn std::fmt::Display) -> RegistryError {
 /// # Errors
 /// [`RegistryError::InvalidArgs`]: nobody is asked about what cannot run.
 fn line_of(entry: &Entry, args: &[String]) -> Result<String, RegistryError> {
-    let Exec::Found(item) = &entry.exec else { return Ok(entry.runs()) };
+    let item = match &entry.exec {
+        Exec::Found(item) => item,
+        Exec::Spawn(spawn) => return Ok(words(&[std::slice::from_ref(&spawn.program), args].concat())),
+        _ => return Ok(entry.runs()),
+    };
     match &item.exec {
         sources::Exec::Program(program) => {
             program.with(args).map(|argv| words(&argv)).map_err(|error| invalid(entry, &error))
@@ -293,6 +311,7 @@ fn process(
         stdin: std::mem::take(&mut execute.stdin),
         merged: execute.merged,
         time_max: execute.time_max_ms.map_or(TIME_MAX_DEFAULT, Duration::from_millis),
+        held: None,
     }
 }
 

@@ -13,6 +13,7 @@ use super::conversation::Conversation;
 use super::core::CommandRegistry;
 use super::discovery::{Discovery, Places, Sessions};
 use super::execution::Executor;
+use super::installed::Installed;
 use super::mcp::{Servers, Timing};
 use super::run::Invocations;
 use super::subscriptions::Subscriptions;
@@ -49,7 +50,9 @@ impl Registry {
             config: config.places.config.clone(),
         };
         let home = places.home.clone();
-        let discovery = Discovery::new(Arc::clone(&registry), Arc::clone(&trust), invocations.clone(), places);
+        let installed = Installed::new(Arc::clone(&registry), &config.places.packages);
+        let discovery =
+            Discovery::new(Arc::clone(&registry), Arc::clone(&trust), invocations.clone(), places, installed);
         let sessions = Arc::new(Recorded {
             store: store.clone(),
             logs: logs.clone(),

@@ -3,7 +3,7 @@
 //! Promise: whatever the source says, names are names, ids are unique, and the limits hold; what is left out is the same
 //! each time and is told in a diagnostic. Also holds what searching needs, made once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -114,6 +114,19 @@ impl Slice {
             _ => Arc::clone(entry),
         };
         Self::of(Arc::clone(&self.source), self.entries.iter().map(entry).collect(), self.diagnostics.to_vec())
+    }
+
+    /// The same with other diagnostics.
+    pub(super) fn with_told(&self, told: Vec<Diagnostic>) -> Self {
+        Self::of(Arc::clone(&self.source), self.entries.to_vec(), bounded(&self.source, told))
+    }
+
+    /// The same, with the entries of before in the place of those that are equal: what did not change stays what it was.
+    pub(super) fn keeping(self, before: &Self) -> Self {
+        let known: HashMap<&Arc<str>, &Arc<Entry>> = before.entries.iter().map(|entry| (&entry.id, entry)).collect();
+        let old =
+            |entry: &Arc<Entry>| known.get(&entry.id).filter(|old| **old == entry).map_or(entry, |old| *old).clone();
+        Self { entries: self.entries.iter().map(old).collect(), ..self }
     }
 
     /// Whose it is.

@@ -67,7 +67,7 @@ fn resolved(view: &View, name: &str) -> String {
 fn a_new_registry_has_the_builtins_and_an_unknown_session_sees_just_them() {
     let registry = registry();
     for view in [registry.get_all(), registry.get_for_session(Some(SessionId::new())), registry.get_for_session(None)] {
-        assert_eq!(names(&view), ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "bash"]);
+        assert_eq!(names(&view), ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "pkg", "bash"]);
         assert!(view.entries().all(|entry| entry.kind != Kind::McpTool));
         assert!(view.entries().any(|entry| &*entry.name == "bash" && !entry.is_listed));
     }
@@ -131,7 +131,7 @@ fn clearing_a_source_takes_just_its_entries_of_the_base() {
     registry.clear_source("claude-code");
     registry.clear_source("nobody");
     registry.clear_source(super::core::BUILTIN);
-    let expected = ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "bash", "mine"];
+    let expected = ["cd", "pwd", "exit", "exit-daemon", "reload-remote", "pkg", "bash", "mine"];
     assert_eq!(names(&registry.get_all()), expected);
     assert!(names(&registry.get_for_session(Some(session))).contains(&"tool".to_owned()));
 }
@@ -248,7 +248,7 @@ fn a_reader_sees_wholly_the_old_or_wholly_the_new() {
     let mut last = registry.get_for_session(Some(session)).revision();
     while !stop.load(std::sync::atomic::Ordering::Acquire) {
         let view = registry.get_for_session(Some(session));
-        let own: Vec<String> = names(&view).split_off(6);
+        let own: Vec<String> = names(&view).split_off(entry::builtins().len());
         let prefix = own[0].split_once('-').unwrap().0.to_owned();
         assert!(own.len() == 50 && own.iter().all(|name| name.split_once('-').unwrap().0 == prefix), "{own:?}");
         assert!(view.revision() >= last);
@@ -382,7 +382,12 @@ fn trust_is_given_and_withdrawn_in_one_revision() {
     in_project(&registry, one, "/p", slices());
     in_project(&registry, other, "/p", slices());
     let trusts = |session| -> Vec<Trust> {
-        registry.get_for_session(Some(session)).entries().skip(6).map(|entry| entry.trust).collect()
+        registry
+            .get_for_session(Some(session))
+            .entries()
+            .skip(entry::builtins().len())
+            .map(|entry| entry.trust)
+            .collect()
     };
     let before = registry.get_for_session(Some(one));
     let changes = registry.subscribe();

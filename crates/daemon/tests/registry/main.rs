@@ -50,6 +50,7 @@ impl Daemon {
                 keepers: Vec::new(),
                 index: at("index"),
                 registry: at("registry"),
+                packages: at("data/pkgs"),
                 config: at("config"),
                 home: Some(at("home")),
             },

@@ -138,6 +138,8 @@ pub enum ClientEffect {
     Exit,
     /// End the daemon.
     StopDaemon,
+    /// Install packages and manage them: the words behind `pkg`.
+    Packages(Vec<String>),
 }
 
 /// How a line begins behind which the lines of a whole file stand, in what decides what a command does.

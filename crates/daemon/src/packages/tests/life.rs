@@ -296,3 +296,22 @@ fn jshells_packages_are_installed_too() {
     assert_eq!(home.run("greet").as_deref(), Some("greetings\n"));
     whole(&home.packages);
 }
+
+/// What completes a command comes and goes with it, for each shell under the name by which it looks for it.
+#[test]
+fn completions_are_linked_as_commands_are_and_renamed_ones_have_none() {
+    let home = Home::new();
+    let links = |shell| names(&home.packages.layout().completions.join(shell));
+    home.install(&home.source("p", "1.0.0", &["say"])).unwrap();
+    assert_eq!((links("bash"), links("zsh")), (vec!["say".to_owned()], Vec::new()));
+    let file = home.packages.layout().completions.join("bash/say");
+    assert!(fs::canonicalize(&file).unwrap().ends_with("c/say"));
+    home.upgrade(&home.source("p", "2.0.0", &["tell"])).unwrap();
+    assert_eq!(links("bash"), ["tell"]);
+    home.packages.remove("p", false).unwrap();
+    assert_eq!(links("bash"), [""; 0]);
+    let fetched = home.packages.fetch_path(&home.source("q", "1.0.0", &["say"]), &|_, _| ()).unwrap();
+    let wishes = Wishes { rename: vec!["other".to_owned()], no_bin: false };
+    home.packages.install(fetched, &wishes, &|_| ()).unwrap();
+    assert_eq!((home.in_bin(), links("bash")), (vec!["other".to_owned()], Vec::new()));
+}

@@ -17,6 +17,7 @@ use rustix::process::{
 };
 use shellkeep_protocol::registry::{ExecutionEvent, RegistryError};
 
+use super::super::installed::Held;
 use super::{Invocation, Stop};
 
 /// How long a command may take to end after TERM.
@@ -42,6 +43,8 @@ pub(super) struct Start {
     /// Both its outputs are one, so that they keep their order.
     pub(super) merged: bool,
     pub(super) time_max: Duration,
+    /// Until it has ended.
+    pub(super) _held: Option<Held>,
 }
 
 /// Runs it to its end. Blocking.

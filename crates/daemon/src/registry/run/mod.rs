@@ -24,6 +24,7 @@ pub(super) use self::child::prepare_child;
 pub use self::elsewhere::{Elsewhere, Tell};
 use self::stream::{Stream, Taken};
 use super::entry::Entry;
+use super::installed::Held;
 
 /// Commands of one session that run at a time; further ones wait.
 pub const RUNNING_MAX: usize = 8;
@@ -149,6 +150,8 @@ pub enum Act {
         merged: bool,
         /// How long.
         time_max: Duration,
+        /// Its files, if they could be removed meanwhile.
+        held: Option<Held>,
     },
     /// Something that another part of the daemon does.
     Elsewhere {
@@ -203,14 +206,22 @@ impl Invocations {
             .map_err(|error| failed("cannot begin", &error.into()))?;
         let start = match act {
             Act::Done(events) => Err(events),
-            Act::Process { argv, directory, asked, environment, stdin, merged, time_max } => {
+            Act::Process { argv, directory, asked, environment, stdin, merged, time_max, held } => {
                 let Some(mut all) = environment::of(&asked) else {
                     let what = format!("runs inside runs, {} deep", environment::DEPTH_MAX);
                     return Err(RegistryError::TooLarge { what });
                 };
                 all.extend(environment);
                 let time_max = time_max.min(TIME_MAX);
-                Ok(Start::Process(child::Start { argv, directory, environment: all, stdin, merged, time_max }))
+                Ok(Start::Process(child::Start {
+                    argv,
+                    directory,
+                    environment: all,
+                    stdin,
+                    merged,
+                    time_max,
+                    _held: held,
+                }))
             }
             Act::Elsewhere { call, time_max } => Ok(Start::Elsewhere(call, time_max.min(TIME_MAX))),
         };

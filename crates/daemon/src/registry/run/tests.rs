@@ -29,6 +29,7 @@ fn job(script: &str, session: Option<SessionId>) -> Job {
             stdin: b"given".to_vec(),
             merged: false,
             time_max: SOON,
+            held: None,
         },
         recheck: Recheck::new(|| Ok(())),
     }
