@@ -14,6 +14,7 @@ mod kills;
 mod mcp;
 mod not_found;
 mod packages;
+mod packages_shells;
 mod palette;
 mod places;
 mod prompt_shells;

@@ -160,6 +160,9 @@ pub struct Palette {
 /// Say what a name that a shell does not find may be.
 #[derive(Debug, Args)]
 pub struct Hint {
+    /// How the shell calls what installs packages
+    #[arg(long = "pkg", default_value = "pkg", value_name = "WORDS")]
+    pub pkg: String,
     /// As typed
     #[arg(value_name = "NAME")]
     pub name: String,

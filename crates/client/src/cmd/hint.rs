@@ -1,11 +1,13 @@
 //! `shellkeep hint`: what a shell's integration says of a name that the shell does not find.
 //!
-//! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon does, to be silent where nothing is known, and to run nothing: it
-//! only says that a trusted command may be run because its user has said so in the settings.
+//! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon and the disk do, to be silent where nothing is known, to ask no network,
+//! and to run nothing: it only says that a trusted command may be run because its user has said so in the settings.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use shellkeep_daemon::packages::{Near, Packages, Provides, Source, slips_max};
 use shellkeep_protocol::registry::{
     Ask, EntryInfo, EntryState, Kind, RegistryError, ResolveCommand, Scope, Told, Trust,
 };
@@ -19,11 +21,14 @@ use crate::palette::quoted;
 use crate::places::Places;
 use crate::report::{self, Exit, Outcome, printable};
 
-/// How long the daemon may take: a person who has mistyped waits for it.
+/// How long the daemon may take, and the disk: a person who has mistyped waits for it.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// Status that says: run it. The others are 0 if something was said, and 1.
+/// Status that says: run it. The others are 0 if something was said to add to that the name is unknown, [`ANSWERED`], and 1.
 const RUN: u8 = 10;
+
+/// Status that says: this is all that is to be said of it.
+const ANSWERED: u8 = 11;
 
 /// Longest name that is asked for, in bytes: no command has a longer one.
 const NAME_BYTES_MAX: usize = 128;
@@ -39,21 +44,65 @@ pub(super) fn run(places: &Places, args: &cli::Hint) -> Outcome {
     if args.name.len() > NAME_BYTES_MAX || args.name.contains('/') {
         return nothing;
     }
+    let until = Instant::now() + ANSWER_WAIT_MAX;
+    let settings = Settings::load(places).ok();
+    let packages = of_packages(places, settings.as_ref(), &args.name);
     let resolve = ResolveCommand { session: keepers::around_us(), name: args.name.clone() };
-    let said = match DaemonLink::ask_commands_running(places, &Ask::Resolve(resolve), ANSWER_WAIT_MAX) {
-        Some(Ok(Told::Resolved(entry))) => {
+    let answer = DaemonLink::ask_commands_running(places, &Ask::Resolve(resolve), ANSWER_WAIT_MAX);
+    let near = match answer {
+        Some(Ok(Told::Resolved(entry))) if is_there(&entry) => {
             let may_run = entry.trust == Trust::Trusted && entry.state == EntryState::Ready;
-            if may_run && Settings::load(places).is_ok_and(|settings| settings.commands.run_not_found) {
+            if may_run && settings.is_some_and(|settings| settings.commands.run_not_found) {
                 return Ok(ExitCode::from(RUN));
             }
-            about(&args.name, &entry)
+            let Some(said) = about(&args.name, &entry) else { return nothing };
+            report::result(&(said + "\n"))?;
+            return Ok(ExitCode::SUCCESS);
         }
-        Some(Err(error)) => of_others(&args.name, &error),
+        Some(Err(error)) => Some(error),
         _ => None,
     };
-    let Some(said) = said else { return nothing };
-    report::result(&(said + "\n"))?;
+    let provides = packages.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_default();
+    if let Some(package) = &provides.package {
+        let name = printable(&args.name);
+        report::result(&format!("command not found: {name} (install with: {} install {package})\n", args.pkg))?;
+        return Ok(ExitCode::from(ANSWERED));
+    }
+    let mut lines: Vec<String> = provides.near.iter().map(|near| meant(near, &args.pkg)).collect();
+    lines.extend(near.and_then(|error| of_others(&args.name, &error, &provides)));
+    if lines.is_empty() {
+        return nothing;
+    }
+    report::result(&(lines.join("\n") + "\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What packages know of a name: looked for beside all else, since a disk may take its time. Ends with this program.
+fn of_packages(places: &Places, settings: Option<&Settings>, name: &str) -> Receiver<Provides> {
+    let (found, is_found) = channel();
+    let said = std::env::var("SHELLKEEP_PKG_INDEX").ok().filter(|place| !place.is_empty());
+    let place = said.or_else(|| settings.map(|settings| settings.packages.index.clone())).unwrap_or_default();
+    let (packages, name) = (Packages::new(&places.packages()), name.to_owned());
+    let look = move || {
+        let source = Source::parse(&place).ok();
+        let _nobody_waits = found.send(packages.provides(source.as_ref(), &name));
+    };
+    // Without a thread nothing is known.
+    let _none = std::thread::Builder::new().name("packages".into()).spawn(look);
+    is_found
+}
+
+/// A package's command that was removed this moment may still be listed.
+fn is_there(entry: &EntryInfo) -> bool {
+    entry.kind != Kind::Package || entry.path.as_deref().is_none_or(|path| std::path::Path::new(path).exists())
+}
+
+/// A command of a package that is nearly called so.
+fn meant(near: &Near, pkg: &str) -> String {
+    match &near.package {
+        Some(package) => format!("did you mean: {} (install with: {pkg} install {package})", near.command),
+        None => format!("did you mean: {}", near.command),
+    }
 }
 
 /// What it is, and how it is run; nothing if it cannot be.
@@ -75,8 +124,8 @@ fn about(name: &str, entry: &EntryInfo) -> Option<String> {
     Some(format!("\"{}\" is a command {whose}{but}: shellkeep run {}", printable(name), printable(&quoted(name))))
 }
 
-/// Several that have the name, or some that are called nearly so.
-fn of_others(name: &str, error: &RegistryError) -> Option<String> {
+/// Several that have the name, or some that are called nearly so and were not said yet.
+fn of_others(name: &str, error: &RegistryError, said: &Provides) -> Option<String> {
     let all = |names: &[&String]| {
         let lines: Vec<String> =
             names.iter().map(|name| format!("shellkeep run {}", printable(&quoted(name)))).collect();
@@ -88,10 +137,9 @@ fn of_others(name: &str, error: &RegistryError) -> Option<String> {
             Some(format!("several commands are called \"{}\": {}", printable(name), all(&candidates)))
         }
         RegistryError::UnknownCommand { near, .. } if name.len() >= NEAR_BYTES_MIN => {
-            // One slip in a short name, two in a long one: more is another word.
-            let slips = if name.len() > 5 { 2 } else { 1 };
-            let is_near = |near: &&String| strsim::damerau_levenshtein(near, name) <= slips;
-            let near: Vec<&String> = near.iter().filter(is_near).take(NEAR_MAX).collect();
+            let is_near = |near: &&String| strsim::damerau_levenshtein(near, name) <= slips_max(name);
+            let is_new = |near: &&String| said.near.iter().all(|said| said.command != **near);
+            let near: Vec<&String> = near.iter().filter(is_near).filter(is_new).take(NEAR_MAX).collect();
             (!near.is_empty()).then(|| format!("a command of this session is called nearly so: {}", all(&near)))
         }
         _ => None,

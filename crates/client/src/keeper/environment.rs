@@ -1,4 +1,4 @@
-//! What the command gets beyond what its caller has: the session's id, a stable link to the agent, marks.
+//! What the command gets beyond what its caller has: the session's id, packages' commands, a stable link to the agent, marks.
 //!
 //! Promises that a command starts all the same if some of it cannot be had, and names what must be removed at the end.
 
@@ -60,6 +60,8 @@ impl Environment {
         if std::env::var_os("TERM").is_none_or(|term| term.is_empty()) {
             this.variables.push(("TERM", TERM_DEFAULT.into()));
         }
+        let path = with_packages(std::env::var_os("PATH"), &places.packages().join("bin"));
+        this.variables.extend(path.map(|path| ("PATH", path)));
         if let Ok(directory) = places.prepare_keeper_directory() {
             this.link_agent(launch, &directory);
             this.mark(launch, places, &directory);
@@ -85,12 +87,46 @@ impl Environment {
         let key = Settings::load(places).map(|settings| settings.palette.key).unwrap_or_default();
         let program = crate::launch::installed_program().ok();
         let nonce_text = nonce.to_string();
-        let around = Around { nonce: &nonce_text, scratch: &scratch, program: program.as_deref(), key: &key };
+        let packages = places.packages();
+        let around = Around {
+            nonce: &nonce_text,
+            scratch: &scratch,
+            program: program.as_deref(),
+            key: &key,
+            packages: &packages,
+        };
         let injected = inject(shell, &around, places, &|name| std::env::var_os(name));
         let Ok(Injection { arguments, variables }) = injected else { return };
         self.arguments = arguments;
         self.variables.extend(variables);
         self.marks = Some(nonce);
         self.files.scratch = Some(scratch);
+    }
+}
+
+/// `PATH` with the programs of packages behind all others, there or not yet: what is installed later is found by every shell at once.
+/// `None` if it stays as it is.
+fn with_packages(path: Option<OsString>, bin: &Path) -> Option<OsString> {
+    let path = path.filter(|path| !path.is_empty())?;
+    if std::env::split_paths(&path).any(|there| there == bin) {
+        return None;
+    }
+    std::env::join_paths(std::env::split_paths(&path).chain([bin.to_owned()])).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 4.4.3.
+    #[test]
+    fn packages_are_the_last_place_where_programs_are_looked_for() {
+        let with = |path: &str, bin: &str| with_packages(Some(path.into()), Path::new(bin));
+        assert_eq!(with("/usr/bin:/bin", "/d/bin"), Some("/usr/bin:/bin:/d/bin".into()));
+        assert_eq!(with("/d/bin:/bin", "/d/bin"), None, "the user has it first");
+        assert_eq!(with("", "/d/bin"), None);
+        assert_eq!(with_packages(None, Path::new("/d/bin")), None, "the shell has a path of its own");
+        assert_eq!(with("/bin", "/a:b/bin"), None, "no such directory can be named there");
+        assert_eq!(with("/bin::", "/d"), Some("/bin:::/d".into()));
     }
 }

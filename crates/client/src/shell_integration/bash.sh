@@ -15,7 +15,11 @@ __shellkeep_program=$SHELLKEEP_PROGRAM
 __shellkeep_key=$SHELLKEEP_PALETTE_KEY
 __shellkeep_revision_file=$SHELLKEEP_REVISION_FILE
 __shellkeep_revision=- # not looked at yet
-builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE
+__shellkeep_packages=$SHELLKEEP_PACKAGES
+__shellkeep_pkg='shellkeep pkg' # how it is called here
+__shellkeep_completed=()
+__shellkeep_tab_before=
+builtin unset -v SHELLKEEP_ENV SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE SHELLKEEP_PACKAGES
 if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
     HISTFILE=$HOME/.bash_history # posix mode has another one
 fi
@@ -87,15 +91,28 @@ __shellkeep_done() {
     builtin return "$__shellkeep_status" # for the user's prompt commands, which may look at it
 }
 
-# Commands of all sessions have come or gone: the places of programs that bash remembers may be wrong.
+# What lies in the packages' directory may be gone when it is typed next, and bash would look nowhere else for it: that is never
+# remembered. All places are forgotten, with what completes packages' commands, when commands of all sessions have come or gone.
 __shellkeep_forget() {
-    local revision=
+    local revision= name
+    if [[ -n $__shellkeep_packages && ${BASH_CMDS[*]-} == *"$__shellkeep_packages/bin/"* ]]; then
+        for name in "${!BASH_CMDS[@]}"; do
+            if [[ ${BASH_CMDS[$name]-} == "$__shellkeep_packages/bin/"* ]]; then
+                builtin hash -d "$name"
+            fi
+        done
+    fi
     if [[ -r $__shellkeep_revision_file ]]; then
         IFS= builtin read -r revision <"$__shellkeep_revision_file"
     fi
     if [[ $revision != "$__shellkeep_revision" ]]; then
         if [[ $__shellkeep_revision != - ]]; then
             builtin hash -r
+            for name in "${__shellkeep_completed[@]}"; do
+                builtin complete -r -- "$name"
+            done
+            __shellkeep_completed=()
+            __shellkeep_take_tab # completions of the user's may have come later
         fi
         __shellkeep_revision=$revision
     fi
@@ -126,19 +143,55 @@ __shellkeep_prompt() {
     builtin printf '\e]133;A;sk=%s;sn=%s\a' "$__shellkeep_nonce" "$__shellkeep_number"
 }
 
-# A name that bash does not find: what was said before shellkeep was there, and then what shellkeep knows of it. In a process
-# of its own, as bash has it; a command that exists never comes here.
+# Tab behind a command of which nothing is known: what its package brings, else what was asked before.
+__shellkeep_tab() {
+    local file=$__shellkeep_packages/completions/bash/$1
+    if [[ -n $1 && $1 != */* && -r $file ]]; then
+        builtin source "$file"
+        if builtin complete -p -- "$1" &>/dev/null; then
+            __shellkeep_completed+=("$1")
+            builtin return 124 # once more, with that
+        fi
+    fi
+    if [[ -n $__shellkeep_tab_before ]]; then
+        "$__shellkeep_tab_before" "$@"
+    fi
+}
+
+# What completes commands of which nothing is known is ours, with a function that was there behind it. Words or a program of the
+# user's in that place stay.
+__shellkeep_take_tab() {
+    local text=
+    builtin complete -p -D 2>/dev/null >|"$__shellkeep_file"
+    IFS= builtin read -r -d '' text <"$__shellkeep_file"
+    case $text in
+    *' -F __shellkeep_tab '*) ;;
+    *' -F '*)
+        __shellkeep_tab_before=${text##* -F }
+        __shellkeep_tab_before=${__shellkeep_tab_before%%[[:space:]]*}
+        builtin eval "${text/" -F $__shellkeep_tab_before"/ -F __shellkeep_tab}"
+        ;;
+    '') builtin complete -o bashdefault -o default -F __shellkeep_tab -D ;;
+    esac
+}
+
+# A name that bash does not find: that a package has it, or else what was said before shellkeep was there, and then what shellkeep
+# knows of it. In a process of its own, as bash has it; a command that exists never comes here.
 __shellkeep_not_found() {
     local said answer status=127
     # In a list, for the user's `set -e`.
-    said=$(builtin exec "$__shellkeep_program" hint -- "$1" 2>/dev/null) && answer=0 || answer=$?
+    said=$(builtin exec "$__shellkeep_program" hint --pkg "$__shellkeep_pkg" -- "$1" 2>/dev/null) && answer=0 || answer=$?
     if ((answer == 10)); then # the user wants that, and has agreed to this one
         builtin exec "$__shellkeep_program" run -- "$@"
+    fi
+    if ((answer == 11)); then # nobody knows better
+        builtin printf '%s\n' "$said" >&2
+        builtin return 127
     fi
     if builtin declare -F __shellkeep_not_found_before >/dev/null; then
         __shellkeep_not_found_before "$@" && status=0 || status=$?
     else
-        builtin printf 'bash: %s: command not found\n' "$1" >&2
+        builtin printf 'command not found: %s\n' "$1" >&2
     fi
     if [[ $answer == 0 && -n $said ]]; then
         builtin printf '%s\n' "$said" >&2
@@ -171,6 +224,17 @@ __shellkeep_extend() {
     command_not_found_handle() {
         __shellkeep_not_found "$@"
     }
+    # Behind all others, so that a package takes nobody's name; and also where the user's files have set another path.
+    if [[ -n $__shellkeep_packages && :$PATH: != *":$__shellkeep_packages/bin:"* ]]; then
+        PATH=$PATH:$__shellkeep_packages/bin
+    fi
+    if ! builtin type pkg &>/dev/null; then
+        __shellkeep_pkg=pkg
+        pkg() {
+            "$__shellkeep_program" pkg "$@"
+        }
+    fi
+    __shellkeep_take_tab
     if [[ -z $__shellkeep_key ]]; then
         builtin return
     fi

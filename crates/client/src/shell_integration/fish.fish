@@ -11,7 +11,11 @@ end
 set -g __shellkeep_nonce $SHELLKEEP_MARKS
 set -g __shellkeep_program $SHELLKEEP_PROGRAM
 set -g __shellkeep_key $SHELLKEEP_PALETTE_KEY
+set -g __shellkeep_revision_file $SHELLKEEP_REVISION_FILE
+set -g __shellkeep_packages $SHELLKEEP_PACKAGES
+set -g __shellkeep_pkg shellkeep pkg # how it is called here
 set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
+set -e SHELLKEEP_REVISION_FILE SHELLKEEP_PACKAGES
 
 if status is-interactive
     # Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
@@ -30,22 +34,54 @@ if status is-interactive
         set -g __shellkeep_number $__shellkeep_hundreds$__shellkeep_ahead[1]
     end
 
-    # A name that fish does not find: what was said before shellkeep was there, and then what shellkeep knows of it. A command
-    # that exists never comes here.
+    # Commands of all sessions have come or gone: what completes those of packages may be another, or none. fish looks for files again
+    # if the list of their directories is another, and keeps what it has read of one that is gone.
+    function __shellkeep_forget
+        set -l revision
+        if builtin test -r "$__shellkeep_revision_file"
+            builtin read revision <$__shellkeep_revision_file
+        end
+        if builtin test "$revision" != "$__shellkeep_revision"
+            set -g __shellkeep_revision $revision
+            set -l directory $__shellkeep_packages/completions/fish
+            set -l there $directory/*.fish
+            for file in $__shellkeep_completed
+                if not contains -- $file $there
+                    complete --erase --command (string replace --regex '^.*/(.*)\.fish$' '$1' -- $file)
+                end
+            end
+            set -g __shellkeep_completed $there
+            set -l at (contains --index -- $directory $fish_complete_path)
+            and set fish_complete_path[$at] $directory/
+            or begin
+                set at (contains --index -- $directory/ $fish_complete_path)
+                and set fish_complete_path[$at] $directory
+                # The user's own go first.
+                or set -g fish_complete_path $fish_complete_path[1] $directory $fish_complete_path[2..]
+            end
+        end
+    end
+
+    # A name that fish does not find: that a package has it, or else what was said before shellkeep was there, and then what
+    # shellkeep knows of it. A command that exists never comes here.
     function __shellkeep_not_found
-        set -l said ($__shellkeep_program hint -- $argv[1] 2>/dev/null)
+        set -l said ($__shellkeep_program hint --pkg "$__shellkeep_pkg" -- $argv[1] 2>/dev/null)
         set -l answer $status
         if builtin test $answer -eq 10 # the user wants that, and has agreed to this one
             $__shellkeep_program run -- $argv
             return
         end
+        if builtin test $answer -eq 11 # nobody knows better
+            builtin printf '%s\n' $said >&2
+            return 127
+        end
         if functions -q __shellkeep_not_found_before
             __shellkeep_not_found_before $argv
         else
-            builtin printf 'fish: Unknown command: %s\n' $argv[1] >&2
+            builtin printf 'command not found: %s\n' $argv[1] >&2
         end
         if builtin test $answer -eq 0 -a -n "$said"
-            builtin printf '%s\n' "$said" >&2
+            builtin printf '%s\n' $said >&2
         end
         return 127
     end
@@ -74,11 +110,25 @@ if status is-interactive
 
     # At the first prompt, behind the user's files: what they have defined and bound stays.
     function __shellkeep_extend
+        # fish's own that knows no more than that there is none is nobody's.
         if functions -q fish_command_not_found
-            functions --copy fish_command_not_found __shellkeep_not_found_before
+            if not string match --quiet -- "$__fish_data_dir/*" (functions --details fish_command_not_found)
+                or not functions fish_command_not_found | string match --quiet '*__fish_default_command_not_found_handler*'
+                functions --copy fish_command_not_found __shellkeep_not_found_before
+            end
         end
         function fish_command_not_found
             __shellkeep_not_found $argv
+        end
+        # Behind all others, so that a package takes nobody's name; and also where the user's files have set another path.
+        if builtin test -n "$__shellkeep_packages"; and not contains -- $__shellkeep_packages/bin $PATH
+            set -gx PATH $PATH $__shellkeep_packages/bin
+        end
+        if not type --query pkg
+            set -g __shellkeep_pkg pkg
+            function pkg --description 'Install and manage packages of commands'
+                $__shellkeep_program pkg $argv
+            end
         end
         if builtin test -n "$__shellkeep_key"
             for mode in default insert
@@ -110,6 +160,7 @@ if status is-interactive
             __shellkeep_last
             builtin test -n "$__shellkeep_program"; and __shellkeep_extend
         end
+        builtin test -n "$__shellkeep_packages"; and __shellkeep_forget
         if builtin test "$PWD" != "$__shellkeep_directory"
             set -g __shellkeep_directory $PWD
             set -g __shellkeep_url (string escape --style=url -- $PWD)

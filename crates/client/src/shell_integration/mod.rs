@@ -1,6 +1,6 @@
 //! Shells that say where their commands begin and end: marks (OSC 133, OSC 7) that bash, zsh and fish print by
-//! themselves, made to by what the keeper puts into their environment. With them come a key for the palette and a word
-//! about names that the shell does not find (`shellkeep hint`).
+//! themselves, made to by what the keeper puts into their environment. With them come a key for the palette, a word about
+//! names that the shell does not find (`shellkeep hint`), `pkg`, and what packages bring to complete their commands.
 //!
 //! Promises that no file of the user's is changed, that the user's own start-up files run as always, and that a shell
 //! starts all the same if anything here cannot be had. Marks carry a nonce, which printed text cannot know unless it is of the
@@ -88,6 +88,8 @@ pub struct Around<'a> {
     pub program: Option<&'a Path>,
     /// Opens the palette.
     pub key: &'a PaletteKey,
+    /// The directory of packages, which need not exist.
+    pub packages: &'a Path,
 }
 
 /// Makes `shell` print marks. `lookup` is the caller's environment.
@@ -109,10 +111,8 @@ pub fn inject(
     let key = around.key.of(shell).filter(|_| program.is_some());
     variables.push(("SHELLKEEP_PROGRAM", program.unwrap_or_default()));
     variables.push(("SHELLKEEP_PALETTE_KEY", key.unwrap_or_default().into()));
-    // fish remembers no places of programs.
-    if shell != Shell::Fish {
-        variables.push(("SHELLKEEP_REVISION_FILE", places.commands_revision().into_os_string()));
-    }
+    variables.push(("SHELLKEEP_REVISION_FILE", places.commands_revision().into_os_string()));
+    variables.push(("SHELLKEEP_PACKAGES", around.packages.as_os_str().to_owned()));
     let mut replace = |name: &'static str, kept_as: &'static str, value: OsString| {
         variables.extend(lookup(name).map(|before| (kept_as, before)));
         variables.push((name, value));
@@ -185,7 +185,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let places = Places::under(home.path());
         let key = PaletteKey::default();
-        let around = Around { nonce: "n", scratch: Path::new("/s"), program: Some(Path::new("/p")), key: &key };
+        let around = Around {
+            nonce: "n",
+            scratch: Path::new("/s"),
+            program: Some(Path::new("/p")),
+            key: &key,
+            packages: Path::new("/pkgs"),
+        };
         let injected = inject(Shell::Bash, &around, &places, &|name| (name == "ENV").then(|| "e".into()));
         let injected = injected.unwrap();
         assert_eq!(injected.arguments, ["--posix"]);

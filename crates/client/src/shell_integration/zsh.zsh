@@ -13,7 +13,9 @@ __shellkeep_file=$SHELLKEEP_MARKS_FILE
 __shellkeep_program=$SHELLKEEP_PROGRAM
 __shellkeep_key=$SHELLKEEP_PALETTE_KEY
 __shellkeep_revision_file=$SHELLKEEP_REVISION_FILE
-builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE
+__shellkeep_packages=$SHELLKEEP_PACKAGES
+__shellkeep_pkg='shellkeep pkg' # how it is called here
+builtin unset SHELLKEEP_ZDOTDIR SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY SHELLKEEP_REVISION_FILE SHELLKEEP_PACKAGES
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
 typeset -gi __shellkeep_ran=0
@@ -21,6 +23,8 @@ typeset -gi __shellkeep_ran=0
 typeset -gi __shellkeep_number=0
 typeset -g __shellkeep_text=
 typeset -g __shellkeep_revision=- # not looked at yet
+typeset -ga __shellkeep_completed
+typeset -g __shellkeep_default_before= __shellkeep_command_before=
 typeset -g __shellkeep_b=$'%{\e]133;B;sk='$__shellkeep_nonce';sn=' __shellkeep_b_end=$'\a%}'
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it; byte by byte, so that other bytes pass unchanged.
@@ -55,13 +59,16 @@ __shellkeep_precmd() {
         fi
         builtin print -rn -- $'\e]133;D;'$__shellkeep_status';sk='$__shellkeep_nonce';sn='$__shellkeep_number$__shellkeep_text$'\a'
     fi
+    if ((${+_comps})) && [[ -n $__shellkeep_packages ]]; then
+        __shellkeep_take_tab 2>/dev/null
+    fi
     # Prompts are made by hooks that came later: ours that marks the prompt goes behind them.
     if [[ ${precmd_functions[-1]} != __shellkeep_prompt ]]; then
         precmd_functions=(${precmd_functions:#__shellkeep_prompt} __shellkeep_prompt)
     fi
 }
 
-# Commands of all sessions have come or gone: the places of programs that zsh remembers may be wrong.
+# Commands of all sessions have come or gone: the places of programs that zsh remembers may be wrong, and what completes them.
 __shellkeep_forget() {
     local revision=
     if [[ -r $__shellkeep_revision_file ]]; then
@@ -70,6 +77,10 @@ __shellkeep_forget() {
     if [[ $revision != "$__shellkeep_revision" ]]; then
         if [[ $__shellkeep_revision != - ]]; then
             builtin rehash
+            if ((${#__shellkeep_completed})); then
+                builtin unfunction -- $__shellkeep_completed
+                __shellkeep_completed=()
+            fi
         fi
         __shellkeep_revision=$revision
     fi
@@ -88,21 +99,63 @@ __shellkeep_prompt() {
     builtin print -rn -- $'\e]7;file://'$HOST$__shellkeep_text$'\a\e]133;A;sk='$__shellkeep_nonce';sn='$__shellkeep_number$'\a'
 }
 
-# A name that zsh does not find: what was said before shellkeep was there, and then what shellkeep knows of it. In a process
-# of its own, as zsh has it; a command that exists never comes here. With the user's options: their handler is called.
+# What the completion system calls for commands, and for arguments of which nothing is known, asks us first. The functions are wrapped
+# and not its tables, which it saves for other shells.
+__shellkeep_take_tab() {
+    builtin setopt no_aliases # what is defined here was read with them already
+    local name=${_comps[-default-]}
+    if [[ -z $__shellkeep_default_before && -n $name && -n ${functions[$name]} ]]; then
+        builtin autoload +X -Uz $name
+        functions[__shellkeep_default_of_user]=$functions[$name]
+        functions[$name]='__shellkeep_tab_default "$@"'
+        __shellkeep_default_before=$name
+    fi
+    name=${_comps[-command-]}
+    if [[ -z $__shellkeep_command_before && -n $name && -n ${functions[$name]} ]]; then
+        builtin autoload +X -Uz $name
+        functions[__shellkeep_command_of_user]=$functions[$name]
+        functions[$name]='__shellkeep_forget 2>/dev/null; __shellkeep_command_of_user "$@"'
+        __shellkeep_command_before=$name
+    fi
+}
+
+# Tab behind a command of which nothing is known: what its package brings, if it is still there, else what was asked before.
+__shellkeep_tab_default() {
+    local __shellkeep_directory=$__shellkeep_packages/completions/zsh __shellkeep_name=_$words[1]
+    if [[ -n $words[1] && $words[1] != */* && -r $__shellkeep_directory/$__shellkeep_name ]]; then
+        __shellkeep_forget 2>/dev/null
+        if ((!${+functions[$__shellkeep_name]})); then
+            () {
+                local -a fpath=($__shellkeep_directory $fpath)
+                builtin autoload +X -Uz $__shellkeep_name && __shellkeep_completed+=($__shellkeep_name)
+            }
+        fi
+        local service=$words[1]
+        $__shellkeep_name "$@" && return
+    fi
+    __shellkeep_default_of_user "$@"
+}
+
+# A name that zsh does not find: that a package has it, or else what was said before shellkeep was there, and then what shellkeep
+# knows of it. In a process of its own, as zsh has it; a command that exists never comes here. With the user's options: their handler
+# is called.
 __shellkeep_not_found() {
     local __shellkeep_said
     local -i __shellkeep_answer=0 __shellkeep_status=127
-    __shellkeep_said="$("$__shellkeep_hint" hint -- "$1" 2>/dev/null)" || __shellkeep_answer=$?
+    __shellkeep_said="$("$__shellkeep_hint" hint --pkg "$__shellkeep_pkg" -- "$1" 2>/dev/null)" || __shellkeep_answer=$?
     if ((__shellkeep_answer == 10)); then # the user wants that, and has agreed to this one
         "$__shellkeep_hint" run -- "$@"
         return $?
+    fi
+    if ((__shellkeep_answer == 11)); then # nobody knows better
+        builtin print -ru2 -- "$__shellkeep_said"
+        return 127
     fi
     if ((${+functions[__shellkeep_not_found_before]})); then
         __shellkeep_status=0
         __shellkeep_not_found_before "$@" || __shellkeep_status=$?
     else
-        builtin print -ru2 -- "zsh: command not found: $1"
+        builtin print -ru2 -- "command not found: $1"
     fi
     if ((__shellkeep_answer == 0)) && [[ -n $__shellkeep_said ]]; then
         builtin print -ru2 -- "$__shellkeep_said"
@@ -132,6 +185,16 @@ __shellkeep_extend() {
     command_not_found_handler() {
         __shellkeep_not_found "$@"
     }
+    # Behind all others, so that a package takes nobody's name; and also where the user's files have set another path.
+    if [[ -n $__shellkeep_packages && :$PATH: != *:"$__shellkeep_packages/bin":* ]]; then
+        PATH=$PATH:$__shellkeep_packages/bin
+    fi
+    if ! builtin whence pkg >/dev/null; then
+        __shellkeep_pkg=pkg
+        pkg() {
+            "$__shellkeep_hint" pkg "$@"
+        }
+    fi
     if [[ -z $__shellkeep_key ]]; then
         return
     fi

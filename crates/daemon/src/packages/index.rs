@@ -18,6 +18,7 @@ use super::http::{self, HttpError};
 use super::intake::{PACKED_BYTES_MAX, hex};
 use super::manifest::platform;
 use super::names::{TEXT_BYTES_MAX, is_command_name, is_package_name, is_unprintable, path_fault};
+use super::provides;
 
 /// Name of the file in the index's directory.
 pub(super) const FILE: &str = "index.json";
@@ -203,7 +204,7 @@ impl Index {
         Self { packages, left_out: 0 }
     }
 
-    fn parse(what: &str, bytes: &[u8]) -> Result<Self, IndexError> {
+    pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Self, IndexError> {
         let bad = |why: String| IndexError::Form { what: what.to_owned(), why };
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
         if saved.version != VERSION {
@@ -329,7 +330,7 @@ pub fn read(cache: &Path, source: &Source, freshness: Freshness) -> Result<Held,
 }
 
 /// The index at `source` as it was last seen here, without asking anybody: for what must be quick.
-pub fn seen(cache: &Path, source: &Source) -> Option<Index> {
+pub(super) fn seen(cache: &Path, source: &Source) -> Option<Index> {
     recall(cache, source).map(|(_, index)| index)
 }
 
@@ -376,7 +377,7 @@ pub(super) fn archive(
     Ok(spooled.of_index(what, source, listed))
 }
 
-fn cached_path(cache: &Path, source: &Source) -> PathBuf {
+pub(super) fn cached_path(cache: &Path, source: &Source) -> PathBuf {
     let digest = hex(&Sha256::digest(source.to_string()));
     cache.join(format!("{}.json", &digest[..16]))
 }
@@ -391,13 +392,18 @@ fn recall(cache: &Path, source: &Source) -> Option<(Option<String>, Index)> {
 }
 
 /// A cache that cannot be written is none: the index was had all the same.
-fn remember(cache: &Path, source: &Source, etag: Option<String>, bytes: &[u8]) {
+pub(super) fn remember(cache: &Path, source: &Source, etag: Option<String>, bytes: &[u8]) {
     let Ok(index) = String::from_utf8(bytes.to_vec()) else { return };
     let cached = Cached { source: source.to_string(), etag, index };
     let path = cached_path(cache, source);
     let written = serde_json::to_vec(&cached).map_err(io::Error::from).and_then(|bytes| {
-        let is_same = std::fs::read(&path).is_ok_and(|old| old == bytes);
-        if is_same { Ok(()) } else { replace(cache, &path, &bytes) }
+        let names = provides::path(cache, source);
+        if std::fs::read(&path).is_ok_and(|old| old == bytes) && names.exists() {
+            return Ok(());
+        }
+        let index = Index::parse("the index", cached.index.as_bytes()).unwrap_or_default();
+        replace(cache, &names, provides::lines(&index).as_bytes())?;
+        replace(cache, &path, &bytes)
     });
     if let Err(error) = written {
         tracing::debug!(%error, "the index is not remembered");
@@ -409,7 +415,9 @@ fn replace(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = tempfile::Builder::new().prefix(".new-").tempfile_in(cache)?;
     beside.write_all(bytes)?;
     beside.persist(path).map_err(|error| error.error)?;
-    let mut all: Vec<_> = std::fs::read_dir(cache)?.flatten().collect();
+    let kept = path.extension();
+    let all = std::fs::read_dir(cache)?.flatten().filter(|entry| entry.path().extension() == kept);
+    let mut all: Vec<_> = all.collect();
     all.sort_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
     let too_many = all.len().saturating_sub(CACHED_MAX);
     all.iter().take(too_many).try_for_each(|entry| std::fs::remove_file(entry.path()))

@@ -205,7 +205,7 @@ fn an_index_by_http_is_asked_for_by_its_tag_and_remembered_when_nobody_answers()
     let count = server.asked.lock().unwrap().len();
     assert_eq!(home.packages.read_index(&at, Freshness::Seen).unwrap().index, held.index);
     assert_eq!(server.asked.lock().unwrap().len(), count, "what was seen asks nobody");
-    assert_eq!(seen_index(&home.packages.layout().cache, &at).unwrap(), held.index);
+    assert_eq!(index::seen(&home.packages.layout().cache, &at).unwrap(), held.index);
     // The index is gone, as far as anybody can tell.
     fs::remove_file(shop.join("index.json")).unwrap();
     let stale = home.packages.read_index(&at, Freshness::NowIfPossible).unwrap();
