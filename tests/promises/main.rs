@@ -15,6 +15,7 @@ mod mcp;
 mod not_found;
 mod packages;
 mod packages_shells;
+mod packages_tls;
 mod palette;
 mod places;
 mod prompt_shells;
