@@ -7,6 +7,7 @@ mod attach;
 mod fleet;
 mod home;
 mod machine;
+mod packages;
 mod process;
 mod pty;
 mod registry;
@@ -36,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   cargo build --release && cargo run -rp shellkeep-benches -- sessions
   cargo run -rp shellkeep-benches -- search --gib 1
   cargo run -rp shellkeep-benches -- registry
+  cargo build --release && cargo run -rp shellkeep-benches -- packages
   cargo build --release && cargo run -rp shellkeep-benches -- attach";
 
 #[derive(Subcommand)]
@@ -67,6 +69,8 @@ enum Command {
     Search(search::Args),
     /// The registry of commands: reading, resolving, searching, replacing a layer.
     Registry(registry::Args),
+    /// Packages: a command in 100 open shells, a large one, the hint.
+    Packages(packages::Args),
     /// The server's side of a measurement; started by the others.
     #[command(hide = true)]
     ServeFleet(fleet::server::Args),
@@ -87,6 +91,7 @@ fn main() -> anyhow::Result<()> {
             | Command::Many(_)
             | Command::Sessions(_)
             | Command::Search(_)
+            | Command::Packages(_)
     ) {
         scratch::clean_up_when_interrupted()?;
     }
@@ -105,6 +110,7 @@ fn main() -> anyhow::Result<()> {
         Command::FleetClients(args) => fleet::clients::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Registry(args) => registry::run(&args),
+        Command::Packages(args) => packages::run(&args),
         Command::Transport(args) => transport::run(&args),
         Command::ServeTransport(args) => transport::server::run(&args),
     }

@@ -11,7 +11,9 @@ by installing them. An index is a directory of archives, here or behind http(s),
 Examples:
   shellkeep pkg install ./hello            a directory or an archive
   shellkeep pkg install hello              from the index that [packages] of the settings names
-  shellkeep pkg list --json | jq -r '.[].commands[]'";
+  shellkeep pkg list --json | jq -r '.[].commands[]'
+
+In a session \"pkg\" does the same. SSL_CERT_FILE names the CAs of an https index, if the system does not have them.";
 
 /// Install and manage packages of commands.
 #[derive(Debug, Args)]
