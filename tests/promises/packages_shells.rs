@@ -429,7 +429,12 @@ fn tab_completes_what_is_installed_in_an_open_shell_and_no_more_what_is_removed(
     for shell in shells() {
         let world = World::new()?;
         let (one, two) = (source(&world, "p", "1.0.0", &["tell-it"])?, source(&world, "p", "2.0.0", &["tell-it"])?);
-        let more = if shell == "zsh" { "autoload -Uz compinit; compinit -D" } else { "" };
+        let more = match shell {
+            "zsh" => "autoload -Uz compinit; compinit -D",
+            // What bash-completion does, for all that nobody else knows.
+            "bash" => "_mine() { COMPREPLY=(of-mine-$2); }; complete -F _mine -D",
+            _ => "",
+        };
         let mut open = Shell::open(&world, shell, "one", more)?;
         let mut tabbed = |keys: &str, expected: &str| -> Result<()> {
             let (said, _) = open.type_line(&format!("{keys}\r"))?;
@@ -447,6 +452,9 @@ fn tab_completes_what_is_installed_in_an_open_shell_and_no_more_what_is_removed(
         ensure!(names(&world, None, "package")? == ["tell-it"]);
         tabbed("tell-\t-x", "tell-it 1.0.0 -x")?;
         tabbed("tell-it --o\t", "tell-it 1.0.0 --of-1.0.0")?;
+        if shell == "bash" {
+            tabbed("printf ab\t", "of-mine-ab")?;
+        }
         let first = revised("")?;
         world.ok(&["pkg", "upgrade", &two])?;
         let second = revised(&first)?;
