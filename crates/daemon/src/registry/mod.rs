@@ -18,6 +18,7 @@ pub(crate) mod execution;
 pub mod group;
 mod mcp;
 pub mod names;
+mod patience;
 mod roots;
 pub mod run;
 pub mod search;
