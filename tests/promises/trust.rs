@@ -129,7 +129,7 @@ fn an_answer_that_is_forgotten_is_asked_for_only_where_the_command_runs() -> Res
     let (status, _, told) = said(&world, &path, &["trust", "--session", "work", "big"])?;
     ensure!(status == Some(1) && told.contains("cannot be remembered: big.sh"), "{told}");
     ensure!(told.contains("\"shellkeep run just:big\" asks each time"), "{told}");
-    let mut screen = at_terminal(&world, &path, "sk trust --session work --ask-all")?;
+    let screen = at_terminal(&world, &path, "sk trust --session work --ask-all")?;
     screen.shows("passed over: what just:big does cannot be remembered")?;
     screen.shows("status-0")
 }
