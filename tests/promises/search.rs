@@ -176,6 +176,27 @@ fn a_line_is_found_as_its_own_commands_and_with_its_neighbours_in_each_shell() -
     Ok(())
 }
 
+/// Who searches twice would find their first search else, before what they look for.
+#[test]
+fn what_was_printed_from_the_record_is_found_only_as_its_own_commands() -> Result<()> {
+    let world = World::new()?;
+    let program = world.outside().join("shellkeep");
+    std::os::unix::fs::symlink(world.program(), &program)?;
+    let program = program.display();
+    let look = format!("{program} search 42-needle");
+    let commands =
+        ["echo $((40 + 2))-needle", "sleep 0", &look, &format!("{program} output --command 1"), "echo 42-needle"];
+    typed_at(&world, SHELLS[0], &commands)?;
+    let hits = found(&world, &["42-needle"])?;
+    let hits: Vec<_> = hits.iter().map(|hit| (hit["kind"].as_str(), hit["command_id"].as_u64())).collect();
+    let expected =
+        [("command", 5), ("output", 5), ("command", 3), ("output", 1)].map(|(kind, id)| (Some(kind), Some(id)));
+    ensure!(hits == expected, "{hits:?}");
+    let printed = world.ok(&["output", "bash", "--command", "3"])?;
+    ensure!(printed.contains("42-needle"), "the search itself has found it: {printed}");
+    Ok(())
+}
+
 /// Also when nothing was indexed: the log alone tells the same.
 #[test]
 fn what_ran_at_the_end_of_a_session_has_ended_with_it() -> Result<()> {

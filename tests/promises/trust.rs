@@ -113,6 +113,27 @@ fn a_change_is_told_by_where_it_is() -> Result<()> {
 }
 
 /// Its file's text, not what a parser made of it.
+/// What it runs is too large to be remembered.
+#[test]
+fn an_answer_that_is_forgotten_is_asked_for_only_where_the_command_runs() -> Result<()> {
+    let world = World::new()?;
+    let root = project(&world)?;
+    write(&root, "big.sh", &format!("echo it ran\nexit\n{}", "#".repeat(2 << 20)))?;
+    write(&root, "justfile", "big:\n    sh big.sh\n")?;
+    world.ok(&["reload", "--session", "work"])?;
+    let path = install(&world, &["just"])?;
+    let mut screen = at_terminal(&world, &path, "sk run --session work big")?;
+    screen.shows("Run it this once? [y/N]")?;
+    screen.keys(b"y\r")?;
+    screen.shows("status-0")?;
+    let (status, _, told) = said(&world, &path, &["trust", "--session", "work", "big"])?;
+    ensure!(status == Some(1) && told.contains("cannot be remembered: big.sh"), "{told}");
+    ensure!(told.contains("\"shellkeep run just:big\" asks each time"), "{told}");
+    let screen = at_terminal(&world, &path, "sk trust --session work --ask-all")?;
+    screen.shows("passed over: what just:big does cannot be remembered")?;
+    screen.shows("status-0")
+}
+
 #[test]
 fn a_server_is_asked_about_in_plain_words() -> Result<()> {
     let world = World::new()?;

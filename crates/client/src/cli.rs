@@ -89,7 +89,7 @@ pub enum Command {
     History(History),
     /// Find text in the output and the commands of all sessions, newest first; status 1 if it is nowhere
     #[command(
-        after_help = "Examples:\n  shellkeep search 'connection refused' --since 2d\n  shellkeep search panicked --failed -C 3 --json | jq '.[].command'"
+        after_help = "What search, history, output, tail and replay have printed from the record is found where it was printed first.\n\nExamples:\n  shellkeep search 'connection refused' --since 2d\n  shellkeep search panicked --failed -C 3 --json | jq '.[].command'"
     )]
     Search(Search),
     /// Build what is searched anew from the records

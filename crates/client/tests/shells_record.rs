@@ -69,6 +69,7 @@ fn lists_what_was_typed(shell: &str, file: &str, start_up: &str) {
     // And an empty line, one that is given up, and one drawn again.
     tty.keys("\r");
     tty.expect("READY>");
+    run(&mut tty, "wait".to_owned(), 0); // a shell that has told of the job's end draws no prompt by itself any more
     give_up_a_line(&mut tty);
     tty.keys("\x0c");
     tty.expect("READY>");

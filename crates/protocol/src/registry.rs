@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use self::entry::{Digest, EntryInfo, EntryState, Kind, Scope, Trust};
 pub use self::error::RegistryError;
 pub use self::told::{
-    ALL_OF, Change, ClientEffect, Diagnostic, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded, Told,
-    TrustQuestion, TrustRecord,
+    ALL_OF, Change, ClientEffect, Diagnostic, EACH_TIME, ExecutionEvent, Page, RegistryChanged, RegistryPush, Reloaded,
+    Told, TrustQuestion, TrustRecord,
 };
 use crate::ids::SessionId;
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use shellkeep_protocol::ids::SessionId;
 use shellkeep_protocol::registry::{
-    Ask, EntryInfo, EntryState, Kind, RegistryError, Told, Trust, TrustQuestion, TrustRecord,
+    Ask, EACH_TIME, EntryInfo, EntryState, Kind, RegistryError, Told, Trust, TrustQuestion, TrustRecord,
 };
 use unicode_width::UnicodeWidthStr as _;
 
@@ -120,6 +120,7 @@ fn ask_for(link: &DaemonLink, session: Option<SessionId>, name: &str) -> Outcome
         report::notice(format_args!("{} is trusted already", question.entry.qualified_name));
     } else {
         check_can_run(&question.entry)?;
+        can_be_remembered(&question)?;
         if !agreed(link, session, &question)? {
             return Err(declined(&question.entry, &format!("shellkeep trust {}", question.entry.qualified_name)));
         }
@@ -138,11 +139,31 @@ fn ask_for_all(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
             continue;
         }
         let question = question(link, session, entry.id)?;
-        if question.entry.trust != Trust::Trusted {
-            agreed(link, session, &question)?;
+        if question.entry.trust == Trust::Trusted {
+            continue;
+        }
+        match can_be_remembered(&question) {
+            Ok(()) => _ = agreed(link, session, &question)?,
+            Err(failure) => report::notice(format_args!("passed over: {}", failure.message)),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why what it does could not be read wholly, if that is so.
+fn each_time(question: &TrustQuestion) -> Option<&str> {
+    question.runs.iter().find_map(|line| line.strip_prefix(EACH_TIME))
+}
+
+/// Nobody is asked for an agreement that would be forgotten.
+///
+/// # Errors
+/// If not all that decides what it does is known.
+fn can_be_remembered(question: &TrustQuestion) -> Result<(), Failure> {
+    let Some(why) = each_time(question) else { return Ok(()) };
+    let name = &question.entry.qualified_name;
+    let failure = Failure::refused(format_args!("what {name} does cannot be remembered: {}", printable(why)));
+    Err(failure.with_hint(format_args!("\"shellkeep run {name}\" asks each time")))
 }
 
 /// Nobody is asked about what could not run anyway.
@@ -261,8 +282,11 @@ fn wants(question: &TrustQuestion) -> Result<bool, Failure> {
             .with_hint(format_args!("\"shellkeep trust {name}\" at a terminal shows what it would run, and asks")));
     };
     let form = Form { columns: report::columns(&tty).unwrap_or(COLUMNS_USUAL), colours: report::wants_colours() };
-    let text = question::text(question, form) + "Trust it, as long as it stays like this? [y/N] ";
-    is_yes(&mut tty, &text)
+    let asks = match each_time(question) {
+        None => "Trust it, as long as it stays like this? [y/N] ",
+        Some(_) => "Run it this once? [y/N] ",
+    };
+    is_yes(&mut tty, &(question::text(question, form) + asks))
 }
 
 /// Asks, and tells the daemon if the answer is yes.

@@ -32,6 +32,9 @@ const BEGINNING_BLOCKS_MAX: usize = 3;
 /// Longest line that is given whole; of a longer one the part around the text.
 const LINE_BYTES_MAX: usize = 4 << 10;
 
+/// Commands of our own that print what was recorded before.
+const LOOKS: [&str; 5] = ["history", "output", "replay", "search", "tail"];
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Looks for something.
@@ -269,6 +272,9 @@ impl<'a> Seeker<'a> {
             return Ok(None);
         }
         let is_command = kind == Kind::Command;
+        if !is_command && command.as_ref().is_some_and(|command| is_look(&command.line)) {
+            return Ok(None);
+        }
         let text = self.blocks[index].1.text.split(|byte| *byte == b'\n').nth(line as usize).unwrap_or_default();
         let text = self.needle.part(&String::from_utf8_lossy(text)).to_owned();
         let context = self.search.context.min(CONTEXT_LINES_MAX) as usize;
@@ -382,6 +388,13 @@ impl<'a> Seeker<'a> {
         known.commands.insert(number, found.clone());
         Ok(found)
     }
+}
+
+/// Whether a command line only looks into the record: what it printed stands there already, with the command that it is of.
+fn is_look(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let program = words.next().map(|word| word.rsplit('/').next().unwrap_or(word));
+    program == Some("shellkeep") && words.next().is_some_and(|command| LOOKS.contains(&command))
 }
 
 /// Takes lines of a command's output until there are `count` of them; true if there are, or another's output came.

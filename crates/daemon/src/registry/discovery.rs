@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -17,6 +17,7 @@ use tracing::{debug, info};
 use super::core::{CommandRegistry, Look};
 use super::entry::Entry;
 use super::installed::Installed;
+use super::patience::Patience;
 use super::run::Invocations;
 use super::sources::{self, Limits};
 use super::trust::TrustStore;
@@ -24,8 +25,15 @@ use super::turns::Turns;
 use super::watcher::{Watched, Watcher};
 use super::{convert, roots};
 
-/// Threads that read the disk. A slow project holds up one of them for two seconds at the most (`Limits::time`).
+/// Threads that look at projects. A slow project holds up one of them for two seconds (`Limits::time`), one on a disk that does not answer
+/// for [`LOOK_WAIT`].
 const LOOKERS: usize = 2;
+
+/// How long a look may take: more than `Limits::time`, which is for disks that answer.
+const LOOK_WAIT: Duration = Duration::from_secs(4);
+
+/// How long a session's directory may take to say which project it is in. All others wait meanwhile.
+const ROOT_WAIT: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the keeper of a session without a connection still lives, while there is such a session.
 const LEFT_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -79,6 +87,9 @@ struct Inbox {
 }
 
 struct Shared {
+    /// For what comes later.
+    me: Weak<Self>,
+    patience: Patience,
     registry: Arc<CommandRegistry>,
     trust: Arc<Mutex<TrustStore>>,
     invocations: Invocations,
@@ -115,7 +126,10 @@ impl Discovery {
         places: Places,
         installed: Arc<Installed>,
     ) -> Self {
-        let shared = Shared {
+        let watcher = Watcher::new().inspect_err(|error| debug!(%error, "files cannot be watched")).ok();
+        let shared = Arc::new_cyclic(|me| Shared {
+            me: Weak::clone(me),
+            patience: Patience::default(),
             registry,
             trust,
             invocations,
@@ -126,9 +140,9 @@ impl Discovery {
             was_asked: Mutex::new(false),
             turns: Mutex::default(),
             directories: Mutex::default(),
-            watcher: Watcher::new().inspect_err(|error| debug!(%error, "files cannot be watched")).ok(),
-        };
-        Self { shared: Arc::new(shared) }
+            watcher,
+        });
+        Self { shared }
     }
 
     /// Starts the threads.
@@ -305,9 +319,8 @@ impl Shared {
         }
         let directory = word.directory.or_else(|| word.came.then(|| sessions.directory(session)).flatten());
         if let Some(directory) = directory.filter(|_| self.registry.has_session(session)) {
-            let is_here = sessions.is_here(session);
-            let root = roots::of(Path::new(&directory), &self.places.home).filter(|_| is_here);
-            self.directories.lock().insert(session, directory);
+            self.directories.lock().insert(session, directory.clone());
+            let root = if sessions.is_here(session) { self.root_of(session, &directory) } else { None };
             if let Some(look) = self.registry.set_project(session, root.as_deref())
                 && let Some(root) = root
             {
@@ -319,6 +332,21 @@ impl Shared {
         if word.left && self.registry.has_session(session) {
             left.insert(session);
         }
+    }
+
+    /// The project that a session's directory is in. If its disk takes too long, none for now, and the session is told of again when the
+    /// answer is there.
+    fn root_of(&self, session: SessionId, directory: &str) -> Option<PathBuf> {
+        let (path, home) = (PathBuf::from(directory), self.places.home.clone());
+        let (me, directory) = (Weak::clone(&self.me), directory.to_owned());
+        let again = move |_late| {
+            let Some(shared) = me.upgrade() else { return };
+            if shared.directories.lock().get(&session) == Some(&directory) {
+                shared.inbox.lock().words.entry(session).or_default().directory.get_or_insert(directory);
+                shared.wake.notify_one();
+            }
+        };
+        self.patience.within(ROOT_WAIT, move || roots::of(&path, &home), again).flatten()
     }
 
     /// First what runs for it, then what it sees.
@@ -339,12 +367,20 @@ impl Shared {
         }
     }
 
-    fn find(&self, root: Option<&Path>) -> Vec<sources::Slice> {
+    /// `None` if the disk takes too long; then it is looked at again when it has answered.
+    fn find(&self, whose: &Watched) -> Option<Vec<sources::Slice>> {
         let places = sources::Places { home: self.places.home.clone(), config: self.places.config.clone() };
-        match root {
-            Some(root) => sources::of_project(root, &places, &Limits::default()),
+        let (root, again, me) = (whose.clone(), whose.clone(), Weak::clone(&self.me));
+        let work = move || match root {
+            Some(root) => sources::of_project(&root, &places, &Limits::default()),
             None => sources::of_user(&places, &Limits::default()),
+        };
+        let late = move |_late| me.upgrade().iter().for_each(|shared| shared.changed(&again));
+        let found = self.patience.within(LOOK_WAIT, work, late);
+        if found.is_none() {
+            info!(root = ?whose, "the disk does not answer: its commands stay as they were");
         }
+        found
     }
 
     /// What is watched only now may have changed since it was read: then it is looked at once more.
@@ -372,7 +408,7 @@ impl Shared {
     fn look_at_own(&self, look: &Look) {
         // Before the base is said to be complete, and where the system told nothing of a change.
         self.installed.refresh();
-        let found = self.find(None);
+        let Some(found) = self.find(&None) else { return };
         self.watch(&None, &found, sources::Scope::User);
         let slices = convert::slices(found, sources::Scope::User);
         self.registry.found_all(look, OWN_PREFIX, slices);
@@ -382,10 +418,8 @@ impl Shared {
     fn turn_at(&self, root: &Path) -> bool {
         let turns = Arc::clone(self.turns.lock().entry(root.to_owned()).or_default());
         let was_shown = turns.take(|| {
-            (0..LOOKS_MAX).any(|_| {
-                let look = self.registry.look_at_project(root);
-                look.is_some_and(|look| self.look_at_project(&look, root))
-            })
+            let look = |_| self.look_at_project(&self.registry.look_at_project(root)?, root);
+            (0..LOOKS_MAX).map_while(look).any(|was_shown| was_shown)
         });
         let mut all = self.turns.lock();
         // The map's and ours: nobody else waits.
@@ -395,11 +429,12 @@ impl Shared {
         was_shown
     }
 
-    /// False if a newer look has begun meanwhile.
-    fn look_at_project(&self, look: &Look, root: &Path) -> bool {
+    /// False if a newer look has begun meanwhile; `None` if the disk does not answer.
+    fn look_at_project(&self, look: &Look, root: &Path) -> Option<bool> {
         let began = Instant::now();
-        let found = self.find(Some(root));
-        self.watch(&Some(root.to_owned()), &found, sources::Scope::Project);
+        let whose = Some(root.to_owned());
+        let found = self.find(&whose)?;
+        self.watch(&whose, &found, sources::Scope::Project);
         let mut slices = convert::slices(found, sources::Scope::Project);
         // Held until the list is shown: agreement that is given or taken back meanwhile comes behind it, not before.
         let trust = self.trust.lock();
@@ -410,6 +445,6 @@ impl Shared {
         let was_used = self.registry.found_project(look, slices);
         drop(trust);
         info!(entries, was_used, took_ms = began.elapsed().as_millis(), "looked for a project's commands");
-        was_used
+        Some(was_used)
     }
 }

@@ -19,6 +19,7 @@ pub mod group;
 mod installed;
 mod mcp;
 pub mod names;
+mod patience;
 mod roots;
 pub mod run;
 pub mod search;

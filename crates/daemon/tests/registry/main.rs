@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // in helpers of tests: what fails there is the test
 
 mod running;
+mod silent;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

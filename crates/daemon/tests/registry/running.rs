@@ -191,3 +191,35 @@ async fn executions_at_once_share_their_looks_at_the_disk() {
     assert_eq!(told, Told::Revoked { count: 1 });
     daemon.stop().await;
 }
+
+/// Of names that match alike, the one that was run comes first, also of a daemon that has not run it itself.
+#[tokio::test]
+async fn how_often_commands_were_run_outlives_the_daemon() {
+    let daemon = Daemon::start().await;
+    let root = daemon.project("p", &["build-a", "build-b", "build-c"]);
+    let client = daemon.client().await;
+    let session = SessionId::new();
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let Told::Failed(RegistryError::NotTrusted(question)) =
+        ask(&client, Ask::Execute(execute(session, "build-c"))).await
+    else {
+        panic!("it was never agreed to")
+    };
+    let (entry, digest) = (question.entry.id.clone(), question.entry.digest);
+    ask(&client, Ask::Trust { session: Some(session), entry, digest }).await;
+    let Told::Accepted { invocation, .. } = ask(&client, Ask::Execute(execute(session, "build-c"))).await else {
+        panic!()
+    };
+    output(&client, invocation).await;
+    client.close().await;
+    let daemon = Daemon::start_in(daemon.stop().await).await;
+    let client = daemon.client().await;
+    keeper(&client, session, &root).await;
+    settled(&client, session).await;
+    let wanted = SearchCommands { session: Some(session), query: "build".into(), limit: 8 };
+    let Told::Found(found) = ask(&client, Ask::Search(wanted)).await else { panic!() };
+    let names: Vec<_> = found.iter().map(|hit| hit.name.as_str()).collect();
+    assert_eq!(names, ["build-c", "build-a", "build-b"]);
+    daemon.stop().await;
+}

@@ -145,6 +145,9 @@ pub enum ClientEffect {
 /// How a line begins behind which the lines of a whole file stand, in what decides what a command does.
 pub const ALL_OF: &str = "all of ";
 
+/// How the first lines begin of what decides, where not all of that could be read: such agreement is not remembered.
+pub const EACH_TIME: &str = "asked each time: ";
+
 /// What the user is asked before a command of a project runs for the first time, or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustQuestion {

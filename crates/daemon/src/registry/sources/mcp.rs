@@ -11,6 +11,9 @@ use super::programs::Text;
 use super::scan::{Scan, SourceFile};
 use super::tree::Tree;
 
+/// Longest `~/.claude.json`. It is no file that people write: Claude Code keeps its own state there, megabytes of it.
+const STATE_BYTES_MAX: usize = 32 << 20;
+
 /// `.mcp.json` of a project.
 pub(super) fn project(scan: &mut Scan<'_>) {
     let Some(file) = scan.file(".mcp.json") else { return };
@@ -23,19 +26,18 @@ pub(super) fn project(scan: &mut Scan<'_>) {
 
 /// The user's own servers, for all projects.
 pub(super) fn user(scan: &mut Scan<'_>) {
-    let Some(file) = scan.file(".claude.json") else { return };
-    let Some(tree) = scan.tree(&file, Tree::json) else { return };
-    servers(scan, &file, tree.get("mcpServers"), None, "mcp");
+    let Some(file) = scan.large_file(".claude.json", STATE_BYTES_MAX) else { return };
+    let Some(found) = scan.tree(&file, |text| Tree::json_at(text, &["mcpServers"])) else { return };
+    servers(scan, &file, found.as_ref(), None, "mcp");
 }
 
 /// The user's own servers for the project at `root` alone. They stand in the home, where no project can put them.
 pub(super) fn here(scan: &mut Scan<'_>, root: &Path) {
-    let Some(file) = scan.file(".claude.json") else { return };
+    let Some(file) = scan.large_file(".claude.json", STATE_BYTES_MAX) else { return };
     // What is wrong with the file is said where the user's servers for all projects are read.
-    let Ok(tree) = Tree::json(&file.text) else { return };
-    let local = tree.get("projects").and_then(|projects| projects.get(&root.to_string_lossy()));
+    let Ok(found) = Tree::json_at(&file.text, &["projects", &root.to_string_lossy(), "mcpServers"]) else { return };
     scan.set_own(true);
-    servers(scan, &file, local.and_then(|local| local.get("mcpServers")), None, "mcp");
+    servers(scan, &file, found.as_ref(), None, "mcp");
 }
 
 /// Servers of a plugin: its `.mcp.json`, or what its manifest has or names.

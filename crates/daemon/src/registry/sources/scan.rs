@@ -19,7 +19,7 @@ use super::beneath::{Beneath, Mounts, Refusal};
 use super::evidence::{Common, Evidence};
 use super::item::{Item, Scope};
 pub(super) use super::paths::{ends_with, tidy};
-use super::tree::{Tree, TreeError};
+use super::tree::TreeError;
 use super::{Diagnostic, Limits, Slice};
 use crate::registry::names;
 use ledger::Ledger;
@@ -193,7 +193,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A file as a tree; what is wrong with it is said.
-    pub(super) fn tree(&mut self, file: &SourceFile, parse: fn(&str) -> Result<Tree, TreeError>) -> Option<Tree> {
+    pub(super) fn tree<T>(&mut self, file: &SourceFile, parse: impl Fn(&str) -> Result<T, TreeError>) -> Option<T> {
         match parse(&file.text) {
             Ok(tree) => Some(tree),
             Err(error) => {
@@ -227,33 +227,38 @@ impl<'a> Scan<'a> {
 
     /// The text of a file; nothing if it is not there or may not be read, which is said. Of a tool's file, either decides.
     pub(super) fn file(&mut self, path: impl AsRef<Path>) -> Option<SourceFile> {
-        let file = self.file_in_parts(path)?;
-        let evidence = self.evidence(&file);
-        self.decides(evidence);
-        Some(file)
+        self.large_file(path, self.limits.file_bytes)
     }
 
     /// As [`Self::file`], but if it is there, then not all of it decides: the source must say what does.
     pub(super) fn file_in_parts(&mut self, path: impl AsRef<Path>) -> Option<SourceFile> {
-        self.one_of(Path::new(""), &[path.as_ref()])
+        self.one_of(Path::new(""), &[path.as_ref()], self.limits.file_bytes)
+    }
+
+    /// As [`Self::file`], of one that may be larger or must be smaller than others.
+    pub(super) fn large_file(&mut self, path: impl AsRef<Path>, bytes_max: usize) -> Option<SourceFile> {
+        let file = self.one_of(Path::new(""), &[path.as_ref()], bytes_max)?;
+        let evidence = self.evidence(&file);
+        self.decides(evidence);
+        Some(file)
     }
 
     /// The first of some files that is there: if that one cannot be read, none is.
     pub(super) fn first_file(&mut self, dir: &Path, names: &[&str]) -> Option<SourceFile> {
         let names: Vec<&Path> = names.iter().map(Path::new).collect();
-        let file = self.one_of(dir, &names)?;
+        let file = self.one_of(dir, &names, self.limits.file_bytes)?;
         let evidence = self.evidence(&file);
         self.decides(evidence);
         Some(file)
     }
 
-    fn one_of(&mut self, dir: &Path, names: &[&Path]) -> Option<SourceFile> {
+    fn one_of(&mut self, dir: &Path, names: &[&Path], bytes_max: usize) -> Option<SourceFile> {
         for name in names {
             let asked = self.inside(&dir.join(name));
             let relative = tidy(&asked);
             self.slice.depends_on.push(self.base.join(&relative));
             let what = relative.to_string_lossy().into_owned();
-            match self.read(&relative, &asked) {
+            match self.read(&relative, &asked, bytes_max) {
                 Ok(file) => {
                     if std::str::from_utf8(&file.bytes).is_err() {
                         self.note(&relative, None, "is not UTF-8; what is not is replaced");

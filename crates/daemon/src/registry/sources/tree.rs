@@ -6,7 +6,7 @@
 use std::fmt;
 
 use jsonc_parser::ParseOptions;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Nodes of one YAML document that is a file of its own.
 const YAML_NODES_MAX: usize = 50_000;
@@ -85,10 +85,14 @@ impl Tree {
 
     /// JSON as its standard has it.
     pub(super) fn json(text: &str) -> Result<Self, TreeError> {
-        serde_json::from_str(text).map_err(|error| TreeError {
-            line: u32::try_from(error.line()).ok(),
-            message: format!("is not valid JSON: {}", without_place(&error.to_string())),
-        })
+        serde_json::from_str(text).map_err(|error| not_json(&error))
+    }
+
+    /// The value at a path of keys in JSON; what lies beside is checked and not kept.
+    pub(super) fn json_at(text: &str, path: &[&str]) -> Result<Option<Self>, TreeError> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let found = At(path).deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
+        found.map_err(|error| not_json(&error))
     }
 
     /// JSON with comments and trailing commas, as editors write it.
@@ -239,10 +243,48 @@ fn without_place(message: &str) -> &str {
     first.rfind(" at line ").map_or(first, |at| &first[..at])
 }
 
+fn not_json(error: &serde_json::Error) -> TreeError {
+    TreeError {
+        line: u32::try_from(error.line()).ok(),
+        message: format!("is not valid JSON: {}", without_place(&error.to_string())),
+    }
+}
+
 /// Number of the line that a byte is in.
 pub(super) fn line_at(text: &str, byte: usize) -> Option<u32> {
     let before = text.as_bytes().get(..byte)?;
     u32::try_from(memchr::memchr_iter(b'\n', before).count() + 1).ok()
+}
+
+/// Reads the value at a path of keys, if what it stands in are maps.
+struct At<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<Tree>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Tree>, D::Error> {
+        if self.0.is_empty() { Tree::deserialize(deserializer).map(Some) } else { deserializer.deserialize_any(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<Tree>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Option<Tree>, A::Error> {
+        let mut found = None;
+        while let Some(key) = pairs.next_key::<String>()? {
+            if self.0.first() == Some(&key.as_str()) {
+                found = pairs.next_value_seed(At(&self.0[1..]))?;
+            } else {
+                pairs.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Reads a value that stands so many levels deep.

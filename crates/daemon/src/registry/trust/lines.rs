@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
-use shellkeep_protocol::registry::{ALL_OF, Digest, TrustRecord};
+use shellkeep_protocol::registry::{ALL_OF, Digest, EACH_TIME, TrustRecord};
 
 use super::super::entry::{Entry, Exec, words};
 use super::super::sources::{self, Content};
@@ -40,7 +40,7 @@ pub(super) fn bytes(lines: &[String]) -> usize {
 /// All that decides what a command does, line by line, for people.
 pub fn runs(entry: &Entry) -> Vec<String> {
     let Exec::Found(item) = &entry.exec else { return vec![format!("runs: {}", entry.runs())] };
-    let unread = item.unread().map(|(what, why)| format!("asked each time: {what}: {why}"));
+    let unread = item.unread().map(|(what, why)| format!("{EACH_TIME}{what}: {why}"));
     let mut lines: Vec<String> = unread.collect();
     lines.push(format!("file: {}", item.file.display()));
     let environment = |lines: &mut Vec<String>, env: &[(String, String)]| {

@@ -131,7 +131,7 @@ impl Scan<'_> {
             return Looked::Unread("more files are named than are looked for".into());
         }
         self.lookups -= 1;
-        let looked = match self.read(&path, &path) {
+        let looked = match self.read(&path, &path, self.limits.file_bytes) {
             Ok(file) => match self.held(&file.bytes) {
                 Ok(held) => Looked::File { held, executable: file.executable },
                 Err(why) => Looked::Unread(why),

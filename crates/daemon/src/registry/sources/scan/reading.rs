@@ -15,7 +15,7 @@ const DIRECTORY_ENTRIES_MAX: usize = 20_000;
 
 impl Scan<'_> {
     /// `asked` is the same path as it was written: what is before a `..` may be a link, and then the two differ.
-    pub(super) fn read(&mut self, relative: &Path, asked: &Path) -> Result<SourceFile, Refusal> {
+    pub(super) fn read(&mut self, relative: &Path, asked: &Path, bytes_max: usize) -> Result<SourceFile, Refusal> {
         let (fd, kind) = self.beneath.open(relative)?;
         if kind != FileType::RegularFile {
             return Err(if kind == FileType::Directory {
@@ -44,7 +44,7 @@ impl Scan<'_> {
         }
         self.files -= 1;
         self.budget.files = self.budget.files.saturating_sub(1);
-        let bytes = self.content(&fd)?;
+        let bytes = content(&fd, bytes_max as u64)?;
         let text = String::from_utf8_lossy(&bytes);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let text = if text.contains('\r') { text.replace("\r\n", "\n").into() } else { text.into() };
@@ -55,19 +55,6 @@ impl Scan<'_> {
             bytes: bytes.into(),
             executable: stat.st_mode & 0o111 != 0,
         })
-    }
-
-    fn content(&self, fd: &OwnedFd) -> Result<Vec<u8>, Refusal> {
-        let other = |error: io::Error| Refusal::Other(error.to_string());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::open(path_of(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
-        let mut bytes = Vec::new();
-        let limit = self.limits.file_bytes as u64;
-        fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
-        if bytes.len() as u64 > limit {
-            return Err(Refusal::Other(format!("it is larger than {limit} bytes")));
-        }
-        Ok(bytes)
     }
 
     pub(super) fn names_in(&mut self, relative: &Path) -> Result<Vec<(String, FileType)>, Refusal> {
@@ -101,4 +88,16 @@ impl Scan<'_> {
         names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         Ok(names)
     }
+}
+
+fn content(fd: &OwnedFd, limit: u64) -> Result<Vec<u8>, Refusal> {
+    let other = |error: io::Error| Refusal::Other(error.to_string());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::open(path_of(fd), flags, Mode::empty()).map_err(|error| other(error.into()))?;
+    let mut bytes = Vec::new();
+    fs::File::from(opened).take(limit + 1).read_to_end(&mut bytes).map_err(other)?;
+    if bytes.len() as u64 > limit {
+        return Err(Refusal::Other(format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
 }

@@ -164,6 +164,25 @@ fn only_what_the_home_alone_says_of_a_project_is_the_users_own_word() {
     assert!(world.messages("mcp").contains("you have one of that name"));
 }
 
+/// It is the state of a program that is used every day; only what stands at two keys of it is ours.
+#[test]
+fn the_users_servers_are_found_in_megabytes_of_other_state() {
+    let world = World::empty();
+    let root = world.root();
+    let history: Vec<String> = (0..40_000).map(|n| format!("{n}: {}", "what was asked ".repeat(8))).collect();
+    let state = serde_json::json!({
+        "history": history,
+        "mcpServers": {"everywhere": {"command": "x"}},
+        "projects": {root.to_str().unwrap(): {"history": ["a"], "mcpServers": {"here": {"command": "y"}}}, "/other": 3},
+    });
+    let text = state.to_string();
+    assert!(text.len() > 4 << 20);
+    fs::write(world.places.home.join(".claude.json"), text).unwrap();
+    let items = world.slices().into_iter().flat_map(|slice| slice.items);
+    let names: Vec<_> = items.map(|item| item.qualified_name).collect();
+    assert_eq!(names, ["mcp:here", "mcp:everywhere"]);
+}
+
 ///
 #[test]
 fn a_source_that_fails_hides_no_other() {
