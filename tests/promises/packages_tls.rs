@@ -71,7 +71,8 @@ fn answer(config: &Arc<ServerConfig>, stream: TcpStream, root: &Path, is_seen: &
     };
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len())?;
     let mut rest = bytes.as_slice();
-    while name.ends_with(".gz") && !is_seen.load(Ordering::SeqCst) && rest.len() > DRIP_BYTES {
+    let is_archive = Path::new(&name).extension().is_some_and(|extension| extension == "gz");
+    while is_archive && !is_seen.load(Ordering::SeqCst) && rest.len() > DRIP_BYTES {
         let (piece, behind) = rest.split_at(DRIP_BYTES);
         stream.write_all(piece)?;
         stream.flush()?;

@@ -13,7 +13,7 @@ use crate::pty::tty::Tty;
 use crate::report;
 use crate::scratch::Scratch;
 
-/// How long a shell may take to its first prompt when so many begin.
+/// How long one of so many shells may take to its first prompt, or to what is typed.
 const START_WAIT_MAX: Duration = Duration::from_mins(1);
 /// What the shells' prompt is.
 const PROMPT: &[u8] = b"ready>";
@@ -42,14 +42,13 @@ pub(super) fn measure(home: &Home, sessions: u16, rounds: u32) -> anyhow::Result
         std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).chain([bin.clone()]),
     )?;
     let mut shells = Vec::new();
-    for n in 0..sessions {
+    for _ in 0..sessions {
         let mut command = home.command();
-        command.args(["start", "-n", &format!("shell-{n}"), "--", "bash"]);
+        command.args(["start", "--", "bash"]);
         command.env("HOME", place.path()).env("PATH", &path).env("TERM", "xterm-256color");
-        shells.push(Tty::start(command)?);
-    }
-    for shell in &shells {
+        let shell = Tty::start(command)?;
         shell.read_until_within(PROMPT, START_WAIT_MAX).context("a shell has no prompt")?;
+        shells.push(shell);
     }
     let mut samples = Vec::new();
     for round in 0..rounds {
