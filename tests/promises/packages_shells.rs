@@ -59,7 +59,9 @@ impl Shell {
         // What fish prints first, up to there, is none of the command's.
         let lead = if mark.contains(";lead") { output.find('\r').unwrap_or(0) } else { 0 };
         let output = &output[lead..];
-        let lines = output.split(['\r', '\n']).map(plain).filter(|line| !line.is_empty()).collect();
+        // A bar is drawn and taken away where a loaded machine takes its time.
+        let is_said = |line: &String| !line.is_empty() && !line.contains(['█', '░']);
+        let lines = output.split(['\r', '\n']).map(plain).filter(is_said).collect();
         let status = rest.trim_start_matches("\x1b]133;D;").split(';').next().unwrap_or_default();
         Ok((lines, status.parse()?))
     }
