@@ -94,11 +94,14 @@ type All = (Vec<shells::Sample>, Vec<Large>, Vec<Hint>);
 
 fn measure(args: &Args, program: &Path) -> anyhow::Result<All> {
     let mut home = Home::new(program, Daemon::Up)?;
-    let shells = shells::measure(&home, args.sessions, args.rounds)?;
-    let large = large(&home, args.rounds)?;
-    let hints = hints(&home, args.rounds)?;
+    let all = || {
+        let shells = shells::measure(&home, args.sessions, args.rounds)?;
+        Ok((shells, large(&home, args.rounds)?, hints(&home, args.rounds)?))
+    };
+    let measured = all();
+    // Marked as stopped, whatever came of it: a keeper that is left would start it again.
     home.end_daemon()?;
-    Ok((shells, large, hints))
+    measured
 }
 
 /// A package's directory with one command.

@@ -249,7 +249,7 @@ fn without_colours_marks_say_all() -> Result<()> {
     palette.ended()?;
     ensure!(coloured(&palette));
     let program = world.program().display().to_string();
-    let script = format!("NO_COLOR=1 exec {program} palette");
+    let script = format!("NO_COLOR=1 exec '{program}' palette");
     let mut palette = Screen::of(&world, std::path::Path::new("/bin/sh"), &["-c", &script])?;
     shows(&palette, "Does mine")?;
     palette.keys(b"\x1b")?;
@@ -266,7 +266,7 @@ fn without_colours_marks_say_all() -> Result<()> {
 fn without_a_daemon_or_a_terminal_it_says_so_in_a_line() -> Result<()> {
     let world = World::new()?;
     let program = world.program().display().to_string();
-    let script = format!("SHELLKEEP_SOCKET=/nonexistent/s {program} palette 2>&1; echo status-$?");
+    let script = format!("SHELLKEEP_SOCKET=/nonexistent/s '{program}' palette 2>&1; echo status-$?");
     let screen = Screen::of(&world, std::path::Path::new("/bin/sh"), &["-c", &script])?;
     shows(&screen, "status-3")?;
     let shown = text(&screen);

@@ -156,7 +156,7 @@ fn a_directory_of_another_user_or_behind_a_link_is_refused_by_name() -> Result<(
 #[test]
 fn everything_that_is_made_is_private_under_any_umask() -> Result<()> {
     let world = World::new()?;
-    let script = format!("umask 000; exec {} start --detached -- /bin/echo secret", world.program().display());
+    let script = format!("umask 000; exec '{}' start --detached -- /bin/echo secret", world.program().display());
     let mut shell = world.command([""; 0]);
     shell = {
         let mut command = std::process::Command::new("/bin/sh");

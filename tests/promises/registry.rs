@@ -102,17 +102,17 @@ fn commands_follow_the_shell_into_another_directory() -> Result<()> {
     eventually("the first project is seen", || Ok((of_project(&world, "work")? == ["project:only-a"]).then_some(())))?;
     // From within, without any name: what was done at the prompt before is known.
     let program = world.program().display();
-    screen.keys(format!("cd {}\r{program} commands only\r", b.display()).as_bytes())?;
+    screen.keys(format!("cd {}\r'{program}' commands only\r", b.display()).as_bytes())?;
     screen.shows("only-b")?;
     // On one line: no prompt has said where the shell is now, and a command of the same name may be there.
-    screen.keys(format!("cd {}; {program} commands only; echo mid-$((1+2))\r", a.display()).as_bytes())?;
+    screen.keys(format!("cd {}; '{program}' commands only; echo mid-$((1+2))\r", a.display()).as_bytes())?;
     screen.shows("Does only-a")?;
     screen.shows("mid-3")?;
     // Only for as long as it is so: the shell itself has not moved here.
-    screen.keys(format!("(cd {}; {program} commands only; echo sub-$((2+2)))\r", b.display()).as_bytes())?;
+    screen.keys(format!("(cd {}; '{program}' commands only; echo sub-$((2+2)))\r", b.display()).as_bytes())?;
     screen.shows("sub-4")?;
     eventually("it is where its shell is", || Ok((of_project(&world, "work")? == ["project:only-a"]).then_some(())))?;
-    screen.keys(format!("cd /\r{program} commands only; echo done-$((2+1))\r").as_bytes())?;
+    screen.keys(format!("cd /\r'{program}' commands only; echo done-$((2+1))\r").as_bytes())?;
     screen.shows("done-3")?;
     eventually("nothing is left of it", || Ok(of_project(&world, "work")?.is_empty().then_some(())))?;
     screen.keys(b"exit\r")?;
@@ -270,7 +270,7 @@ fn what_is_typed_counts_once_also_while_another_is_run_from_elsewhere() -> Resul
     screen.keys(format!("cd {}; echo in-$((1+1))\r", root.display()).as_bytes())?;
     screen.shows("in-2")?;
     trust(&world, "work", "hello")?;
-    screen.keys(format!("{program} run hello; cat\r").as_bytes())?;
+    screen.keys(format!("'{program}' run hello; cat\r").as_bytes())?;
     screen.shows("said-42")?;
     ensure!(world.ok(&["run", "--session", "work", "hello"])? == "said-42\n");
     let lines = |all: &[Row]| -> Vec<(u64, bool, bool)> {

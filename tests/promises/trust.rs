@@ -40,7 +40,8 @@ fn install(world: &World, names: &[&str]) -> Result<String> {
 /// At a terminal, where also what goes to standard error is seen.
 fn at_terminal(world: &World, path: &str, line: &str) -> Result<Screen> {
     let program = world.program().display();
-    let script = format!("PATH={path}; export PATH; sk() {{ {program} \"$@\"; }}; {{ {line}; }} 2>&1; echo status-$?");
+    let script =
+        format!("PATH={path}; export PATH; sk() {{ '{program}' \"$@\"; }}; {{ {line}; }} 2>&1; echo status-$?");
     Screen::of(world, Path::new("/bin/sh"), &["-c", &script])
 }
 

@@ -309,7 +309,7 @@ fn a_session_cannot_be_followed_inside_itself() {
     let world = World::with_daemon();
     write_home(&world, &[(".bashrc", BASHRC)]);
     let mut tty = start(&world, &["-n", "self", "--", "bash"]);
-    tty.keys(format!("{} tail -f self; echo status=$?\r", world::PROGRAM));
+    tty.keys(format!("'{}' tail -f self; echo status=$?\r", world::PROGRAM));
     tty.expect("inside itself");
     tty.expect("status=1");
     tty.expect("READY>");

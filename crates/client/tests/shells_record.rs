@@ -53,11 +53,11 @@ fn lists_what_was_typed(shell: &str, file: &str, start_up: &str) {
     };
     run(&mut tty, "echo one".to_owned(), 0);
     run(&mut tty, "false".to_owned(), 1);
-    run(&mut tty, format!("{PROGRAM} output"), 3);
-    run(&mut tty, format!("{PROGRAM} tail"), 0);
-    run(&mut tty, format!("{PROGRAM} output own >{}", raw.display()), 0);
+    run(&mut tty, format!("'{PROGRAM}' output"), 3);
+    run(&mut tty, format!("'{PROGRAM}' tail"), 0);
+    run(&mut tty, format!("'{PROGRAM}' output own >{}", raw.display()), 0);
     run(&mut tty, format!("cat {0}; head -c 700 {0}", raw.display()), 4);
-    run(&mut tty, format!("{PROGRAM} output own --command 3"), 0);
+    run(&mut tty, format!("'{PROGRAM}' output own --command 3"), 0);
     run(&mut tty, "echo two".to_owned(), 0); // fish leaves the status as it is where a job begins
     // The same by a job at the prompt, with that prompt in it.
     let line = job(&copy, &go, "PRIN''TED");

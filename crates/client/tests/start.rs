@@ -125,7 +125,7 @@ fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
 #[test]
 fn the_keeper_leaves_no_core_file_and_the_command_may() {
     let world = World::new();
-    let script = format!("ulimit -S -c 77; exec {} start --detached -- sleep 600", world::PROGRAM);
+    let script = format!("ulimit -S -c 77; exec '{}' start --detached -- sleep 600", world::PROGRAM);
     assert!(world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24).wait().success());
     let limit = |pid: u32| {
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
@@ -140,7 +140,7 @@ fn the_keeper_leaves_no_core_file_and_the_command_may() {
 #[test]
 fn nothing_is_open_to_others_whatever_the_umask() {
     let world = World::new();
-    let script = format!("umask 000; exec {} start --detached --record-input -- sleep 600", world::PROGRAM);
+    let script = format!("umask 000; exec '{}' start --detached --record-input -- sleep 600", world::PROGRAM);
     let words = ["sh", "-c", &script].map(Into::into);
     let status = world.any_on_terminal(&words, 80, 24).wait();
     assert!(status.success());
@@ -203,7 +203,7 @@ fn a_session_inside_a_session_is_refused_unless_asked_for() {
     tty.expect("second=5");
     // The variable alone, as an old tmux server hands it on, does not count.
     let id = world.detached("other", "sleep 600");
-    let script = format!("SHELLKEEP_SESSION={id} {} start -- sh -c 'exit 6'", world::PROGRAM);
+    let script = format!("SHELLKEEP_SESSION={id} '{}' start -- sh -c 'exit 6'", world::PROGRAM);
     let status = world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24).wait();
     assert_eq!(status.code(), Some(6));
 }
@@ -309,7 +309,7 @@ fn a_session_attached_in_a_pipeline_is_not_ended_by_its_pipe_or_its_signals() {
 /// Keys to a login shell on a terminal whose profile starts a kept one; returns what was seen and the status.
 fn log_in(world: &World, profile: &str, home: &str) -> (String, Option<i32>) {
     // By its path: the system's own profile sets another PATH.
-    let profile = profile.replace("shellkeep ", &format!("{} ", world::PROGRAM));
+    let profile = profile.replace("shellkeep ", &format!("'{}' ", world::PROGRAM));
     std::fs::write(world.path().join(".profile"), profile).expect("written");
     let script = format!("SHELLKEEP_HOME={home} SHELL=/bin/bash exec bash -l");
     let mut tty = world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24);
@@ -338,7 +338,7 @@ fn a_login_profile_that_starts_a_kept_shell_never_locks_its_user_out() {
 fn a_shell_with_tight_limits_is_kept_or_starts_plainly() {
     let world = World::new();
     for limit in ["-f 100", "-f 0", "-n 10", "-n 6"] {
-        let script = format!("ulimit {limit}; exec {} start -- sh -c 'seq 50000; exit 6'", world::PROGRAM);
+        let script = format!("ulimit {limit}; exec '{}' start -- sh -c 'seq 50000; exit 6'", world::PROGRAM);
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &script]).env("SHELLKEEP_HOME", world.path()).stdin(Stdio::null());
         let output = command.output().expect("runs");

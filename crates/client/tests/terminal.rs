@@ -235,7 +235,7 @@ fn a_stop_gives_the_terminal_back_and_going_on_shows_what_was_missed() {
 #[test]
 fn text_typed_before_the_session_was_there_is_not_lost() {
     let world = World::new();
-    let script = format!("sleep 0.1; exec {} start -- sh -c 'read line; echo got:$line'", world::PROGRAM);
+    let script = format!("sleep 0.1; exec '{}' start -- sh -c 'read line; echo got:$line'", world::PROGRAM);
     let mut tty = world.any_on_terminal(&["sh", "-c", &script].map(Into::into), 80, 24);
     tty.keys("ahead\n");
     tty.expect("got:ahead");
@@ -247,7 +247,7 @@ fn a_terminal_in_the_background_stops_instead_of_taking_the_tty() {
     // An interactive shell makes jobs; the one in the background must not touch the modes.
     let shell = ["bash", "--norc", "--noediting", "-i"].map(Into::into);
     let mut tty = world.any_on_terminal(&shell, 80, 24);
-    tty.keys(format!("PS1=; {} start -- sh -c 'echo in''side; cat' &\n", world::PROGRAM));
+    tty.keys(format!("PS1=; '{}' start -- sh -c 'echo in''side; cat' &\n", world::PROGRAM));
     tty.keys("while ! jobs -s | grep -q .; do sleep 0.02; done; echo stop''ped\n");
     tty.expect("stopped");
     assert!(tty.is_cooked());

@@ -52,7 +52,7 @@ async fn a_directory_that_does_not_answer_holds_up_no_other_session_and_is_looke
     let deadline = tokio::time::Instant::now() + SOON;
     while names(&client, stuck).await != ["found"] {
         assert!(tokio::time::Instant::now() < deadline, "{:?}", names(&client, stuck).await);
-        tokio::time::sleep(Duration::from_millis(10)).await; // between two looks at a state that sends no event
+        tokio::time::sleep(Duration::from_millis(10)).await; // between two looks at what no event of ours tells
     }
     daemon.stop().await;
 }
