@@ -66,6 +66,8 @@ fn p14_every_verb_answers_with_none_and_with_some_installed_as_text_and_as_json(
     assert!(!world.home().join("data/pkgs").exists(), "asking makes nothing");
     let found = json(&world, &["pkg", "search", "DIRECTORY", "--index", &shop, "--json"])?;
     assert_eq!((found[0]["name"].as_str(), found[0]["installed"].is_null()), (Some("serve"), true));
+    let all = json(&world, &["pkg", "search", "--index", &shop, "--json"])?;
+    assert_eq!(all.as_array().map(Vec::len), Some(3));
     let (status, _, out) = refused(&world, &["pkg", "search", "no such thing", "--index", &shop, "--json"])?;
     assert_eq!((status, out.as_str()), (1, "[]\n"));
     let became = json(&world, &["pkg", "install", "all", "--index", &shop, "--json"])?;

@@ -51,7 +51,9 @@ pub enum PkgVerb {
     )]
     Info(PkgInfo),
     /// Find packages of the index by their names, descriptions and commands; status 1 if there is none
-    #[command(after_help = "Examples:\n  shellkeep pkg search serve\n  shellkeep pkg search '' --json | jq length")]
+    #[command(
+        after_help = "Examples:\n  shellkeep pkg search                 all there are\n  shellkeep pkg search serve --json | jq '.[].name'"
+    )]
     Search(PkgSearch),
     /// Look at the index anew, and say what could be upgraded
     #[command(
@@ -152,8 +154,8 @@ pub struct PkgInfo {
 /// Find packages.
 #[derive(Debug, Args)]
 pub struct PkgSearch {
-    /// A part of a name, a description or a command, in whatever case
-    #[arg(value_name = "TEXT")]
+    /// A part of a name, a description or a command, in whatever case; without it all there are
+    #[arg(value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub text: String,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -191,8 +191,14 @@ fn reserve(places: &Places, directory: &Path, name: &SessionName) -> Result<Owne
     let right = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
     let deadline = Instant::now() + NAME_WAIT_MAX;
     while let Err(errno) = rustix::fs::flock(&right, FlockOperation::NonBlockingLockExclusive) {
-        if errno != rustix::io::Errno::WOULDBLOCK || Instant::now() > deadline {
+        if errno != rustix::io::Errno::WOULDBLOCK {
             return Err(failed(errno));
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::refused(format_args!(
+                "cannot reserve the name {name}: too many are being started now"
+            ))
+            .with_hint("try again, or leave out --name"));
         }
         std::thread::sleep(NAME_RETRY);
     }

@@ -96,6 +96,9 @@ pub(super) fn list(here: &Here<'_>, as_json: bool) -> Outcome {
         table(&["NAME", "VERSION", "COMMANDS", "DESCRIPTION"], lines.collect())
     };
     report::result(&text)?;
+    if rows.is_empty() && !as_json {
+        report::notice("nothing is installed; \"shellkeep pkg search\" lists what can be");
+    }
     Ok(status(true))
 }
 
