@@ -183,9 +183,9 @@ fn what_was_printed_from_the_record_is_found_only_as_its_own_commands() -> Resul
     let program = world.outside().join("shellkeep");
     std::os::unix::fs::symlink(world.program(), &program)?;
     let program = program.display();
-    let look = format!("{program} search 42-needle");
+    let look = format!("'{program}' search 42-needle");
     let commands =
-        ["echo $((40 + 2))-needle", "sleep 0", &look, &format!("{program} output --command 1"), "echo 42-needle"];
+        ["echo $((40 + 2))-needle", "sleep 0", &look, &format!("'{program}' output --command 1"), "echo 42-needle"];
     typed_at(&world, SHELLS[0], &commands)?;
     let hits = found(&world, &["42-needle"])?;
     let hits: Vec<_> = hits.iter().map(|hit| (hit["kind"].as_str(), hit["command_id"].as_u64())).collect();

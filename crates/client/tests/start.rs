@@ -110,7 +110,7 @@ fn detached_prints_the_id_alone_and_holds_nothing_of_its_caller() {
 fn the_command_inherits_descriptors_0_to_2_and_the_callers_umask() {
     let world = World::new();
     let script = format!(
-        "umask 027; exec 5</etc/passwd; exec {} start -- sh -c 'ls /proc/self/fd | wc -l; umask; echo $SHELLKEEP_SESSION:$TERM'",
+        "umask 027; exec 5</etc/passwd; exec '{}' start -- sh -c 'ls /proc/self/fd | wc -l; umask; echo $SHELLKEEP_SESSION:$TERM'",
         world::PROGRAM
     );
     let words = ["sh", "-c", &script].map(Into::into);
@@ -195,7 +195,7 @@ fn only_one_of_many_at_once_gets_the_name() {
 fn a_session_inside_a_session_is_refused_unless_asked_for() {
     let world = World::new();
     let inner = format!(
-        "{p} start -- true; echo first=$?; {p} start --nested -- sh -c 'exit 5'; echo second=$?",
+        "'{p}' start -- true; echo first=$?; '{p}' start --nested -- sh -c 'exit 5'; echo second=$?",
         p = world::PROGRAM
     );
     let mut tty = world.terminal(["start", "--", "sh", "-c", &inner]);

@@ -33,7 +33,7 @@ impl Victim {
         let world = run.world()?;
         let chatter = Chatter::new(&world, "chatter")?;
         let flood = world.outside().join("flood");
-        let talk = chatter.command(&world)?.join(" ");
+        let talk = format!("'{}'", chatter.command(&world)?.join("' '")); // the program's path may have a space
         let script = format!("stty -opost; seq {FLOOD_LINES} | tee {}; exec {talk}", flood.display());
         let session = world.session(&script)?;
         let spool = world.home().join("state/spool").join(&session);
