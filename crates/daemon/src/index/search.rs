@@ -393,8 +393,8 @@ impl<'a> Seeker<'a> {
 /// Whether a command line only looks into the record: what it printed stands there already, with the command that it is of.
 fn is_look(line: &str) -> bool {
     let mut words = line.split_whitespace();
-    let program = words.next().map(|word| word.rsplit('/').next().unwrap_or(word));
-    program == Some("shellkeep") && words.next().is_some_and(|command| LOOKS.contains(&command))
+    let program = words.next().map(|word| word.trim_matches(['\'', '"']).rsplit('/').next());
+    program == Some(Some("shellkeep")) && words.next().is_some_and(|command| LOOKS.contains(&command))
 }
 
 /// Takes lines of a command's output until there are `count` of them; true if there are, or another's output came.
