@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -271,21 +271,23 @@ fn p21_kill_9_at_any_moment_leaves_the_old_or_the_new_state() -> Result<()> {
         Ok(listed[0]["version"].as_str().unwrap_or_default().to_owned())
     };
     let kills = std::env::var(KILLS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let mut longest = Duration::from_millis(5);
-    let (mut done, mut step) = (0, 0);
+    // How long each step takes, as far as is known: it is killed at all moments from its beginning to about its end.
+    let mut takes = [Duration::from_millis(20); 4];
+    let (mut done, mut step) = (0, 0_u32);
     let (mut killed_before, mut killed_after) = (0, 0);
     while done < kills {
-        let (args, old, new) = steps[step % steps.len()];
-        let begun = Instant::now();
+        let which = (step % 4) as usize;
+        let (args, old, new) = steps[which];
         let mut child = world.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         // No event is waited for: a moment that nobody chose is what is tested.
-        std::thread::sleep(longest.mul_f64(f64::from(done * 37 % 100) / 80.0));
+        let moment = takes[which].mul_f64(f64::from(step * 37 % 100) / 100.0);
+        std::thread::sleep(moment);
         if child.try_wait()?.is_none() {
             child.kill()?;
             done += 1;
+            takes[which] = takes[which].mul_f64(1.05).min(Duration::from_secs(1));
         } else {
-            longest = (longest + begun.elapsed()) / 2;
-            done += u32::from(begun.elapsed() > Duration::from_secs(1)); // a machine that is never slow enough ends too
+            takes[which] = moment.mul_f64(0.9).max(Duration::from_millis(1));
         }
         child.wait()?;
         let now = version()?;
@@ -302,7 +304,7 @@ fn p21_kill_9_at_any_moment_leaves_the_old_or_the_new_state() -> Result<()> {
         }
         assert_eq!(version()?, new, "{args:?} after a kill");
         step += 1;
-        longest = longest.max(begun.elapsed().mul_f64(0.3)).min(Duration::from_millis(60));
+        anyhow::ensure!(step < kills * 4, "{step} tries, and only {done} were still there to be killed");
     }
     for empty in ["staging", "trash"] {
         assert_eq!(std::fs::read_dir(world.home().join("data/pkgs").join(empty))?.count(), 0, "{empty}");
