@@ -279,9 +279,8 @@ fn p21_kill_9_at_any_moment_leaves_the_old_or_the_new_state() -> Result<()> {
         let which = (step % 4) as usize;
         let (args, old, new) = steps[which];
         let mut child = world.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        // No event is waited for: a moment that nobody chose is what is tested.
         let moment = takes[which].mul_f64(f64::from(step * 37 % 100) / 100.0);
-        std::thread::sleep(moment);
+        std::thread::sleep(moment); // no event is waited for: a moment that nobody chose is what is tested
         if child.try_wait()?.is_none() {
             child.kill()?;
             done += 1;
