@@ -292,7 +292,7 @@ impl Db {
     /// What the store says is installed: of each package the release that came last, and the one before it.
     pub(super) fn rebuild(disk: &dyn Disk, store: &Path) -> std::io::Result<Self> {
         let mut found: BTreeMap<String, Vec<Receipt>> = BTreeMap::new();
-        for entry in disk.list(store)?.into_iter().filter(|entry| entry.kind == Kind::Directory) {
+        for entry in super::disk::list_own(disk, store)?.into_iter().filter(|entry| entry.kind == Kind::Directory) {
             let Ok(receipt) = Receipt::read(disk, &entry.path) else { continue };
             if directory_name(&receipt.package, &receipt.release) == entry.name {
                 found.entry(receipt.package.clone()).or_default().push(receipt);

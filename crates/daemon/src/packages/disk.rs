@@ -110,6 +110,17 @@ pub trait Disk: Debug + Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<Found>>;
 }
 
+/// What lies in a directory of ours.
+///
+/// # Errors
+/// The system's; also if somebody has put a link in its place: what lies behind that is not ours, and must not be tidied up.
+pub(super) fn list_own(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Found>> {
+    if disk.read_link(path).is_ok() {
+        return Err(io::Error::other("it is a link, and what lies behind it is not ours"));
+    }
+    disk.list(path)
+}
+
 /// The real one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::db::{self, Db, DbError, Package, Receipt, directory_name};
 use super::directory;
-use super::disk::{Disk, Found, Kind};
+use super::disk::{Disk, Found, Kind, list_own};
 use super::error::PackageError;
 use super::intake;
 use super::layout::Layout;
@@ -117,13 +117,13 @@ impl<'a> Work<'a> {
         for found in self.disk.list(&self.layout.root)?.iter().filter(|found| found.name == db::BESIDE) {
             delete(self.disk, found, 0)?;
         }
-        self.disk.list(&self.layout.staging)?.iter().try_for_each(|found| delete(self.disk, found, 0))
+        list_own(self.disk, &self.layout.staging)?.iter().try_for_each(|found| delete(self.disk, found, 0))
     }
 
     /// What no package has goes to the trash.
     fn sweep_store(&self) -> io::Result<()> {
         let used: Vec<String> = self.db.directories().collect();
-        for found in self.disk.list(&self.layout.store)? {
+        for found in list_own(self.disk, &self.layout.store)? {
             if !used.contains(&found.name) {
                 self.discard(&found)?;
             }
@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
         if found.kind != Kind::Directory {
             return delete(self.disk, found, 0);
         }
-        let taken = self.disk.list(&self.layout.trash)?;
+        let taken = list_own(self.disk, &self.layout.trash)?;
         let name = (0..).map(|number: u32| format!("{}.{number}", found.name));
         let mut free = name.filter(|name| taken.iter().all(|there| there.name != *name));
         let to = self.layout.trash.join(free.next().unwrap_or_default());
@@ -145,7 +145,7 @@ impl<'a> Work<'a> {
 
     /// Deletes what nobody uses any more.
     fn empty_trash(&self) -> io::Result<()> {
-        for found in self.disk.list(&self.layout.trash)? {
+        for found in list_own(self.disk, &self.layout.trash)? {
             let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
             if found.kind != Kind::Directory || !uses::is_used(&real) {
                 delete(self.disk, &found, 0)?;
@@ -186,16 +186,18 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// These links and nothing else. Each changes by a rename, so a name is never away.
+    /// Of links into the store these and nothing else; what somebody else has put there stays. Each changes by a rename, so a name is
+    /// never away.
     fn reconcile_links(&self, directory: &Path, mut wanted: BTreeMap<String, PathBuf>) -> io::Result<()> {
-        for found in self.disk.list(directory)? {
+        for found in list_own(self.disk, directory)? {
             let leads_to = if found.kind == Kind::Link { Some(self.disk.read_link(&found.path)?) } else { None };
             match wanted.get(found.name.as_str()) {
                 Some(target) if leads_to.as_ref() == Some(target) => {
                     wanted.remove(found.name.as_str());
                 }
-                Some(_) if found.kind != Kind::Directory => {} // replaced below
-                _ => delete(self.disk, &found, 0)?,
+                Some(_) => {} // replaced below
+                None if leads_to.as_deref().is_some_and(is_of_store) => delete(self.disk, &found, 0)?,
+                None => {}
             }
         }
         let beside = directory.join(".new");
@@ -205,6 +207,11 @@ impl<'a> Work<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a link is one of ours.
+fn is_of_store(target: &Path) -> bool {
+    ["../store", "../../store"].iter().any(|store| target.starts_with(store))
 }
 
 fn take_lock(layout: &Layout, wait: Duration) -> Result<Lock, PackageError> {
@@ -256,7 +263,7 @@ fn only_what_is_there(
     db: &mut Db,
     notes: &mut Vec<String>,
 ) -> Result<(), PackageError> {
-    let there = disk.list(&layout.store).map_err(PackageError::io("read", &layout.store))?;
+    let there = list_own(disk, &layout.store).map_err(PackageError::io("read", &layout.store))?;
     let is_there = |name: &str| there.iter().any(|found| found.name == name);
     for package in db.packages.values_mut() {
         package.previous = package.previous.take().filter(|release| is_there(&directory_name(&package.name, release)));
@@ -273,7 +280,7 @@ fn only_what_is_there(
 
 /// Releases whose receipt is damaged too: their manifest says enough, and the directory's name has some of their digest.
 fn rebuild_without_receipts(disk: &dyn Disk, layout: &Layout, db: &mut Db, notes: &mut Vec<String>) -> io::Result<()> {
-    for found in disk.list(&layout.store)?.into_iter().filter(|found| found.kind == Kind::Directory) {
+    for found in list_own(disk, &layout.store)?.into_iter().filter(|found| found.kind == Kind::Directory) {
         if Receipt::read(disk, &found.path).is_ok() {
             continue;
         }

@@ -115,3 +115,24 @@ fn a_database_of_a_newer_shellkeep_is_left_alone() {
     assert_eq!(fs::read_to_string(&path).unwrap(), newer);
     assert_eq!(home.run("a").as_deref(), Some("p 2.0.0\n"));
 }
+
+/// A user may mean well: `bin` as a link into a directory that is on the path anyway.
+#[test]
+fn what_lies_behind_a_link_in_our_place_is_never_touched() {
+    let home = lived();
+    let layout = home.packages.layout();
+    for own in [&layout.bin, &layout.staging, &layout.trash, &layout.store] {
+        let theirs = home.directory.path().join("theirs");
+        std::fs::create_dir_all(theirs.join("sub")).unwrap();
+        std::fs::write(theirs.join("sub/deep"), "b").unwrap();
+        std::fs::write(theirs.join("tool"), "a").unwrap();
+        let aside = own.with_extension("aside");
+        std::fs::rename(own, &aside).unwrap();
+        std::os::unix::fs::symlink(&theirs, own).unwrap();
+        let _refused_or_told = home.packages.look();
+        let _refused_or_told = home.packages.remove("p", false);
+        assert!(theirs.join("sub/deep").exists() && theirs.join("tool").exists(), "{}", own.display());
+        std::fs::remove_file(own).unwrap();
+        std::fs::rename(aside, own).unwrap();
+    }
+}
