@@ -195,9 +195,8 @@ impl<'a> Work<'a> {
                 Some(target) if leads_to.as_ref() == Some(target) => {
                     wanted.remove(found.name.as_str());
                 }
-                Some(_) => {} // replaced below
                 None if leads_to.as_deref().is_some_and(is_of_store) => delete(self.disk, &found, 0)?,
-                None => {}
+                _ => {} // replaced below, or somebody else's
             }
         }
         let beside = directory.join(".new");
