@@ -35,7 +35,7 @@ if status is-interactive
     end
 
     # Commands of all sessions have come or gone: what completes those of packages may be another, or none. fish looks for files again
-    # by itself, a name that it has looked for in vain some seconds later, and keeps what it has read of one that is gone.
+    # if the list of their directories is another, and keeps what it has read of one that is gone.
     function __shellkeep_forget
         set -l revision
         if builtin test -r "$__shellkeep_revision_file"
@@ -51,9 +51,14 @@ if status is-interactive
                 end
             end
             set -g __shellkeep_completed $there
-            # Once, the user's own go first: whenever this list changes, fish forgets for good what it has loaded of others.
-            contains -- $directory $fish_complete_path
-            or set -g fish_complete_path $fish_complete_path[1] $directory $fish_complete_path[2..]
+            set -l at (contains --index -- $directory $fish_complete_path)
+            and set fish_complete_path[$at] $directory/
+            or begin
+                set at (contains --index -- $directory/ $fish_complete_path)
+                and set fish_complete_path[$at] $directory
+                # The user's own go first.
+                or set -g fish_complete_path $fish_complete_path[1] $directory $fish_complete_path[2..]
+            end
         end
     end
 
