@@ -184,13 +184,15 @@ fn what_was_printed_from_the_record_is_found_only_as_its_own_commands() -> Resul
     std::os::unix::fs::symlink(world.program(), &program)?;
     let program = program.display();
     let look = format!("'{program}' search 42-needle");
-    let commands =
-        ["echo $((40 + 2))-needle", "sleep 0", &look, &format!("'{program}' output --command 1"), "echo 42-needle"];
+    // Behind a look another command has a line that is nowhere else.
+    let both = format!("'{program}' output --command 1; echo $((40 + 2))-needle-too");
+    let copy = format!("'{program}' output --command 1");
+    let commands = ["echo $((40 + 2))-needle", &both, &look, &copy, "echo 42-needle"];
     typed_at(&world, SHELLS[0], &commands)?;
     let hits = found(&world, &["42-needle"])?;
     let hits: Vec<_> = hits.iter().map(|hit| (hit["kind"].as_str(), hit["command_id"].as_u64())).collect();
-    let expected =
-        [("command", 5), ("output", 5), ("command", 3), ("output", 1)].map(|(kind, id)| (Some(kind), Some(id)));
+    let expected = [("command", 5), ("output", 5), ("command", 3), ("output", 2), ("output", 2), ("output", 1)];
+    let expected = expected.map(|(kind, id)| (Some(kind), Some(id)));
     ensure!(hits == expected, "{hits:?}");
     let printed = world.ok(&["output", "bash", "--command", "3"])?;
     ensure!(printed.contains("42-needle"), "the search itself has found it: {printed}");

@@ -152,7 +152,7 @@ fn ask_for_all(link: &DaemonLink, session: Option<SessionId>) -> Outcome {
 
 /// Why what it does could not be read wholly, if that is so.
 fn each_time(question: &TrustQuestion) -> Option<&str> {
-    question.runs.iter().find_map(|line| line.strip_prefix(EACH_TIME))
+    question.runs.first()?.strip_prefix(EACH_TIME)
 }
 
 /// Nobody is asked for an agreement that would be forgotten.
@@ -163,7 +163,10 @@ fn can_be_remembered(question: &TrustQuestion) -> Result<(), Failure> {
     let Some(why) = each_time(question) else { return Ok(()) };
     let name = &question.entry.qualified_name;
     let failure = Failure::refused(format_args!("what {name} does cannot be remembered: {}", printable(why)));
-    Err(failure.with_hint(format_args!("\"shellkeep run {name}\" asks each time")))
+    Err(match question.entry.kind {
+        Kind::McpServer => failure, // which is never run, only agreed to
+        _ => failure.with_hint(format_args!("\"shellkeep run {name}\" asks each time")),
+    })
 }
 
 /// Nobody is asked about what could not run anyway.
@@ -278,8 +281,9 @@ fn is_yes(tty: &mut File, text: &str) -> Result<bool, Failure> {
 fn wants(question: &TrustQuestion) -> Result<bool, Failure> {
     let Some(mut tty) = terminal() else {
         let name = &question.entry.qualified_name;
+        let verb = if each_time(question).is_some() { "run" } else { "trust" };
         return Err(Failure::refused(format_args!("{name} is {NOT_TRUSTED}, and nobody can be asked here"))
-            .with_hint(format_args!("\"shellkeep trust {name}\" at a terminal shows what it would run, and asks")));
+            .with_hint(format_args!("\"shellkeep {verb} {name}\" at a terminal shows what it would run, and asks")));
     };
     let form = Form { columns: report::columns(&tty).unwrap_or(COLUMNS_USUAL), colours: report::wants_colours() };
     let asks = match each_time(question) {

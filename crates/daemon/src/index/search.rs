@@ -390,8 +390,12 @@ impl<'a> Seeker<'a> {
     }
 }
 
-/// Whether a command line only looks into the record: what it printed stands there already, with the command that it is of.
+/// Whether a command line only looks into the record: what it printed stands there already, with the command that it is of. Not if it
+/// has more commands than that one: theirs is nowhere else.
 fn is_look(line: &str) -> bool {
+    if line.contains([';', '&', '|', '\n']) {
+        return false;
+    }
     let mut words = line.split_whitespace();
     let program = words.next().map(|word| word.trim_matches(['\'', '"']).rsplit('/').next());
     program == Some(Some("shellkeep")) && words.next().is_some_and(|command| LOOKS.contains(&command))

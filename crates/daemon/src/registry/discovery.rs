@@ -70,6 +70,8 @@ pub(crate) trait Sessions: Send + Sync {
 struct Word {
     came: bool,
     directory: Option<String>,
+    /// The project of a directory whose disk has taken its time.
+    late: Option<(String, Option<PathBuf>)>,
     left: bool,
     ended: bool,
 }
@@ -321,32 +323,42 @@ impl Shared {
         if let Some(directory) = directory.filter(|_| self.registry.has_session(session)) {
             self.directories.lock().insert(session, directory.clone());
             let root = if sessions.is_here(session) { self.root_of(session, &directory) } else { None };
-            if let Some(look) = self.registry.set_project(session, root.as_deref())
-                && let Some(root) = root
-            {
-                // Its number says that somebody looks; what is shown is what the turn finds.
-                drop(look);
-                let _stopped = tasks.send(Task::Project(root));
-            }
+            self.place(session, root, tasks);
+        } else if let Some((directory, root)) = word.late
+            && self.directories.lock().get(&session) == Some(&directory)
+        {
+            self.place(session, root, tasks);
         }
         if word.left && self.registry.has_session(session) {
             left.insert(session);
         }
     }
 
-    /// The project that a session's directory is in. If its disk takes too long, none for now, and the session is told of again when the
-    /// answer is there.
+    /// The session is in this project now.
+    fn place(&self, session: SessionId, root: Option<PathBuf>, tasks: &Sender<Task>) {
+        if let Some(look) = self.registry.set_project(session, root.as_deref())
+            && let Some(root) = root
+        {
+            // Its number says that somebody looks; what is shown is what the turn finds.
+            drop(look);
+            let _stopped = tasks.send(Task::Project(root));
+        }
+    }
+
+    /// The project that a session's directory is in. If its disk takes too long, none for now, and the answer comes as a word of its own.
     fn root_of(&self, session: SessionId, directory: &str) -> Option<PathBuf> {
         let (path, home) = (PathBuf::from(directory), self.places.home.clone());
         let (me, directory) = (Weak::clone(&self.me), directory.to_owned());
-        let again = move |_late| {
-            let Some(shared) = me.upgrade() else { return };
-            if shared.directories.lock().get(&session) == Some(&directory) {
-                shared.inbox.lock().words.entry(session).or_default().directory.get_or_insert(directory);
+        let (path_again, home_again) = (path.clone(), home.clone());
+        let late = move |root: Option<PathBuf>| {
+            // A disk that has come back may have answered what was asked before with an error.
+            let root = root.or_else(|| roots::of(&path_again, &home_again));
+            if let Some(shared) = me.upgrade() {
+                shared.inbox.lock().words.entry(session).or_default().late = Some((directory, root));
                 shared.wake.notify_one();
             }
         };
-        self.patience.within(ROOT_WAIT, move || roots::of(&path, &home), again).flatten()
+        self.patience.within(ROOT_WAIT, move || roots::of(&path, &home), late).flatten()
     }
 
     /// First what runs for it, then what it sees.
@@ -367,15 +379,23 @@ impl Shared {
         }
     }
 
-    /// `None` if the disk takes too long; then it is looked at again when it has answered.
-    fn find(&self, whose: &Watched) -> Option<Vec<sources::Slice>> {
+    /// `None` if the disk takes too long; what it has then goes to `late`.
+    fn find(
+        &self,
+        whose: &Watched,
+        late: impl FnOnce(&Self, Vec<sources::Slice>) + Send + 'static,
+    ) -> Option<Vec<sources::Slice>> {
         let places = sources::Places { home: self.places.home.clone(), config: self.places.config.clone() };
-        let (root, again, me) = (whose.clone(), whose.clone(), Weak::clone(&self.me));
+        let (root, me) = (whose.clone(), Weak::clone(&self.me));
         let work = move || match root {
             Some(root) => sources::of_project(&root, &places, &Limits::default()),
             None => sources::of_user(&places, &Limits::default()),
         };
-        let late = move |_late| me.upgrade().iter().for_each(|shared| shared.changed(&again));
+        let late = move |found| {
+            if let Some(shared) = me.upgrade() {
+                late(&shared, found);
+            }
+        };
         let found = self.patience.within(LOOK_WAIT, work, late);
         if found.is_none() {
             info!(root = ?whose, "the disk does not answer: its commands stay as they were");
@@ -408,7 +428,13 @@ impl Shared {
     fn look_at_own(&self, look: &Look) {
         // Before the base is said to be complete, and where the system told nothing of a change.
         self.installed.refresh();
-        let Some(found) = self.find(&None) else { return };
+        let again = look.clone();
+        if let Some(found) = self.find(&None, move |shared, found| shared.show_own(&again, found)) {
+            self.show_own(look, found);
+        }
+    }
+
+    fn show_own(&self, look: &Look, found: Vec<sources::Slice>) {
         self.watch(&None, &found, sources::Scope::User);
         let slices = convert::slices(found, sources::Scope::User);
         self.registry.found_all(look, OWN_PREFIX, slices);
@@ -431,10 +457,15 @@ impl Shared {
 
     /// False if a newer look has begun meanwhile; `None` if the disk does not answer.
     fn look_at_project(&self, look: &Look, root: &Path) -> Option<bool> {
-        let began = Instant::now();
-        let whose = Some(root.to_owned());
-        let found = self.find(&whose)?;
-        self.watch(&whose, &found, sources::Scope::Project);
+        let (again, again_root) = (look.clone(), root.to_owned());
+        let late = move |shared: &Self, found| _ = shared.show_project(&again, &again_root, found);
+        let found = self.find(&Some(root.to_owned()), late)?;
+        Some(self.show_project(look, root, found))
+    }
+
+    /// False if a newer look has begun meanwhile.
+    fn show_project(&self, look: &Look, root: &Path, found: Vec<sources::Slice>) -> bool {
+        self.watch(&Some(root.to_owned()), &found, sources::Scope::Project);
         let mut slices = convert::slices(found, sources::Scope::Project);
         // Held until the list is shown: agreement that is given or taken back meanwhile comes behind it, not before.
         let trust = self.trust.lock();
@@ -444,7 +475,7 @@ impl Shared {
         let entries: usize = slices.iter().map(|slice| slice.entries().len()).sum();
         let was_used = self.registry.found_project(look, slices);
         drop(trust);
-        info!(entries, was_used, took_ms = began.elapsed().as_millis(), "looked for a project's commands");
-        Some(was_used)
+        info!(entries, was_used, "looked for a project's commands");
+        was_used
     }
 }

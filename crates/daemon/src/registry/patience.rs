@@ -1,7 +1,7 @@
 //! Work that may never come back: reading a disk that does not answer, a network's or another process's.
 //!
-//! Promise: whoever has it done waits no longer than they say; what comes later is handed over all the same; and no more than
-//! [`STUCK_MAX`] threads are ever held up. A system call that hangs cannot be called off, only be left alone.
+//! Promise: whoever has it done waits no longer than they say; what comes later is handed over all the same; and once
+//! [`STUCK_MAX`] threads are held up, nothing more is begun. A system call that hangs cannot be called off, only be left alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 /// Threads that are waited for no more. With so many nothing else is begun until one of them comes back.
-pub(super) const STUCK_MAX: usize = 8;
+pub(super) const STUCK_MAX: usize = 32;
 
 /// Does work on threads that may be left behind. Its clones share one bound.
 #[derive(Debug, Clone, Default)]
@@ -49,10 +49,10 @@ impl Patience {
                 Awaited::InTime => outcome.into_iter().for_each(|outcome| drop(tell.send(outcome))),
                 Awaited::Late(late) => {
                     drop(awaited);
-                    stuck.fetch_sub(1, Ordering::Relaxed);
                     if let Some(outcome) = outcome {
-                        late(outcome);
+                        late(outcome); // which may be held up too
                     }
+                    stuck.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         };
@@ -109,6 +109,9 @@ mod tests {
         assert_eq!(patience.within(LONG, || panic!("this is never begun"), |()| {}), None::<()>);
         gates[0].send(()).unwrap();
         came_back.recv().unwrap();
+        while patience.stuck.load(Ordering::Relaxed) == STUCK_MAX {
+            std::thread::yield_now();
+        }
         assert_eq!(patience.within(LONG, || 3, |_| {}), Some(3));
     }
 
