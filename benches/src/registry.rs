@@ -88,8 +88,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 const VERBS: [&str; 12] =
     ["build", "test", "deploy", "lint", "format", "release", "watch", "clean", "migrate", "seed", "review", "bench"];
 const NOUNS: [&str; 10] = ["api", "web", "worker", "docs", "schema", "image", "client", "server", "mobile", "infra"];
-const QUERIES: [&str; 12] =
-    ["e", "b", "test", "deploy", "dplymob", "build-api", "review 77", "zzz", "xq", "image for", "relea", "server-9"];
+const QUERIES: [&str; 15] = [
+    "e",
+    "b",
+    "test",
+    "deploy",
+    "dplymob",
+    "build-api",
+    "review 77",
+    "zzz",
+    "xq",
+    "image for",
+    "relea",
+    "server-9",
+    "es",
+    "eb",
+    "t-a",
+];
 
 fn draft(n: usize) -> Draft {
     let (verb, noun) = (VERBS[n % VERBS.len()], NOUNS[n / VERBS.len() % NOUNS.len()]);

@@ -117,11 +117,16 @@ impl Group {
 
     /// Those that have `name` as name, qualified name or alias, in order.
     pub fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        self.places(name).filter_map(|at| self.entries.get(at))
+    }
+
+    /// Where those that have `name` stand among all.
+    pub(super) fn places<'a>(&'a self, name: &str) -> impl Iterator<Item = usize> + use<'a> {
         let mut link = self.first.get(name).copied().unwrap_or(END);
         std::iter::from_fn(move || {
             let (entry, next) = *self.links.get(link as usize)?;
             link = next;
-            self.entries.get(entry as usize)
+            Some(entry as usize)
         })
     }
 }

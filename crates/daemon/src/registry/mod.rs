@@ -16,6 +16,7 @@ pub(crate) mod discovery;
 pub mod entry;
 pub(crate) mod execution;
 pub mod group;
+mod haystack;
 mod installed;
 mod mcp;
 pub mod names;

@@ -12,7 +12,7 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::entry::Entry;
 use super::group::Group;
-use super::slice::{Haystack, letters};
+use super::haystack::{Haystack, LISTED, Lines, NOT_ASCII, letters};
 use super::usage::Usage;
 use super::view::View;
 
@@ -22,6 +22,12 @@ pub const QUERY_BYTES_MAX: usize = 256;
 /// The whole name is the text; it begins with it.
 const WHOLE: u32 = 1 << 20;
 const BEGINNING: u32 = 1 << 10;
+
+/// The matcher's points for a letter, for one at a head (twice for a word's first), and for one behind another at least: those of
+/// nucleo-matcher 0.3, `score.rs`. A test compares with what is found without them.
+const MATCH: u32 = 16;
+const AT_HEAD: u32 = 10;
+const IN_A_ROW: u32 = 4;
 
 /// The best so far; the worst is at the top.
 struct Best<'a> {
@@ -55,6 +61,12 @@ impl Ord for Place<'_> {
 impl<'a> Best<'a> {
     fn new(limit: usize) -> Self {
         Self { limit, heap: BinaryHeap::with_capacity(limit.min(1024) + 1) }
+    }
+
+    /// What has to be surpassed, for what comes later goes behind what is equal.
+    fn worst(&self) -> Option<u32> {
+        let worst = self.heap.peek().filter(|_| self.heap.len() >= self.limit);
+        worst.map(|Reverse((score, ..))| *score)
     }
 
     fn take(&mut self, score: u32, order: u32, entry: &'a Arc<Entry>) {
@@ -113,7 +125,7 @@ impl View {
             for slice in group.slices() {
                 let entries = &group.entries()[from..from + slice.entries().len()];
                 from += slice.entries().len();
-                with_words(slice.haystack(), &folded, |at| {
+                with_words(&slice.haystack().descriptions, &folded, |at| {
                     if !known.contains(&Arc::as_ptr(&entries[at])) {
                         found.push(Arc::clone(&entries[at]));
                     }
@@ -146,6 +158,8 @@ struct Looked<'q> {
     folded: String,
     letters: u64,
     words: Pattern,
+    /// What the letters may score at most where none stands at a head, and anywhere.
+    most: (u32, u32),
     usage: &'q Usage,
     now_us: u64,
 }
@@ -154,63 +168,110 @@ impl<'q> Looked<'q> {
     fn new(text: &'q str, usage: &'q Usage, now_us: u64) -> Self {
         // No syntax: "^", "!" and the like are letters here.
         let words = Pattern::new(text, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
-        let letters = text.split_whitespace().fold(0, |all, word| all | letters(word));
-        Self { text, folded: text.to_lowercase(), letters, words, usage, now_us }
+        let letters = text.split_whitespace().fold(LISTED, |all, word| all | letters(word));
+        let most = most(&words, text.is_ascii());
+        Self { text, folded: text.to_lowercase(), letters, words, most, usage, now_us }
     }
 
     fn names<'a>(&self, group: &'a Group, matcher: &mut Matcher, order: &mut u32, best: &mut Best<'a>) {
         let mut buffer = Vec::new();
-        let mut entries = group.entries().iter();
+        let mut used = self.used_of(group).into_iter().peekable();
+        let mut from = 0;
         for slice in group.slices() {
-            for (mask, entry) in slice.haystack().masks.iter().zip(&mut entries) {
-                *order += 1;
-                if self.letters & !mask == 0
-                    && entry.is_listed
-                    && let Some(score) = self.score(entry, matcher, &mut buffer)
+            let haystack = slice.haystack();
+            for (nth, mask) in haystack.masks.iter().enumerate().filter(|(_, mask)| self.letters & !*mask == 0) {
+                let at = from + nth;
+                while used.next_if(|(place, _)| *place < at).is_some() {}
+                let bonus = used.next_if(|(place, _)| *place == at).map_or(0, |(_, bonus)| bonus);
+                let may_count = |worst| mask & NOT_ASCII != 0 || self.at_most(haystack, nth) + bonus > worst;
+                if best.worst().is_none_or(may_count)
+                    && let Some(score) = self.score(haystack.names(nth), matcher, &mut buffer)
                 {
-                    best.take(score, *order, entry);
+                    best.take(score + bonus, *order + place_u32(at), &group.entries()[at]);
                 }
             }
+            from += slice.entries().len();
         }
+        *order += place_u32(from);
+    }
+
+    /// Where the entries that were used stand in a group, in order, and what that is worth.
+    fn used_of(&self, group: &Group) -> Vec<(usize, u32)> {
+        let places = self.usage.bonuses(self.now_us).flat_map(|(id, bonus)| {
+            let name = id.rsplit('/').next().unwrap_or(id);
+            group.places(name).filter(move |at| &*group.entries()[*at].id == id).map(move |at| (at, bonus))
+        });
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// What [`Self::score`] is at most: told without the matcher, which takes a hundred times as long.
+    fn at_most(&self, haystack: &Haystack, nth: usize) -> u32 {
+        let (within, anywhere) = self.most;
+        let most = if self.letters & haystack.heads[nth] == 0 { within } else { anywhere };
+        most + haystack.names(nth).map(|name| self.beginning(name)).max().unwrap_or_default()
     }
 
     /// The best score of name, qualified name and aliases.
-    fn score(&self, entry: &Entry, matcher: &mut Matcher, buffer: &mut Vec<char>) -> Option<u32> {
+    fn score<'n>(
+        &self,
+        mut names: impl Iterator<Item = &'n str>,
+        matcher: &mut Matcher,
+        buffer: &mut Vec<char>,
+    ) -> Option<u32> {
         let mut of = |name: &str| -> Option<u32> {
             let score = self.words.score(Utf32Str::new(name, buffer), matcher)?;
-            let begins = name.get(..self.text.len()).is_some_and(|start| start.eq_ignore_ascii_case(self.text));
-            Some(match begins {
-                true if name.len() == self.text.len() => score + WHOLE,
-                true => score + BEGINNING,
-                false if !name.is_ascii() && name.to_lowercase() == self.folded => score + WHOLE,
-                false => score,
-            })
+            Some(score + self.beginning(name))
         };
-        let mut best = of(&entry.name);
+        let mut best = of(names.next()?);
+        let qualified = names.next()?;
         if best.is_none() || self.text.contains(':') {
-            best = best.max(of(&entry.qualified_name));
+            best = best.max(of(qualified));
         }
-        for alias in &entry.aliases {
-            best = best.max(of(alias));
+        names.fold(best, |best, alias| best.max(of(alias)))
+    }
+
+    /// What it is worth that a name is the text, or begins with it.
+    fn beginning(&self, name: &str) -> u32 {
+        let begins = name.as_bytes().get(..self.text.len());
+        match begins.is_some_and(|start| start.eq_ignore_ascii_case(self.text.as_bytes())) {
+            true if name.len() == self.text.len() => WHOLE,
+            true => BEGINNING,
+            false if !name.is_ascii() && name.to_lowercase() == self.folded => WHOLE,
+            false => 0,
         }
-        let used = if self.usage.is_empty() { 0 } else { self.usage.bonus(&entry.id, self.now_us) };
-        best.map(|score| score + used)
     }
 }
 
+/// What a pattern scores at most where none of its letters stands at a head, and anywhere.
+fn most(words: &Pattern, is_ascii: bool) -> (u32, u32) {
+    let letters: u32 = words.atoms.iter().map(|word| place_u32(word.needle_text().len())).sum();
+    let count = place_u32(words.atoms.len());
+    let anywhere = letters * (MATCH + AT_HEAD) + count * AT_HEAD;
+    // Letters that are no ASCII are in no mask.
+    let within = if is_ascii { letters * (MATCH + IN_A_ROW) - count.min(letters) * IN_A_ROW } else { anywhere };
+    (within, anywhere)
+}
+
+fn place_u32(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
 /// Tells which descriptions have all words of `folded`, in order, until `tell` has enough.
-fn with_words(haystack: &Haystack, folded: &str, mut tell: impl FnMut(usize) -> bool) {
+fn with_words(lines: &Lines, folded: &str, mut tell: impl FnMut(usize) -> bool) {
     let mut words: Vec<&str> = folded.split_whitespace().collect();
     words.sort_by_key(|word| Reverse(word.len())); // the longest is the rarest
     let Some((first, others)) = words.split_first() else { return };
-    let texts = &haystack.texts;
+    let Lines { text, starts } = lines;
     let finder = memchr::memmem::Finder::new(first.as_bytes());
     let mut from = 0;
-    while let Some(found) = finder.find(&texts.as_bytes()[from..]) {
+    while let Some(found) = finder.find(&text.as_bytes()[from..]) {
         let place = u32::try_from(from + found).unwrap_or(u32::MAX);
-        let at = haystack.starts.partition_point(|start| *start <= place) - 1;
-        let (start, end) = (haystack.starts[at] as usize, haystack.starts[at + 1] as usize);
-        if others.iter().all(|word| texts[start..end].contains(word)) && !tell(at) {
+        let at = starts.partition_point(|start| *start <= place) - 1;
+        let (start, end) = (starts[at] as usize, starts[at + 1] as usize);
+        if others.iter().all(|word| text[start..end].contains(word)) && !tell(at) {
             return;
         }
         from = end;

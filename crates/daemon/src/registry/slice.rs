@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use shellkeep_protocol::registry::{Diagnostic, Digest, EntryState, Trust};
 
 use super::entry::{Draft, Entry};
+use super::haystack::Haystack;
 use super::names;
 
 /// Entries of one source; those behind are left out.
@@ -32,17 +33,6 @@ pub struct Slice {
     diagnostics: Box<[Diagnostic]>,
     hash: Digest,
     haystack: Haystack,
-}
-
-/// What searching looks through.
-#[derive(Debug, Default)]
-pub(super) struct Haystack {
-    /// For each entry, which letters its names have.
-    pub(super) masks: Box<[u64]>,
-    /// Descriptions in lower case, a line each.
-    pub(super) texts: Box<str>,
-    /// Where each description begins, and where the last ends.
-    pub(super) starts: Box<[u32]>,
 }
 
 impl Slice {
@@ -224,47 +214,6 @@ fn hash(entries: &[Arc<Entry>], diagnostics: &[Diagnostic]) -> Digest {
     }
     Digest(hash.finalize().into())
 }
-
-impl Haystack {
-    fn of(entries: &[Arc<Entry>]) -> Self {
-        let mut texts = String::new();
-        let mut starts = Vec::with_capacity(entries.len() + 1);
-        for entry in entries {
-            starts.push(u32::try_from(texts.len()).unwrap_or(u32::MAX));
-            if entry.is_listed {
-                texts.extend(entry.description.chars().flat_map(char::to_lowercase));
-            }
-            texts.push('\n');
-        }
-        starts.push(u32::try_from(texts.len()).unwrap_or(u32::MAX));
-        let masks = entries.iter().map(|entry| {
-            let names = std::iter::once(&entry.qualified_name).chain(entry.aliases.iter());
-            names.fold(letters_of_name(&entry.name), |all, name| all | letters_of_name(name))
-        });
-        Self { masks: masks.collect(), texts: texts.into(), starts: starts.into() }
-    }
-}
-
-/// What [`letters`] of a query are compared with: a letter with marks is found without them too.
-fn letters_of_name(name: &str) -> u64 {
-    if name.is_ascii() { letters(name) } else { u64::MAX }
-}
-
-/// Which letters a text has, without regard to case: a query can only match a name that has all letters of it.
-pub(super) fn letters(text: &str) -> u64 {
-    text.chars().fold(0, |mask, c| {
-        mask | match c.to_ascii_lowercase() {
-            c @ 'a'..='z' => 1 << (c as u32 - 'a' as u32),
-            c @ '0'..='9' => 1 << (26 + c as u32 - '0' as u32),
-            '-' => 1 << 36,
-            '_' => 1 << 37,
-            ':' => 1 << 38,
-            '.' => 1 << 39,
-            _ => 0,
-        }
-    })
-}
-const _: () = assert!(SOURCE_ENTRIES_MAX * (names::DESCRIPTION_BYTES_MAX + 1) * 3 < u32::MAX as usize);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 mod model;
 mod naming;
+mod searching;
 
 use std::path::Path;
 use std::sync::Arc;

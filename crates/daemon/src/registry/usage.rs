@@ -50,15 +50,11 @@ impl Usage {
         self.used.get(id).map_or(0.0, |used| decayed(*used, now_us))
     }
 
-    /// Nothing was used.
-    pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
-    }
-
-    /// What being used is worth when names match alike.
+    /// What being used is worth when names match alike, of each id that was used.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and BONUS_MAX
-    pub fn bonus(&self, id: &str, now_us: u64) -> u32 {
-        (4.0 * self.worth(id, now_us).ln_1p() * 2.0).min(BONUS_MAX) as u32
+    pub fn bonuses(&self, now_us: u64) -> impl Iterator<Item = (&str, u32)> {
+        let bonus = move |used: &Used| (4.0 * decayed(*used, now_us).ln_1p() * 2.0).min(BONUS_MAX) as u32;
+        self.used.iter().map(move |(id, used)| (id.as_str(), bonus(used)))
     }
 }
 

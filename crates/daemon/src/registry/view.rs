@@ -9,7 +9,7 @@ use shellkeep_protocol::registry::{Diagnostic, Kind, RegistryError, Revision, Sc
 
 use super::entry::Entry;
 use super::group::Group;
-use super::slice::letters;
+use super::haystack::letters;
 
 /// Near misses that an error names.
 pub const NEAR_MAX: usize = 5;
