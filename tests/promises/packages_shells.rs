@@ -354,7 +354,7 @@ fn p28_what_runs_of_a_removed_package_goes_on_and_force_ends_it() -> Result<()> 
     let script = "#!/bin/sh\necho $$ >\"$1\"\nwhile [ ! -e \"$1.go\" ]; do sleep 0.02; done\ncat \"${0%/*}/../package.toml\" | head -n 1\n";
     write(&world, "from/slow-1.0.0/bin/slow", script)?;
     let store = world.home().join("data/pkgs/store");
-    let trash = || -> Result<usize> { Ok(std::fs::read_dir(world.home().join("data/pkgs/trash"))?.count()) };
+    let left = || -> Result<usize> { Ok(std::fs::read_dir(&store)?.count()) };
     for force in [false, true] {
         world.ok(&["pkg", "install", &at])?;
         ensure!(names(&world, None, "package")? == ["slow"]);
@@ -373,12 +373,12 @@ fn p28_what_runs_of_a_removed_package_goes_on_and_force_ends_it() -> Result<()> 
             crate::world::gone(pid)?;
             ensure!(run.wait_with_output()?.status.code() == Some(137));
         } else {
-            ensure!(is_alive(pid) && trash()? == 1);
+            ensure!(is_alive(pid) && left()? == 1);
             write(&world, &format!("pid-{force}.go"), "")?;
             let output = run.wait_with_output()?;
             ensure!(output.status.success(), "{output:?}");
         }
-        eventually("its files are gone when it has ended", || Ok((trash()? == 0).then_some(())))?;
+        eventually("its files are gone when it has ended", || Ok((left()? == 0).then_some(())))?;
     }
     Ok(())
 }

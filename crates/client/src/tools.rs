@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use shellkeep_protocol::registry::{EntryInfo, EntryState, Kind, RegistryError, Told};
 
@@ -53,7 +54,12 @@ fn mark(entry: &mut EntryInfo, path: &OsStr, known: &mut HashMap<String, bool>) 
 }
 
 fn is_in(path: &OsStr, program: &str) -> bool {
-    std::env::split_paths(path).map(|directory| directory.join(program)).any(|file| {
+    found_in(path, program).is_some()
+}
+
+/// The program that a name means in this search path.
+pub(crate) fn found_in(path: &OsStr, program: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|directory| directory.join(program)).find(|file| {
         std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     })
 }

@@ -40,7 +40,10 @@ pub enum PkgVerb {
     )]
     Install(PkgInstall),
     /// Remove packages; what runs of them goes on
-    #[command(after_help = "Examples:\n  shellkeep pkg remove hello\n  shellkeep pkg remove hello --force")]
+    #[command(
+        alias = "uninstall",
+        after_help = "Examples:\n  shellkeep pkg remove hello\n  shellkeep pkg remove hello --force"
+    )]
     Remove(PkgRemove),
     /// List what is installed
     #[command(after_help = "Examples:\n  shellkeep pkg list\n  shellkeep pkg list --json | jq -r '.[].name'")]

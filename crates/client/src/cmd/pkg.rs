@@ -9,6 +9,7 @@ mod make;
 mod show;
 
 use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
 
 use shellkeep_daemon::packages::{Freshness, Held, PackageError, Packages, Source};
 
@@ -50,6 +51,9 @@ pub(super) fn run_words(places: &Places, words: &[String]) -> Outcome {
     }
 }
 
+/// How long an index that nobody was asked about counts as it is.
+const INDEX_FRESH: Duration = Duration::from_hours(24);
+
 /// One user's packages, and where new ones are looked for.
 struct Here<'a> {
     places: &'a Places,
@@ -78,6 +82,14 @@ impl Here<'_> {
         let held = self.packages.read_index(&source, freshness).map_err(|error| failed(&error))?;
         if let Some(why) = &held.stale {
             report::notice(format_args!("the index is as it was last seen: {why}"));
+        }
+        if let Some(seen) = held.seen.filter(|seen| seen.elapsed().is_ok_and(|age| age > INDEX_FRESH)) {
+            let us =
+                seen.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+            report::notice(format_args!(
+                "the index is as it was seen at {}; \"shellkeep pkg update\" looks at it anew",
+                super::local_time(us)
+            ));
         }
         if held.index.left_out > 0 {
             report::notice(format_args!(

@@ -3,13 +3,13 @@
 //! Promise: one state of the database, wholly; reading waits for nobody and changes nothing. Whoever wants to know of changes watches
 //! [`Packages::watched`], which is replaced by each of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use semver::Version;
 
 use super::Packages;
 use super::db::{self, Db, DbError, directory_name};
-use super::disk::RealDisk;
+use super::disk::{Disk as _, RealDisk};
 
 /// A command of an installed package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,18 +51,16 @@ impl Packages {
         self.layout.root.join(db::FILE)
     }
 
-    /// The commands of all installed packages; of a damaged database those that its copy has, else none. Bounded by the limits of
-    /// packages and of their commands.
+    /// The commands of all installed packages; of a damaged database those that its copy has. Bounded by the limits of packages and of
+    /// their commands.
     ///
     /// # Errors
-    /// If the database cannot be read at all.
+    /// If the database cannot be read, or neither can its copy.
     pub fn commands(&self) -> Result<PackageCommands, DbError> {
         let db = match Db::read(&RealDisk, &self.watched()) {
-            Err(DbError::Damaged(_)) | Ok(None) => {
-                let copy = Db::read(&RealDisk, &self.layout.root.join(db::COPY));
-                copy.ok().flatten().unwrap_or_default()
-            }
             Ok(Some(db)) => db,
+            Ok(None) => self.copy()?.unwrap_or_default(),
+            Err(damaged @ DbError::Damaged(_)) => self.copy().ok().flatten().ok_or(damaged)?,
             Err(other) => return Err(other),
         };
         let mut commands = Vec::new();
@@ -84,5 +82,22 @@ impl Packages {
             }
         }
         Ok(PackageCommands { serial: db.serial, commands })
+    }
+
+    fn copy(&self) -> Result<Option<Db>, DbError> {
+        Db::read(&RealDisk, &self.layout.root.join(db::COPY))
+    }
+
+    /// Whether a program of the store is of a release that was removed while it was used.
+    pub fn is_removed(&self, program: &Path) -> bool {
+        let inner = program.strip_prefix(&self.layout.store).ok().and_then(|inner| inner.iter().next());
+        let all = RealDisk.list(&self.layout.store).unwrap_or_default();
+        inner.is_some_and(|name| all.iter().any(|found| found.path.ends_with(name) && !db::is_installed(found)))
+    }
+
+    /// Whether something lies there that was removed while it was used.
+    pub fn has_removed(&self) -> bool {
+        let all = |directory| RealDisk.list(directory).unwrap_or_default();
+        !all(&self.layout.trash).is_empty() || all(&self.layout.store).iter().any(|found| !db::is_installed(found))
     }
 }

@@ -10,7 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Disk, Kind};
+use super::disk::{Disk, Found, Kind};
 use super::intake::{self, Items, RECEIPT, hex};
 use super::manifest::{Command, Extension};
 use super::names::{is_command_name, is_package_name};
@@ -27,10 +27,12 @@ pub(super) const DAMAGED: &str = "pkgdb.json.damaged";
 pub(super) const BYTES_MAX: u64 = 64 << 20;
 /// Packages that may be installed.
 pub(super) const PACKAGES_MAX: usize = 10_000;
-/// Largest receipt that is read.
-const RECEIPT_BYTES_MAX: u64 = 32 << 20;
+/// Largest receipt that is read, and written.
+pub(super) const RECEIPT_BYTES_MAX: u64 = 32 << 20;
 /// Form of the file.
 const VERSION: u32 = 1;
+/// Permissions of a release that was removed and is still used: a database that is built anew leaves it out.
+pub(super) const REMOVED_MODE: u32 = 0o500;
 /// Digits of a digest in the name of a directory.
 const SHORT_DIGITS: usize = 8;
 
@@ -212,6 +214,9 @@ impl Db {
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 return Err(DbError::Damaged(format!("it has more than {BYTES_MAX} bytes")));
             }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                return Err(DbError::Damaged("it is no regular file".to_owned()));
+            }
             Err(error) => return Err(error.into()),
         };
         Self::parse(&bytes).map(Some)
@@ -292,7 +297,7 @@ impl Db {
     /// What the store says is installed: of each package the release that came last, and the one before it.
     pub(super) fn rebuild(disk: &dyn Disk, store: &Path) -> std::io::Result<Self> {
         let mut found: BTreeMap<String, Vec<Receipt>> = BTreeMap::new();
-        for entry in super::disk::list_own(disk, store)?.into_iter().filter(|entry| entry.kind == Kind::Directory) {
+        for entry in super::disk::list_own(disk, store)?.into_iter().filter(is_installed) {
             let Ok(receipt) = Receipt::read(disk, &entry.path) else { continue };
             if directory_name(&receipt.package, &receipt.release) == entry.name {
                 found.entry(receipt.package.clone()).or_default().push(receipt);
@@ -312,6 +317,11 @@ impl Db {
 }
 
 impl Receipt {
+    /// What its commands were called when it came.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.release.commands.iter().map(|command| self.choices.name_of(command))
+    }
+
     /// That of a release's directory, whose items are those that its digest is of.
     ///
     /// # Errors
@@ -323,6 +333,11 @@ impl Receipt {
             && receipt.release.commands.iter().all(|command| is_command_name(receipt.choices.name_of(command)));
         if is_whole { Ok(receipt) } else { Err(std::io::Error::other("it is not what was installed")) }
     }
+}
+
+/// Whether something in the store is a release that counts, as far as can be seen without the database.
+pub(super) fn is_installed(found: &Found) -> bool {
+    matches!(found.kind, Kind::Directory { mode } if mode != REMOVED_MODE)
 }
 
 /// Names go into paths: also those of a file of our own.

@@ -20,11 +20,21 @@ pub struct Found {
     pub kind: Kind,
 }
 
+impl Found {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory { .. })
+    }
+}
+
 /// What something in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory.
-    Directory,
+    /// A directory, with its permissions.
+    Directory {
+        /// The twelve bits.
+        mode: u32,
+    },
     /// A regular file, with its permissions.
     File {
         /// The twelve bits.
@@ -186,7 +196,7 @@ impl Disk for RealDisk {
             let entry = entry?;
             let meta = entry.metadata()?; // of the link itself
             let kind = match meta.file_type() {
-                kind if kind.is_dir() => Kind::Directory,
+                kind if kind.is_dir() => Kind::Directory { mode: meta.permissions().mode() & 0o7777 },
                 kind if kind.is_file() => Kind::File { mode: meta.permissions().mode() & 0o7777 },
                 kind if kind.is_symlink() => Kind::Link,
                 _ => Kind::Other,
@@ -201,10 +211,15 @@ impl Disk for RealDisk {
 /// Opens a regular file to read it: neither through a link nor waiting for a FIFO's writer.
 ///
 /// # Errors
-/// The system's; also if it is no regular file.
+/// The system's; [`io::ErrorKind::InvalidInput`] if it is no regular file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NXIO) => return Err(no_file()), // a link; a socket
+        opened => File::from(opened?),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }

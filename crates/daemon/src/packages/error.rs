@@ -27,6 +27,8 @@ pub enum PackageError {
         name: String,
         /// Its version.
         version: Version,
+        /// Another one that was asked for.
+        wanted: Option<Version>,
     },
     /// It is not there.
     #[error("{name} is not installed")]
@@ -154,6 +156,9 @@ impl PackageError {
         let near = |near: &Option<String>| near.as_ref().map(|near| format!("did you mean \"{near}\"?"));
         Some(match self {
             Self::Busy { .. } => "wait for it to end, and try again".to_owned(),
+            Self::AlreadyInstalled { name, wanted: Some(wanted), .. } => {
+                format!("\"shellkeep pkg upgrade {name}@{wanted}\" puts that version in its place")
+            }
             Self::AlreadyInstalled { name, .. } => {
                 format!(
                     "\"shellkeep pkg upgrade {name}\" gets a newer version, \"shellkeep pkg remove {name}\" removes it"
@@ -166,6 +171,10 @@ impl PackageError {
                 near(found).unwrap_or_else(|| "\"shellkeep pkg update\" looks for new ones".to_owned())
             }
             Self::NoSuchVersion { name, available, .. } => format!("\"shellkeep pkg install {name}@{available}\""),
+            Self::NoSpec(word) if word.contains('@') && !word.contains('/') => {
+                "a version has three numbers, like hello@1.2.0; \"shellkeep pkg info NAME\" lists those that there are"
+                    .to_owned()
+            }
             Self::NoSpec(_) => {
                 "a path has a \"/\" in it: \"./NAME\"; a name is like \"hello\" or \"hello@1.2.0\"".to_owned()
             }
@@ -185,14 +194,29 @@ impl PackageError {
             Self::NoPrevious { .. } => "only what an upgrade replaced can be gone back to".to_owned(),
             Self::TooMany => "\"shellkeep pkg remove\" some".to_owned(),
             Self::Db { source: DbError::Newer(_), .. } => "use that shellkeep".to_owned(),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "make room on the disk".to_owned()
+            Self::Io { source, path, .. } | Self::Db { source: DbError::Io(source), path } => {
+                return of_the_system(source, path);
             }
             Self::Archive { source: ArchiveError::Unknown, .. } => {
                 "packages are .tar.gz or .tar.zst; \"shellkeep pkg build DIR\" makes one".to_owned()
             }
             Self::Archive { .. } | Self::Directory { .. } => "nothing was changed".to_owned(),
-            Self::Manifest { .. } | Self::Db { .. } | Self::Io { .. } => return None,
+            Self::Manifest { .. } | Self::Db { .. } => return None,
         })
+    }
+}
+
+/// What to do about what the system said.
+fn of_the_system(error: &io::Error, path: &Path) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("make room on the disk, and try again".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => Some(format!(
+            "it has to be yours: \"ls -ld {}\" tells whose it is",
+            path.parent().unwrap_or(path).display()
+        )),
+        io::ErrorKind::ReadOnlyFilesystem => Some("this disk is mounted to be read only".to_owned()),
+        _ => None,
     }
 }

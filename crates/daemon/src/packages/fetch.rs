@@ -89,6 +89,13 @@ pub(super) struct Promised {
     pub(super) version: Option<Version>,
 }
 
+impl Promised {
+    /// Name and version, if both are known.
+    pub(super) fn release(&self) -> Option<(&str, &Version)> {
+        Some((self.name.as_deref()?, self.version.as_ref()?))
+    }
+}
+
 impl Fetched {
     /// Its archive must have this SHA-256, as the user says.
     #[must_use]

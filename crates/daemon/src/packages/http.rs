@@ -85,12 +85,12 @@ async fn transfer(url: &Url, etag: Option<&str>, bytes_max: u64, on_piece: OnPie
         .read_timeout(READ_WAIT_MAX)
         .redirect(Policy::custom(onward))
         .build()
-        .map_err(|error| network(&error))?;
+        .map_err(network)?;
     let mut request = client.get(url.clone());
     if let Some(etag) = etag {
         request = request.header(IF_NONE_MATCH, etag);
     }
-    let mut response = request.send().await.map_err(|error| network(&error))?;
+    let mut response = request.send().await.map_err(network)?;
     match response.status() {
         StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Got::NotModified),
         StatusCode::OK => {}
@@ -100,7 +100,7 @@ async fn transfer(url: &Url, etag: Option<&str>, bytes_max: u64, on_piece: OnPie
     let etag = tag.map(str::to_owned);
     let total = response.content_length();
     let mut got = 0;
-    while let Some(piece) = response.chunk().await.map_err(|error| network(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(network)? {
         got += piece.len() as u64;
         if got > bytes_max || total.is_some_and(|total| total > bytes_max) {
             return Err(HttpError::TooLarge { max: bytes_max });
@@ -121,16 +121,19 @@ fn onward(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
 }
 
-/// The library's own words end where it becomes interesting: the cause is further down.
-fn network(error: &reqwest::Error) -> HttpError {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        let said = deeper.to_string();
-        if !words.contains(&said) {
-            words = format!("{words}: {said}");
-        }
-        cause = deeper.source();
+/// The library's own words repeat the address and end where it becomes interesting: the cause is further down.
+fn network(error: reqwest::Error) -> HttpError {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    HttpError::Network(words)
+    let what = match &error {
+        error if error.is_timeout() => "the server takes too long",
+        error if error.is_connect() => "there is no connection",
+        error if error.is_redirect() => "it leads elsewhere",
+        error if error.is_body() || error.is_decode() => "the connection broke",
+        _ => "the server's answer is none",
+    };
+    HttpError::Network(format!("{what}: {cause}"))
 }

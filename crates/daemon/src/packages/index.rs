@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use reqwest::Url;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::disk;
@@ -28,6 +30,8 @@ pub(super) const BYTES_MAX: u64 = 16 << 20;
 const RELEASES_MAX: usize = 100_000;
 /// Indexes that are remembered; the one not seen for longest goes first.
 const CACHED_MAX: usize = 8;
+/// Digits in the name of a remembered index.
+const CACHE_DIGITS: usize = 16;
 /// Form of the file.
 const VERSION: u32 = 1;
 /// How alike two names must be for the one to be taken for the other, mistyped.
@@ -71,6 +75,12 @@ impl IndexError {
             Self::Read { what, source } if source.kind() == io::ErrorKind::NotFound && what.ends_with(FILE) => {
                 let directory = what.strip_suffix(FILE).unwrap_or(what);
                 Some(format!("\"shellkeep pkg index {directory}\" makes one of the archives there"))
+            }
+            Self::Http { what, source: HttpError::Status(status) } if status.is_client_error() => {
+                let index =
+                    format!("an index's address is that of the directory that has {FILE}: is it the right one?");
+                let archive = "\"shellkeep pkg update\" looks at the index anew, which may name another archive";
+                Some(if what.ends_with(FILE) { index } else { archive.to_owned() })
             }
             Self::Http { .. } => Some("try again; what is installed works without".to_owned()),
             _ => None,
@@ -153,6 +163,12 @@ pub struct Listed {
     /// Machines that it is for; all if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
+    /// SPDX, or whatever it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Where to read on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homepage: Option<String>,
 }
 
 impl Listed {
@@ -167,6 +183,7 @@ impl Listed {
         let is_line = |text: &str| text.len() <= TEXT_BYTES_MAX && !text.chars().any(is_unprintable);
         is_package_name(&self.name)
             && is_line(&self.description)
+            && [&self.license, &self.homepage].into_iter().flatten().all(|text| is_line(text))
             && self.commands.iter().all(|name| is_command_name(name))
             && path_fault(&self.path).is_none()
             && self.sha256.len() == 64
@@ -179,7 +196,7 @@ impl Listed {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     version: u32,
-    packages: Vec<serde_json::Value>,
+    packages: Vec<Box<RawValue>>,
 }
 
 /// What an index has, each package's newest release first.
@@ -213,7 +230,7 @@ impl Index {
         let count = saved.packages.len();
         let entries = saved.packages.into_iter().take(RELEASES_MAX);
         let fine: Vec<Listed> =
-            entries.filter_map(|value| serde_json::from_value(value).ok()).filter(Listed::is_fine).collect();
+            entries.filter_map(|one| serde_json::from_str(one.get()).ok()).filter(Listed::is_fine).collect();
         let left_out = count - fine.len();
         Ok(Self { left_out, ..Self::of(fine) })
     }
@@ -223,7 +240,8 @@ impl Index {
     /// # Errors
     /// If it cannot be put into JSON.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let packages = self.packages.values().flatten().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let packages =
+            self.packages.values().flatten().map(serde_json::value::to_raw_value).collect::<Result<_, _>>()?;
         let mut bytes = serde_json::to_vec_pretty(&Saved { version: VERSION, packages })?;
         bytes.push(b'\n');
         Ok(bytes)
@@ -266,6 +284,8 @@ pub struct Held {
     pub source: Source,
     /// Why it could not be looked at anew, if so: then it is as it was last seen.
     pub stale: Option<String>,
+    /// When it was last seen, if nobody was asked.
+    pub seen: Option<SystemTime>,
 }
 
 /// How fresh an index must be.
@@ -293,7 +313,7 @@ struct Cached {
 /// # Errors
 /// See [`IndexError`]; with [`Freshness::Now`] also if only an old one can be had.
 pub fn read(cache: &Path, source: &Source, freshness: Freshness) -> Result<Held, IndexError> {
-    let held = |index, stale| Held { index, source: source.clone(), stale };
+    let held = |index, stale| Held { index, source: source.clone(), stale, seen: None };
     match source {
         Source::Directory(directory) => {
             let path = directory.join(FILE);
@@ -311,10 +331,13 @@ pub fn read(cache: &Path, source: &Source, freshness: Freshness) -> Result<Held,
         Source::Http(url) => {
             let seen = recall(cache, source);
             if let (Freshness::Seen, Some((_, index))) = (freshness, &seen) {
-                return Ok(held(index.clone(), None));
+                return Ok(Held { seen: last_seen(cache, source), ..held(index.clone(), None) });
             }
             match fetch(url, seen.as_ref().and_then(|(etag, _)| etag.as_deref())) {
-                Ok(None) => Ok(held(seen.map(|(_, index)| index).unwrap_or_default(), None)),
+                Ok(None) => {
+                    touch(cache, source);
+                    Ok(held(seen.map(|(_, index)| index).unwrap_or_default(), None))
+                }
                 Ok(Some((etag, bytes))) => {
                     let index = Index::parse(url.as_str(), &bytes)?;
                     remember(cache, source, etag, &bytes);
@@ -326,6 +349,18 @@ pub fn read(cache: &Path, source: &Source, freshness: Freshness) -> Result<Held,
                 },
             }
         }
+    }
+}
+
+fn last_seen(cache: &Path, source: &Source) -> Option<SystemTime> {
+    std::fs::metadata(cached_path(cache, source)).and_then(|meta| meta.modified()).ok()
+}
+
+/// It is still as it was: for [`last_seen`].
+fn touch(cache: &Path, source: &Source) {
+    let now = disk::open(&cached_path(cache, source)).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = now {
+        tracing::debug!(%error, "that the index was seen is not remembered");
     }
 }
 
@@ -370,16 +405,25 @@ pub(super) fn archive(
             (spool::file(staging, &path, on_fetch).map_err(unreadable)?, what.clone())
         }
         Source::Http(url) => {
-            let at = url.join(&listed.path).map_err(|_| IndexError::Source(listed.path.clone()))?;
+            let at = beneath(url, &listed.path).ok_or_else(|| IndexError::Source(url.to_string()))?;
             (spool::url(staging, &at, on_fetch)?, at.to_string())
         }
     };
     Ok(spooled.of_index(what, source, listed))
 }
 
+/// The address of a path in an index. Added name by name, so that it cannot lead to another place: joined, a path that begins like an
+/// address would.
+pub(super) fn beneath(url: &Url, path: &str) -> Option<Url> {
+    let mut at = url.clone();
+    at.set_query(None);
+    at.path_segments_mut().ok()?.pop_if_empty().extend(path.split('/'));
+    Some(at)
+}
+
 pub(super) fn cached_path(cache: &Path, source: &Source) -> PathBuf {
     let digest = hex(&Sha256::digest(source.to_string()));
-    cache.join(format!("{}.json", &digest[..16]))
+    cache.join(format!("{}.json", &digest[..CACHE_DIGITS]))
 }
 
 fn recall(cache: &Path, source: &Source) -> Option<(Option<String>, Index)> {
@@ -399,6 +443,7 @@ pub(super) fn remember(cache: &Path, source: &Source, etag: Option<String>, byte
     let written = serde_json::to_vec(&cached).map_err(io::Error::from).and_then(|bytes| {
         let names = provides::path(cache, source);
         if std::fs::read(&path).is_ok_and(|old| old == bytes) && names.exists() {
+            touch(cache, source);
             return Ok(());
         }
         let index = Index::parse("the index", cached.index.as_bytes()).unwrap_or_default();
@@ -416,7 +461,11 @@ fn replace(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     beside.write_all(bytes)?;
     beside.persist(path).map_err(|error| error.error)?;
     let kept = path.extension();
-    let all = std::fs::read_dir(cache)?.flatten().filter(|entry| entry.path().extension() == kept);
+    let is_ours = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().as_encoded_bytes();
+        path.extension() == kept && stem.len() == CACHE_DIGITS && stem.iter().all(u8::is_ascii_hexdigit)
+    };
+    let all = std::fs::read_dir(cache)?.flatten().filter(|entry| is_ours(&entry.path()));
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
     let too_many = all.len().saturating_sub(CACHED_MAX);

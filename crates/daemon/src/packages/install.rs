@@ -11,7 +11,7 @@ use semver::Version;
 use super::Packages;
 use super::db::{Choices, Db, Origin, PACKAGES_MAX, Package, Receipt, Release, directory_name};
 use super::error::PackageError;
-use super::fetch::{Content, Fetched};
+use super::fetch::{Content, Fetched, Promised};
 use super::intake::Taken;
 use super::manifest::Manifest;
 use super::names::is_command_name;
@@ -53,12 +53,12 @@ impl Packages {
     /// See [`PackageError`]; then nothing has changed.
     pub fn install(&self, fetched: Fetched, wishes: &Wishes, on_unpack: OnUnpack<'_>) -> Result<Changed, PackageError> {
         let mut work = self.begin()?;
-        if let Some(name) = fetched.promised.as_ref().and_then(|promised| promised.name.as_deref()) {
-            refuse_installed(&work.db, name)?;
+        if let Some((name, version)) = fetched.promised.as_ref().and_then(Promised::release) {
+            refuse_installed(&work.db, name, version)?;
         }
         let (staging, taken) = take(&work, &fetched, on_unpack)?;
         let name = taken.manifest.name.clone();
-        refuse_installed(&work.db, &name)?;
+        refuse_installed(&work.db, &name, &taken.manifest.version)?;
         if work.db.packages.len() >= PACKAGES_MAX {
             return Err(PackageError::TooMany);
         }
@@ -83,7 +83,7 @@ impl Packages {
         let (staging, taken) = take(&work, &fetched, on_unpack)?;
         let old = installed(&work.db, &taken.manifest.name)?.clone();
         if old.current.digest == taken.digest {
-            return Err(PackageError::AlreadyInstalled { name: old.name, version: old.current.version });
+            return Err(PackageError::AlreadyInstalled { name: old.name, version: old.current.version, wanted: None });
         }
         let release = release(&taken.manifest, taken.digest.clone(), fetched.origin, work.db.next_seq());
         let mut choices = old.choices.clone();
@@ -166,9 +166,10 @@ fn installed<'a>(db: &'a Db, name: &str) -> Result<&'a Package, PackageError> {
     db.packages.get(name).ok_or_else(|| PackageError::NotInstalled { name: name.to_owned(), near: near() })
 }
 
-fn refuse_installed(db: &Db, name: &str) -> Result<(), PackageError> {
+fn refuse_installed(db: &Db, name: &str, version: &Version) -> Result<(), PackageError> {
     let Some(package) = db.packages.get(name) else { return Ok(()) };
-    Err(PackageError::AlreadyInstalled { name: name.to_owned(), version: package.current.version.clone() })
+    let wanted = Some(version.clone()).filter(|version| *version != package.current.version);
+    Err(PackageError::AlreadyInstalled { name: name.to_owned(), version: package.current.version.clone(), wanted })
 }
 
 /// Unpacks into staging, after the checksum and before anything is believed.
@@ -226,7 +227,7 @@ pub(super) fn release(manifest: &Manifest, digest: String, origin: Origin, seq: 
 /// Into the store, unless the same files lie there already: an upgrade after a rollback.
 fn place(work: &Work<'_>, staging: Staging<'_>, package: &Package, taken: Taken) -> Result<(), PackageError> {
     let to = work.layout.store.join(directory_name(&package.name, &package.current));
-    let failed = |source| PackageError::io("put into the store", &to)(source);
+    let failed = |source| PackageError::io("put into the store as", &to)(source);
     let receipt = Receipt {
         package: package.name.clone(),
         package_seq: package.seq,
@@ -235,6 +236,11 @@ fn place(work: &Work<'_>, staging: Staging<'_>, package: &Package, taken: Taken)
         items: taken.items,
     };
     if !work.db.directories().any(|name| to.ends_with(name)) {
+        // The same files may lie there since they were removed, because they are used, or could not be thrown away.
+        let there = work.disk.list(&work.layout.store).map_err(failed)?;
+        if let Some(left) = there.iter().find(|found| found.path == to) {
+            work.discard(left).map_err(failed)?;
+        }
         return staging.place(&receipt, &to).map_err(failed);
     }
     let there = Receipt::read(work.disk, &to).map_err(failed)?;

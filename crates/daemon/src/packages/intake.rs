@@ -332,7 +332,7 @@ fn check(path: &str, mode: u32) -> Result<(), IntakeError> {
     if mode & SPECIAL_MODES != 0 {
         return refuse("is set-user-id, set-group-id or sticky");
     }
-    if path == RECEIPT {
+    if path.split('/').next() == Some(RECEIPT) {
         return refuse("is a name of shellkeep's own");
     }
     Ok(())

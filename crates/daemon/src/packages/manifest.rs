@@ -18,6 +18,8 @@ pub(super) const JSHELL_FILE: &str = "pkg.json";
 pub(super) const BYTES_MAX: u64 = 4 << 20;
 /// Commands of one package.
 pub(super) const COMMANDS_MAX: usize = 256;
+/// An extension with its arguments and capabilities, in bytes of JSON.
+const EXTENSION_BYTES_MAX: usize = 64 << 10;
 /// Protocol of extensions that is known.
 const EXTENSION_PROTOCOL: u32 = 1;
 
@@ -414,6 +416,9 @@ impl Checks {
         }
         if manifest.extension.as_ref().is_some_and(|extension| extension.protocol != EXTENSION_PROTOCOL) {
             return Err(self.value("extension.protocol", "only 1 is known"));
+        }
+        if serde_json::to_vec(&manifest.extension).is_ok_and(|bytes| bytes.len() > EXTENSION_BYTES_MAX) {
+            return Err(self.value("extension", format!("takes more than {EXTENSION_BYTES_MAX} bytes")));
         }
         for (path, hash) in manifest.files.iter().flatten() {
             self.path("files", path)?;

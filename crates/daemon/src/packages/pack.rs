@@ -165,6 +165,8 @@ fn inspect(path: &Path) -> Result<Listed, PackageError> {
         size,
         requires: manifest.requires,
         platforms: manifest.platforms,
+        license: manifest.license,
+        homepage: manifest.homepage,
     })
 }
 

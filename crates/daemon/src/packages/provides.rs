@@ -140,7 +140,7 @@ fn read(path: &Path, bytes_max: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::super::index::{Listed, remember};
     use super::*;
@@ -156,6 +156,8 @@ mod tests {
             size: 1,
             requires: None,
             platforms: Vec::new(),
+            license: None,
+            homepage: None,
         }
     }
 
@@ -208,7 +210,12 @@ mod tests {
         assert_eq!(packages.provides(Some(&source), "say").package.as_deref(), Some("p"));
     }
 
-    /// P-31: the largest index that may be. The quickest of some tries counts: a loaded machine is no failure.
+    fn on_processor() -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+    }
+
+    /// P-31: the largest index that may be. Time of this thread on a processor counts: a loaded machine is no failure.
     #[test]
     fn p31_the_largest_index_is_no_wait() {
         let home = tempfile::tempdir().unwrap();
@@ -219,9 +226,9 @@ mod tests {
         let (packages, source) = seen(home.path(), all.collect());
         let took = |name: &str| {
             let tries = (0..3).map(|_| {
-                let began = Instant::now();
+                let began = on_processor();
                 let found = packages.provides(Some(&source), name);
-                (began.elapsed(), found)
+                (on_processor().saturating_sub(began), found)
             });
             tries.min_by_key(|(took, _)| *took).unwrap()
         };

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::db::Receipt;
+use super::db::{RECEIPT_BYTES_MAX, Receipt};
 use super::disk::Disk;
 use super::intake::{RECEIPT, Sink};
 
@@ -38,8 +38,14 @@ impl<'a> Staging<'a> {
 
     /// Writes the receipt, makes everything read-only, waits for the disk, and moves it to `to`.
     pub(super) fn place(mut self, receipt: &Receipt, to: &Path) -> io::Result<()> {
+        let receipt = serde_json::to_vec(receipt)?;
+        if receipt.len() as u64 > RECEIPT_BYTES_MAX {
+            let why =
+                format!("the list of its files takes more than {RECEIPT_BYTES_MAX} bytes: its paths are too long");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
         self.begin(RECEIPT, false)?;
-        self.data(&serde_json::to_vec(receipt)?)?;
+        self.data(&receipt)?;
         self.end()?;
         let one_by_one = self.files + self.directories.len() <= SYNC_EACH_MAX;
         for directory in self.directories.iter().rev() {

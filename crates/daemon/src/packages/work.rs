@@ -3,12 +3,12 @@
 //! Promise: whatever instruction an operation ended at, the next begins with the old or the new state, whole; what was not committed is
 //! thrown away. A damaged database comes back from its copy, else from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::db::{self, Db, DbError, Package, Receipt, directory_name};
+use super::db::{self, Db, DbError, Package, REMOVED_MODE, Receipt, directory_name};
 use super::directory;
 use super::disk::{Disk, Found, Kind, list_own};
 use super::error::PackageError;
@@ -21,6 +21,8 @@ use crate::lock::{Lock, LockError};
 
 /// Pause between two looks at a lock that another has.
 const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Damaged databases that are kept, if the first place is taken by something that cannot be replaced.
+const ASIDE_MAX: u32 = 4;
 /// Directories in one another that are deleted; deeper than any package.
 const DELETE_DEPTH_MAX: usize = 64;
 
@@ -84,19 +86,21 @@ impl<'a> Work<'a> {
     fn clean(&mut self) {
         let mut steps: Vec<(&str, Step<'a>)> = vec![
             ("staging", Self::sweep_staging),
+            ("the copy of the database", Self::copy),
             ("bin", Self::reconcile_bin),
             ("completions", Self::reconcile_completions),
+            ("the store", Self::sweep_store),
             ("the trash", Self::empty_trash),
         ];
-        match self.copy() {
-            Ok(()) => steps.insert(3, ("the store", Self::sweep_store)),
-            // Nothing is thrown away that the old copy may still name.
-            Err(error) => self.notes.push(format!("{} cannot be written: {error}", db::COPY)),
-        }
-        for (what, step) in steps {
+        while !steps.is_empty() {
+            let (what, step) = steps.remove(0);
             if let Err(error) = step(self) {
                 self.notes
                     .push(format!("{what} could not be brought in order ({error}); the next operation tries again"));
+                if what == "the copy of the database" {
+                    // Nothing is thrown away that the old copy may still name.
+                    steps.retain(|(what, _)| *what != "the store");
+                }
             }
         }
     }
@@ -120,19 +124,37 @@ impl<'a> Work<'a> {
         list_own(self.disk, &self.layout.staging)?.iter().try_for_each(|found| delete(self.disk, found, 0))
     }
 
-    /// What no package has goes to the trash.
+    /// What no package has goes to the trash, unless it runs: then it stays where it is, for a program finds what lies beside it by its path.
     fn sweep_store(&self) -> io::Result<()> {
-        let used: Vec<String> = self.db.directories().collect();
+        let installed: BTreeSet<String> = self.db.directories().collect();
         for found in list_own(self.disk, &self.layout.store)? {
-            if !used.contains(&found.name) {
-                self.discard(&found)?;
+            if installed.contains(&found.name) {
+                continue;
+            }
+            match found.kind {
+                Kind::Directory { mode } if self.is_used(&found) => {
+                    if mode != REMOVED_MODE {
+                        self.disk.set_mode(&found.path, REMOVED_MODE)?;
+                    }
+                }
+                _ => self.discard(&found)?,
             }
         }
         Ok(())
     }
 
-    fn discard(&self, found: &Found) -> io::Result<()> {
-        if found.kind != Kind::Directory {
+    /// Whether any process uses a release, or runs one of its commands as they were called.
+    fn is_used(&self, found: &Found) -> bool {
+        let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
+        let receipt = Receipt::read(self.disk, &found.path);
+        let names: Vec<PathBuf> =
+            receipt.iter().flat_map(Receipt::names).map(|name| self.layout.bin.join(name)).collect();
+        uses::is_used(&real, &names)
+    }
+
+    /// Takes something out of the store, whoever uses it.
+    pub(super) fn discard(&self, found: &Found) -> io::Result<()> {
+        if !found.is_directory() {
             return delete(self.disk, found, 0);
         }
         let taken = list_own(self.disk, &self.layout.trash)?;
@@ -147,7 +169,7 @@ impl<'a> Work<'a> {
     fn empty_trash(&self) -> io::Result<()> {
         for found in list_own(self.disk, &self.layout.trash)? {
             let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
-            if found.kind != Kind::Directory || !uses::is_used(&real) {
+            if !found.is_directory() || !uses::is_used(&real, &[]) {
                 delete(self.disk, &found, 0)?;
             }
         }
@@ -189,14 +211,19 @@ impl<'a> Work<'a> {
     /// Of links into the store these and nothing else; what somebody else has put there stays. Each changes by a rename, so a name is
     /// never away.
     fn reconcile_links(&self, directory: &Path, mut wanted: BTreeMap<String, PathBuf>) -> io::Result<()> {
+        let mut others = Vec::new();
         for found in list_own(self.disk, directory)? {
             let leads_to = if found.kind == Kind::Link { Some(self.disk.read_link(&found.path)?) } else { None };
             match wanted.get(found.name.as_str()) {
                 Some(target) if leads_to.as_ref() == Some(target) => {
                     wanted.remove(found.name.as_str());
                 }
+                Some(_) if !leads_to.as_deref().is_some_and(is_of_store) => {
+                    wanted.remove(found.name.as_str());
+                    others.push(found.name);
+                }
                 None if leads_to.as_deref().is_some_and(is_of_store) => delete(self.disk, &found, 0)?,
-                _ => {} // replaced below, or somebody else's
+                _ => {} // replaced below, or in nobody's way
             }
         }
         let beside = directory.join(".new");
@@ -204,7 +231,11 @@ impl<'a> Work<'a> {
             self.disk.link(&target, &beside)?;
             self.disk.rename(&beside, &directory.join(name))?;
         }
-        Ok(())
+        if others.is_empty() {
+            return Ok(());
+        }
+        let (names, place) = (others.join(", "), directory.display());
+        Err(io::Error::other(format!("{names} in {place} is somebody else's: move it away")))
     }
 }
 
@@ -246,13 +277,25 @@ fn load(disk: &dyn Disk, layout: &Layout, notes: &mut Vec<String>) -> Result<Db,
     only_what_is_there(disk, layout, &mut db, notes)?;
     if let Some(why) = &why {
         notes.push(format!("{} was damaged ({why}); it was brought back from {from}", db::FILE));
-        disk.rename(&path, &layout.root.join(db::DAMAGED)).map_err(PackageError::io("move", &path))?;
+        set_aside(disk, &path, &layout.root).map_err(PackageError::io("move", &path))?;
     } else if !db.packages.is_empty() {
         notes.push(format!("{} was missing; it was brought back from {from}", db::FILE));
     }
     db.serial += 1;
     db.commit(disk, &layout.root).map_err(failed)?;
     Ok(db)
+}
+
+/// Keeps what was damaged. Over one that was kept before; if that cannot be, since one of both is a directory, beside it.
+fn set_aside(disk: &dyn Disk, path: &Path, root: &Path) -> io::Result<()> {
+    let mut tried = disk.rename(path, &root.join(db::DAMAGED));
+    for number in 2..=ASIDE_MAX {
+        if tried.is_ok() {
+            break;
+        }
+        tried = disk.rename(path, &root.join(format!("{}.{number}", db::DAMAGED)));
+    }
+    tried
 }
 
 /// A copy of the database may name what is no longer there.
@@ -279,7 +322,7 @@ fn only_what_is_there(
 
 /// Releases whose receipt is damaged too: their manifest says enough, and the directory's name has some of their digest.
 fn rebuild_without_receipts(disk: &dyn Disk, layout: &Layout, db: &mut Db, notes: &mut Vec<String>) -> io::Result<()> {
-    for found in list_own(disk, &layout.store)?.into_iter().filter(|found| found.kind == Kind::Directory) {
+    for found in list_own(disk, &layout.store)?.into_iter().filter(db::is_installed) {
         if Receipt::read(disk, &found.path).is_ok() {
             continue;
         }
@@ -309,7 +352,7 @@ pub(super) fn delete(disk: &dyn Disk, found: &Found, depth: usize) -> io::Result
     if depth > DELETE_DEPTH_MAX {
         return Err(io::Error::other("too many directories in one another"));
     }
-    if found.kind != Kind::Directory {
+    if !found.is_directory() {
         return disk.remove_file(&found.path);
     }
     disk.set_mode(&found.path, MOVABLE_MODE)?;

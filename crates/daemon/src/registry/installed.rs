@@ -54,8 +54,11 @@ impl Spawn {
     /// If it is gone.
     pub(super) fn hold(&self) -> std::io::Result<Held> {
         let lease = Lease::take(Path::new(&self.program))?;
-        // It may have been removed between the list and here: then its directory is there, in the trash, and it is not.
+        // It may have been removed between the list and here: then it is not there any more, or there because it still runs.
         std::fs::symlink_metadata(&self.program)?;
+        if self.packages.is_removed(Path::new(&self.program)) {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
         Ok(Held { lease: Some(lease), packages: Arc::clone(&self.packages) })
     }
 }
@@ -64,8 +67,7 @@ impl Drop for Held {
     /// What was removed meanwhile is deleted now. On a thread of its own: whoever drops this may have no time.
     fn drop(&mut self) {
         self.lease = None;
-        let trash = std::fs::read_dir(&self.packages.layout().trash);
-        if trash.is_ok_and(|mut trash| trash.next().is_some()) {
+        if self.packages.has_removed() {
             let packages = Arc::clone(&self.packages);
             let tidy = move || drop(packages.look());
             // Without a thread the next operation does it.

@@ -9,6 +9,13 @@ use super::bar::Bar;
 use super::{Here, failed, status, told};
 use crate::cli::{IndexPlace, PkgInstall, PkgNamed, PkgRemove, PkgUpgrade};
 use crate::report::{self, Failure, Outcome, printable};
+use crate::tools::found_in;
+
+/// Commands that all shells have in themselves.
+const OF_SHELLS: [&str; 20] = [
+    "alias", "bg", "cd", "command", "echo", "eval", "exec", "exit", "export", "fg", "history", "jobs", "kill",
+    "printf", "pwd", "read", "set", "source", "test", "type",
+];
 
 /// What became of one package. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -19,12 +26,16 @@ struct Became {
     before: Option<String>,
     commands: Vec<String>,
     error: Option<String>,
+    /// Than the one before, for people.
+    #[serde(skip)]
+    is_older: bool,
 }
 
 impl Became {
     fn changed(result: &'static str, changed: Changed) -> Self {
         told(&changed.notes);
         Self {
+            is_older: changed.before.as_ref().is_some_and(|before| *before > changed.version),
             name: changed.name,
             result,
             version: Some(changed.version.to_string()),
@@ -35,7 +46,8 @@ impl Became {
     }
 
     fn left(name: &str, result: &'static str, version: Option<String>, why: Option<String>) -> Self {
-        Self { name: name.to_owned(), result, version, before: None, commands: Vec::new(), error: why }
+        let (before, commands) = (None, Vec::new());
+        Self { name: name.to_owned(), result, version, before, commands, error: why, is_older: false }
     }
 
     /// For people: what happened, or nothing where an error was printed.
@@ -50,6 +62,7 @@ impl Became {
             }
             "current" => Some(format!("{} {version} is the newest\n", self.name)),
             "removed" => Some(format!("removed {} {version}\n", self.name)),
+            "upgraded" if self.is_older => Some(format!("downgraded {} {version}{from}{commands}\n", self.name)),
             done => Some(format!("{done} {} {version}{from}{commands}\n", self.name)),
         }
     }
@@ -178,11 +191,28 @@ pub(super) fn install(here: &Here<'_>, args: &PkgInstall) -> Outcome {
                 Some(sha256) => fetched.promised(sha256),
                 None => fetched,
             };
-            told.packages().install(fetched, &wishes, &unpacking(word)).map_err(|error| failed(&error))
+            let installed = told.packages().install(fetched, &wishes, &unpacking(word));
+            installed.map(|changed| with_hidden(changed, &told, args.no_bin)).map_err(|error| failed(&error))
         });
         told.took(word, "installed", done)?;
     }
     ended(&told.all, args.json)
+}
+
+/// Tells of commands that the shell will not find, since something of the same name goes first.
+fn with_hidden(mut changed: Changed, told: &Told<'_>, no_bin: bool) -> Changed {
+    let bin = &told.packages().layout().bin;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for name in changed.commands.iter().filter(|_| !no_bin) {
+        let first = match found_in(&path, name) {
+            _ if OF_SHELLS.contains(&name.as_str()) => "the shell's own".to_owned(),
+            Some(program) if !program.starts_with(bin) => program.display().to_string(),
+            _ => continue,
+        };
+        let run = format!("\"shellkeep run {}:{name}\" runs this one", changed.name);
+        changed.notes.push(format!("{name} in a shell stays {first}; {run}, \"--as NEW\" would give it another name"));
+    }
+    changed
 }
 
 /// The version that is installed of a package asked for by name.
@@ -211,7 +241,10 @@ pub(super) fn upgrade(here: &Here<'_>, args: &PkgUpgrade) -> Outcome {
             let is_from_index = installed.is_none_or(|package| matches!(package.current.origin, Origin::Index { .. }));
             if !is_from_index && version.is_none() {
                 // A package of another's index with the same name is not the one that the user built.
-                let why = format!("it did not come from an index; \"{name}@VERSION\" takes one from there");
+                let from = installed.map(|package| package.current.origin.to_string()).unwrap_or_default();
+                let why = format!(
+                    "it came from {from}; \"pkg upgrade {from}\" takes it anew, \"pkg upgrade {name}@VERSION\" one of the index"
+                );
                 told.add(Became::left(name, "skipped", current, Some(why)))?;
                 continue;
             }

@@ -136,3 +136,81 @@ fn what_lies_behind_a_link_in_our_place_is_never_touched() {
         std::fs::rename(aside, own).unwrap();
     }
 }
+
+/// Whatever somebody has put there, twice.
+#[test]
+fn p29_what_is_no_file_in_the_place_of_the_database_is_set_aside() {
+    let home = lived();
+    let state = whole(&home.packages);
+    let path = home.packages.layout().root.join(DATABASE);
+    let directory = |path: &Path| {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join("x"), "").unwrap();
+    };
+    let link = |path: &Path| std::os::unix::fs::symlink("elsewhere", path).unwrap();
+    let fifo = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
+    let makes: [&dyn Fn(&Path); 4] = [&directory, &link, &fifo, &directory];
+    for make in makes {
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        assert_eq!(home.packages.commands().unwrap().commands.len(), 2);
+        let look = home.packages.look().unwrap();
+        assert!(look.notes[0].contains("no regular file"), "{:?}", look.notes);
+        assert_eq!(whole(&home.packages), state);
+    }
+}
+
+/// Whoever only reads tells nobody that everything is gone.
+#[test]
+fn p29_what_cannot_be_read_is_not_nothing() {
+    let home = lived();
+    for name in [DATABASE, COPY] {
+        fs::write(home.packages.layout().root.join(name), "{").unwrap();
+    }
+    assert!(matches!(home.packages.commands(), Err(DbError::Damaged(_))));
+}
+
+#[test]
+fn a_copy_that_cannot_be_written_is_told_and_hinders_nothing() {
+    let home = lived();
+    let copy = home.packages.layout().root.join(COPY);
+    fs::remove_file(&copy).unwrap();
+    fs::create_dir(&copy).unwrap();
+    fs::write(copy.join("x"), "").unwrap();
+    let told = home.packages.remove("p", false).unwrap().notes;
+    assert!(told.iter().any(|note| note.contains("the copy of the database")), "{told:?}");
+    home.install(&home.source("p", "2.0.0", &["a"])).unwrap();
+    assert_eq!(home.run("a").as_deref(), Some("p 2.0.0\n"));
+    fs::remove_dir_all(&copy).unwrap();
+    whole(&home.packages);
+}
+
+#[test]
+fn what_a_manifest_says_in_numbers_is_no_damage() {
+    let home = Home::new();
+    let from = home.source("p", "1.0.0", &["a"]);
+    let manifest = fs::read_to_string(from.join("package.toml")).unwrap();
+    let capabilities = "{ a = 1.5000000000000002, b = 2.2250738585072011e-308, c = -0.0, d = 0.1, e = 1e300, f = nan, g = 9007199254740993 }";
+    let extension =
+        format!("[extension]\nrun = {{ command = \"bin/a\" }}\nprotocol = 1\ncapabilities = {capabilities}\n");
+    fs::write(from.join("package.toml"), manifest + &extension).unwrap();
+    home.install(&from).unwrap();
+    let look = home.packages.look().unwrap();
+    assert_eq!(look.notes, [""; 0]);
+    whole(&home.packages);
+}
+
+#[test]
+fn what_somebody_else_has_put_into_bin_is_not_replaced_and_it_is_told() {
+    let home = Home::new();
+    home.packages.look().unwrap();
+    home.install(&home.source("q", "1.0.0", &["x"])).unwrap();
+    let theirs = home.packages.layout().bin.join("a");
+    fs::write(&theirs, "theirs").unwrap();
+    let told = home.install(&home.source("p", "1.0.0", &["a", "b"])).unwrap().notes;
+    assert!(told.iter().any(|note| note.contains("a in ") && note.contains("is somebody else's")), "{told:?}");
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+    assert_eq!(home.run("b").as_deref(), Some("p 1.0.0\n"));
+    fs::remove_file(&theirs).unwrap();
+    whole(&home.packages);
+}

@@ -181,61 +181,6 @@ fn p17_build_refuses_what_could_not_be_installed_and_gives_the_same_bytes_for_th
     assert!(said.contains("which is not in the package"), "{said}");
 }
 
-/// 4.4, corner 6.
-#[test]
-fn what_runs_of_a_removed_package_goes_on_and_its_files_go_when_it_has_ended() {
-    let home = Home::new();
-    let from = home.source("p", "1.0.0", &["a"]);
-    fs::write(from.join("bin/a"), "#!/bin/sh\necho ready\nread line\necho \"$line\"\n").unwrap();
-    home.install(&from).unwrap();
-    let mut child = std::process::Command::new(home.packages.layout().bin.join("a"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 6];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    home.packages.remove("p", false).unwrap();
-    assert_eq!((home.in_bin().len(), home.in_store().len()), (0, 0));
-    assert_eq!(names(&home.packages.layout().trash).len(), 1, "it still runs");
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"still here\n").unwrap();
-    assert_eq!(child.wait_with_output().unwrap().stdout, b"still here\n");
-    whole(&home.packages);
-    // A lease keeps them as well, and nothing else has to be told of it.
-    home.install(&from).unwrap();
-    let lease = Lease::take(&home.packages.commands().unwrap().commands[0].program).unwrap();
-    home.packages.remove("p", false).unwrap();
-    assert_eq!(names(&home.packages.layout().trash).len(), 1);
-    drop(lease);
-    whole(&home.packages);
-}
-
-#[test]
-fn removing_with_force_ends_what_runs_of_the_package_and_nothing_else() {
-    let home = Home::new();
-    let from = home.source("p", "1.0.0", &["a"]);
-    fs::write(from.join("bin/a"), "#!/bin/sh\necho ready\nread line\n").unwrap();
-    home.install(&from).unwrap();
-    let mut child = std::process::Command::new(home.packages.layout().bin.join("a"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 6];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    // Reads from it, but is no program of it.
-    let readme = home.packages.commands().unwrap().commands[0].program.with_file_name("../package.toml");
-    let mut reader =
-        std::process::Command::new("sleep").arg("60").stdin(fs::File::open(readme).unwrap()).spawn().unwrap();
-    let changed = home.packages.remove("p", true).unwrap();
-    assert_eq!(changed.notes, ["processes ended: 1"]);
-    assert!(!child.wait().unwrap().success());
-    assert_eq!(reader.try_wait().unwrap(), None);
-    reader.kill().unwrap();
-    reader.wait().unwrap();
-    whole(&home.packages);
-}
-
 #[test]
 fn p22_two_operations_at_once_go_one_after_the_other() {
     let home = Home::new();

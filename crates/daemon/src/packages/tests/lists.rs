@@ -239,3 +239,56 @@ fn a_server_that_sends_too_much_too_little_or_elsewhere_is_an_error() {
     let error = home.packages.read_index(&source(format!("http://{unreachable}")), Freshness::Seen).unwrap_err();
     assert!(error.to_string().contains("cannot fetch"), "{error}");
 }
+
+#[test]
+fn no_path_of_an_index_leads_to_another_place() {
+    let at = reqwest::Url::parse("https://x.org/p/").unwrap();
+    for (path, leads_to) in [
+        ("a-1.0.0.tar.gz", "https://x.org/p/a-1.0.0.tar.gz"),
+        ("sub/a.tar.gz", "https://x.org/p/sub/a.tar.gz"),
+        ("http:evil.org", "https://x.org/p/http:evil.org"),
+        ("ftp:", "https://x.org/p/ftp:"),
+        ("a?b#c%2e%2e", "https://x.org/p/a%3Fb%23c%252e%252e"),
+    ] {
+        assert_eq!(index::beneath(&at, path).unwrap().as_str(), leads_to);
+    }
+}
+
+#[test]
+fn what_others_keep_where_indexes_are_remembered_stays() {
+    let home = Home::new();
+    home.packages.look().unwrap();
+    home.install(&home.source("p", "1.0.0", &["a"])).unwrap();
+    let theirs = home.packages.layout().cache.join("theirs.json");
+    fs::write(&theirs, "{}").unwrap();
+    for number in 0..12 {
+        let shop = home.directory.path().join(format!("shop-{number}"));
+        fs::create_dir(&shop).unwrap();
+        make_index(&shop, &|_, _| ()).unwrap();
+        home.packages.read_index(&source(shop), Freshness::Now).unwrap();
+    }
+    assert!(theirs.exists());
+    let kept = names(&home.packages.layout().cache);
+    assert_eq!(
+        kept.iter().filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).count(),
+        8 + 1,
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn what_was_last_seen_says_when_and_being_seen_again_counts() {
+    let home = Home::new();
+    let shop = shop(&home);
+    let server = Server::of(shop);
+    let at = source(&server.address);
+    home.packages.read_index(&at, Freshness::Now).unwrap();
+    let file = fs::read_dir(&home.packages.layout().cache).unwrap().flatten().map(|entry| entry.path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_hours(1);
+    fs::File::open(&file).unwrap().set_modified(long_ago).unwrap();
+    let seen = || home.packages.read_index(&at, Freshness::Seen).unwrap().seen.unwrap();
+    assert_eq!(seen(), long_ago);
+    assert_eq!(home.packages.read_index(&at, Freshness::Now).unwrap().seen, None);
+    assert!(seen().elapsed().unwrap() < Duration::from_hours(1), "it was looked at");
+}

@@ -5,6 +5,7 @@ mod damage;
 mod hostile;
 mod life;
 mod lists;
+mod running;
 
 use std::collections::BTreeMap;
 use std::fs;

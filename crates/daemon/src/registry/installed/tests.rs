@@ -161,12 +161,12 @@ fn p28_files_of_a_removed_package_stay_until_the_last_lease_ends() {
     let held = spawn.hold().unwrap();
     home.packages().remove("one", false).unwrap();
     home.until(&[]);
-    let trash = || std::fs::read_dir(home.directory.path().join("data/pkgs/trash")).unwrap().count();
-    assert_eq!(trash(), 1);
+    let store = || std::fs::read_dir(home.directory.path().join("data/pkgs/store")).unwrap().count();
+    assert_eq!(store(), 1);
     assert!(spawn.hold().is_err(), "nothing begins of what is gone");
     drop(held);
     let began = Instant::now();
-    while trash() > 0 {
+    while store() > 0 {
         assert!(began.elapsed() < SOON, "still there");
         std::thread::yield_now();
     }
