@@ -207,7 +207,7 @@ impl PackageError {
 }
 
 /// What to do about what the system said.
-fn of_the_system(error: &io::Error, path: &Path) -> Option<String> {
+pub(super) fn of_the_system(error: &io::Error, path: &Path) -> Option<String> {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("make room on the disk, and try again".to_owned())

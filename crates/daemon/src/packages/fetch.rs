@@ -148,30 +148,34 @@ pub(super) mod spool {
     }
 
     /// An archive here.
-    pub(in crate::packages) fn file(staging: &Path, path: &Path, on_fetch: OnFetch<'_>) -> io::Result<Spooled> {
-        let mut from = disk::open(path)?;
-        let total = from.metadata()?.len();
-        let mut to = tempfile::tempfile_in(staging)?;
+    pub(in crate::packages) fn file(staging: &Path, path: &Path, on_fetch: OnFetch<'_>) -> Result<Spooled, IndexError> {
+        let unreadable = |source| IndexError::Read { what: path.display().to_string(), source };
+        let mut from = disk::open(path).map_err(unreadable)?;
+        let total = from.metadata().map_err(unreadable)?.len();
+        let mut to = tempfile::tempfile_in(staging).map_err(unwritable(staging))?;
         let (mut hash, mut chunk, mut got) = (Sha256::new(), vec![0; CHUNK_BYTES], 0);
         loop {
-            let count = from.read(&mut chunk)?;
+            let count = from.read(&mut chunk).map_err(unreadable)?;
             if count == 0 {
                 return Ok(Spooled { file: to, sha256: hex(&hash.finalize()) });
             }
             got += count as u64;
             if got > PACKED_BYTES_MAX {
-                return Err(io::Error::other(format!("it has more than {PACKED_BYTES_MAX} bytes")));
+                return Err(unreadable(io::Error::other(format!("it has more than {PACKED_BYTES_MAX} bytes"))));
             }
             hash.update(&chunk[..count]);
-            to.write_all(&chunk[..count])?;
+            to.write_all(&chunk[..count]).map_err(unwritable(staging))?;
             on_fetch(got, Some(total));
         }
     }
 
     /// An archive elsewhere.
     pub(in crate::packages) fn url(staging: &Path, url: &Url, on_fetch: OnFetch<'_>) -> Result<Spooled, IndexError> {
-        let failed = |source: HttpError| IndexError::Http { what: url.to_string(), source };
-        let mut to = tempfile::tempfile_in(staging).map_err(|error| failed(error.into()))?;
+        let failed = |source: HttpError| match source {
+            HttpError::Io(source) => unwritable(staging)(source),
+            source => IndexError::Http { what: url.to_string(), source },
+        };
+        let mut to = tempfile::tempfile_in(staging).map_err(unwritable(staging))?;
         let (mut hash, mut got) = (Sha256::new(), 0);
         let fetched = http::get(url, None, PACKED_BYTES_MAX, &mut |piece, total| {
             got += piece.len() as u64;
@@ -181,6 +185,10 @@ pub(super) mod spool {
         });
         fetched.map_err(failed)?;
         Ok(Spooled { file: to, sha256: hex(&hash.finalize()) })
+    }
+
+    fn unwritable(staging: &Path) -> impl Fn(io::Error) -> IndexError {
+        |source| IndexError::Write { path: staging.to_owned(), source }
     }
 }
 

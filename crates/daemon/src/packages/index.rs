@@ -51,6 +51,14 @@ pub enum IndexError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is fetched cannot be put down here.
+    #[error("cannot write in {}: {source}", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It is no index.
     #[error("{what} is no index: {why}")]
     Form {
@@ -82,6 +90,7 @@ impl IndexError {
                 let archive = "\"shellkeep pkg update\" looks at the index anew, which may name another archive";
                 Some(if what.ends_with(FILE) { index } else { archive.to_owned() })
             }
+            Self::Write { path, source } => super::error::of_the_system(source, path),
             Self::Http { .. } => Some("try again; what is installed works without".to_owned()),
             _ => None,
         }
@@ -400,9 +409,7 @@ pub(super) fn archive(
     let (spooled, what) = match source {
         Source::Directory(directory) => {
             let path = directory.join(&listed.path);
-            let what = path.display().to_string();
-            let unreadable = |source| IndexError::Read { what: what.clone(), source };
-            (spool::file(staging, &path, on_fetch).map_err(unreadable)?, what.clone())
+            (spool::file(staging, &path, on_fetch)?, path.display().to_string())
         }
         Source::Http(url) => {
             let at = beneath(url, &listed.path).ok_or_else(|| IndexError::Source(url.to_string()))?;

@@ -121,7 +121,7 @@ impl Packages {
             return Ok(Fetched { content, what, origin, promised: None, sha256: None });
         }
         self.prepare()?;
-        let spooled = spool::file(&self.layout.staging, path, on_fetch).map_err(PackageError::io("read", path))?;
+        let spooled = spool::file(&self.layout.staging, path, on_fetch)?;
         Ok(spooled.of(what.clone(), Origin::Archive { path: what }, None))
     }
 

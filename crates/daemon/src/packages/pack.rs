@@ -148,8 +148,7 @@ pub fn index(directory: &Path, on_archive: &dyn Fn(usize, usize)) -> Result<Inde
 /// What an index says of an archive, which must be one that could be installed somewhere.
 fn inspect(path: &Path) -> Result<Listed, PackageError> {
     let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let unreadable = PackageError::io("read", path);
-    let fetched = spool::file(&std::env::temp_dir(), path, &|_, _| ()).map_err(unreadable)?;
+    let fetched = spool::file(&std::env::temp_dir(), path, &|_, _| ())?;
     let (mut file, sha256) = fetched.into_parts();
     let size = file.metadata().map_err(PackageError::io("read", path))?.len();
     let taken = archive::unpack(&mut file, &mut Discard, &|_| ())
