@@ -3,6 +3,7 @@
 //! Promises that a row is shown for what a person sees in one place: letters of a word may lie apart in a command line or a
 //! name, but never across both, and not in a path or an id, which have almost any few letters in some order.
 
+use nucleo_matcher::chars::normalize;
 use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
@@ -29,7 +30,9 @@ pub(super) fn matcher() -> Matcher {
 
 impl<'a> Filter<'a> {
     pub(super) fn new(text: &str, matcher: &'a mut Matcher) -> Self {
-        let fuzzy = Pattern::parse(text, CaseMatching::Smart, Normalization::Smart);
+        // Without marks, for with them the matcher fails at letters that it folds in one place and not in another (ſ, ς, µ).
+        let plain: String = text.chars().map(normalize).collect();
+        let fuzzy = Pattern::parse(&plain, CaseMatching::Smart, Normalization::Smart);
         let mut whole = fuzzy.clone();
         for word in whole.atoms.iter_mut().filter(|word| word.kind == AtomKind::Fuzzy) {
             word.kind = AtomKind::Substring;

@@ -9,7 +9,8 @@ use semver::Version;
 
 use super::Packages;
 use super::db::{self, Db, DbError, directory_name};
-use super::disk::{Disk as _, RealDisk};
+use super::disk::RealDisk;
+use super::left;
 
 /// A command of an installed package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +92,11 @@ impl Packages {
     /// Whether a program of the store is of a release that was removed while it was used.
     pub fn is_removed(&self, program: &Path) -> bool {
         let inner = program.strip_prefix(&self.layout.store).ok().and_then(|inner| inner.iter().next());
-        let all = RealDisk.list(&self.layout.store).unwrap_or_default();
-        inner.is_some_and(|name| all.iter().any(|found| found.path.ends_with(name) && !db::is_installed(found)))
+        inner.is_some_and(|name| left::is_left(&self.layout, Path::new(name)))
     }
 
     /// Whether something lies there that was removed while it was used.
     pub fn has_removed(&self) -> bool {
-        let all = |directory| RealDisk.list(directory).unwrap_or_default();
-        !all(&self.layout.trash).is_empty() || all(&self.layout.store).iter().any(|found| !db::is_installed(found))
+        std::fs::read_dir(&self.layout.trash).is_ok_and(|mut trash| trash.next().is_some())
     }
 }

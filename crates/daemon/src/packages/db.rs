@@ -10,8 +10,10 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Disk, Found, Kind};
+use super::disk::Disk;
 use super::intake::{self, Items, RECEIPT, hex};
+use super::layout::Layout;
+use super::left;
 use super::manifest::{Command, Extension};
 use super::names::{is_command_name, is_package_name};
 
@@ -31,8 +33,6 @@ pub(super) const PACKAGES_MAX: usize = 10_000;
 pub(super) const RECEIPT_BYTES_MAX: u64 = 32 << 20;
 /// Form of the file.
 const VERSION: u32 = 1;
-/// Permissions of a release that was removed and is still used: a database that is built anew leaves it out.
-pub(super) const REMOVED_MODE: u32 = 0o500;
 /// Digits of a digest in the name of a directory.
 const SHORT_DIGITS: usize = 8;
 
@@ -295,9 +295,9 @@ impl Db {
     }
 
     /// What the store says is installed: of each package the release that came last, and the one before it.
-    pub(super) fn rebuild(disk: &dyn Disk, store: &Path) -> std::io::Result<Self> {
+    pub(super) fn rebuild(disk: &dyn Disk, layout: &Layout) -> std::io::Result<Self> {
         let mut found: BTreeMap<String, Vec<Receipt>> = BTreeMap::new();
-        for entry in super::disk::list_own(disk, store)?.into_iter().filter(is_installed) {
+        for entry in left::installed(disk, layout)? {
             let Ok(receipt) = Receipt::read(disk, &entry.path) else { continue };
             if directory_name(&receipt.package, &receipt.release) == entry.name {
                 found.entry(receipt.package.clone()).or_default().push(receipt);
@@ -333,11 +333,6 @@ impl Receipt {
             && receipt.release.commands.iter().all(|command| is_command_name(receipt.choices.name_of(command)));
         if is_whole { Ok(receipt) } else { Err(std::io::Error::other("it is not what was installed")) }
     }
-}
-
-/// Whether something in the store is a release that counts, as far as can be seen without the database.
-pub(super) fn is_installed(found: &Found) -> bool {
-    matches!(found.kind, Kind::Directory { mode } if mode != REMOVED_MODE)
 }
 
 /// Names go into paths: also those of a file of our own.

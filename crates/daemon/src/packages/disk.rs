@@ -9,6 +9,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use rustix::fs::CWD;
+
 /// What lies in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -23,18 +26,15 @@ pub struct Found {
 impl Found {
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
-        matches!(self.kind, Kind::Directory { .. })
+        self.kind == Kind::Directory
     }
 }
 
 /// What something in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory, with its permissions.
-    Directory {
-        /// The twelve bits.
-        mode: u32,
-    },
+    /// A directory.
+    Directory,
     /// A regular file, with its permissions.
     File {
         /// The twelve bits.
@@ -93,6 +93,11 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// The system's.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Puts each of two directories in the place of the other, both of which are there at each moment.
+    ///
+    /// # Errors
+    /// The system's; also of file systems that cannot do that.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
     /// Removes a file or link.
     ///
     /// # Errors
@@ -172,6 +177,13 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return Ok(rustix::fs::renameat_with(CWD, one, CWD, other, rustix::fs::RenameFlags::EXCHANGE)?);
+        #[cfg(not(target_os = "linux"))]
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -196,7 +208,7 @@ impl Disk for RealDisk {
             let entry = entry?;
             let meta = entry.metadata()?; // of the link itself
             let kind = match meta.file_type() {
-                kind if kind.is_dir() => Kind::Directory { mode: meta.permissions().mode() & 0o7777 },
+                kind if kind.is_dir() => Kind::Directory,
                 kind if kind.is_file() => Kind::File { mode: meta.permissions().mode() & 0o7777 },
                 kind if kind.is_symlink() => Kind::Link,
                 _ => Kind::Other,

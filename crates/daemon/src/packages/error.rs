@@ -200,10 +200,27 @@ impl PackageError {
             Self::Archive { source: ArchiveError::Unknown, .. } => {
                 "packages are .tar.gz or .tar.zst; \"shellkeep pkg build DIR\" makes one".to_owned()
             }
-            Self::Archive { .. } | Self::Directory { .. } => "nothing was changed".to_owned(),
+            Self::Archive { source, what } => {
+                return of_what_it_had(source, Path::new(what)).or_else(|| Some("nothing was changed".to_owned()));
+            }
+            Self::Directory { source, path } => {
+                return of_what_it_had(source, path).or_else(|| Some("nothing was changed".to_owned()));
+            }
             Self::Manifest { .. } | Self::Db { .. } => return None,
         })
     }
+}
+
+/// The same of the system's word behind another error.
+fn of_what_it_had(error: &(dyn std::error::Error + 'static), path: &Path) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(said) = error.downcast_ref::<io::Error>() {
+            return of_the_system(said, path);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// What to do about what the system said.

@@ -4,7 +4,7 @@
 //! state before. No script of a package is ever run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use semver::Version;
 
@@ -16,8 +16,9 @@ use super::intake::Taken;
 use super::manifest::Manifest;
 use super::names::is_command_name;
 use super::staging::Staging;
+use super::uses::Users;
 use super::work::Work;
-use super::{archive, directory, index, uses};
+use super::{archive, directory, index};
 
 /// What the user wants of a package beside itself.
 #[derive(Debug, Clone, Default)]
@@ -142,12 +143,18 @@ impl Packages {
 
     /// Ends what runs of a package. New ones may begin until it is removed; those go on, as without force.
     fn end_programs(&self, package: &Package) -> usize {
-        let names: Vec<_> = package.commands().map(|(name, _)| self.layout.bin.join(name)).collect();
-        let of = |release: &Release| {
-            let directory = self.layout.store.join(directory_name(&package.name, release));
-            uses::end(&std::fs::canonicalize(&directory).unwrap_or(directory), &names)
+        let own: Vec<_> = package.releases().map(|release| directory_name(&package.name, release)).collect();
+        let is_own = |name: &PathBuf| match std::fs::read_link(name) {
+            // Called by a name that has become another's since, or always was.
+            Ok(leads_to) => leads_to.iter().any(|part| own.iter().any(|own| part == own.as_str())),
+            Err(_) => true,
         };
-        package.releases().map(of).sum()
+        let all = package.releases().flat_map(|release| &release.commands).filter(|_| !package.choices.no_bin);
+        let mut names: Vec<PathBuf> =
+            all.map(|command| self.layout.bin.join(package.choices.name_of(command))).filter(is_own).collect();
+        names.dedup();
+        let directories = own.iter().map(|name| self.layout.store.join(name));
+        Users::of(directories, names).end()
     }
 }
 
@@ -237,11 +244,12 @@ fn place(work: &Work<'_>, staging: Staging<'_>, package: &Package, taken: Taken)
     };
     if !work.db.directories().any(|name| to.ends_with(name)) {
         // The same files may lie there since they were removed, because they are used, or could not be thrown away.
-        let there = work.disk.list(&work.layout.store).map_err(failed)?;
-        if let Some(left) = there.iter().find(|found| found.path == to) {
-            work.discard(left).map_err(failed)?;
-        }
-        return staging.place(&receipt, &to).map_err(failed);
+        let store = work.disk.list(&work.layout.store).map_err(failed)?;
+        let is_there = store.iter().any(|found| found.path == to);
+        return match staging.place(&receipt, &to, is_there) {
+            Ok(()) if is_there => work.discard_staged().map_err(failed),
+            placed => placed.map_err(failed),
+        };
     }
     let there = Receipt::read(work.disk, &to).map_err(failed)?;
     if there.release.digest == receipt.release.digest {

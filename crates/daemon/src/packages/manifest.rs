@@ -20,6 +20,8 @@ pub(super) const BYTES_MAX: u64 = 4 << 20;
 pub(super) const COMMANDS_MAX: usize = 256;
 /// An extension with its arguments and capabilities, in bytes of JSON.
 const EXTENSION_BYTES_MAX: usize = 64 << 10;
+/// Tables and lists in one another in an extension. A database that has more of them than 128 cannot be read.
+const EXTENSION_DEPTH_MAX: usize = 32;
 /// Protocol of extensions that is known.
 const EXTENSION_PROTOCOL: u32 = 1;
 
@@ -232,6 +234,9 @@ impl Manifest {
         let checks = Checks { file: FILE };
         let text = checks.text(bytes)?;
         let table: toml::Table = toml::from_str(text).map_err(|error| checks.syntax(&error, text))?;
+        if let Some(why) = table.get("extension").and_then(|extension| unkeepable(extension, 0)) {
+            return Err(checks.value("extension", why));
+        }
         let of_package = |key| table.get("package").and_then(|package| package.get(key));
         let requires = of_package("requires").and_then(toml::Value::as_str);
         checks.requirement(requires)?;
@@ -316,6 +321,21 @@ impl Manifest {
             all.push(("the extension".to_owned(), &extension.run.command, Use::Program));
         }
         all
+    }
+}
+
+/// Why something could not be kept as it is said: read from a database, it would be something else, or nothing.
+fn unkeepable(value: &toml::Value, depth: usize) -> Option<String> {
+    if depth > EXTENSION_DEPTH_MAX {
+        return Some(format!("has more than {EXTENSION_DEPTH_MAX} tables in one another"));
+    }
+    match value {
+        toml::Value::Array(all) => all.iter().find_map(|inner| unkeepable(inner, depth + 1)),
+        toml::Value::Table(table) => table.iter().find_map(|(key, inner)| {
+            let is_taken = key.starts_with("$serde_json");
+            if is_taken { Some(format!("has the key {key:?}, which cannot be")) } else { unkeepable(inner, depth + 1) }
+        }),
+        _ => None,
     }
 }
 

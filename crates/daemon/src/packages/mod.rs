@@ -17,6 +17,7 @@ mod index;
 mod install;
 mod intake;
 mod layout;
+mod left;
 mod manifest;
 mod names;
 mod pack;

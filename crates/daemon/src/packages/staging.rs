@@ -36,8 +36,9 @@ impl<'a> Staging<'a> {
         Ok(Self { disk, root: root.to_owned(), directories: Vec::new(), open: None, files: 0 })
     }
 
-    /// Writes the receipt, makes everything read-only, waits for the disk, and moves it to `to`.
-    pub(super) fn place(mut self, receipt: &Receipt, to: &Path) -> io::Result<()> {
+    /// Writes the receipt, makes everything read-only, waits for the disk, and moves it to `to`. Where `is_there` says that something lies
+    /// there already, the two change places, so that nobody who looks there misses anything.
+    pub(super) fn place(mut self, receipt: &Receipt, to: &Path, is_there: bool) -> io::Result<()> {
         let receipt = serde_json::to_vec(receipt)?;
         if receipt.len() as u64 > RECEIPT_BYTES_MAX {
             let why =
@@ -59,7 +60,12 @@ impl<'a> Staging<'a> {
         } else {
             self.disk.sync_fs(&self.root)?;
         }
-        self.disk.rename(&self.root, to)?;
+        if is_there {
+            self.disk.set_mode(to, MOVABLE_MODE)?;
+            self.disk.exchange(&self.root, to)?;
+        } else {
+            self.disk.rename(&self.root, to)?;
+        }
         self.disk.set_mode(to, DIRECTORY_MODE)?;
         to.parent().map_or(Ok(()), |store| self.disk.sync_dir(store))
     }

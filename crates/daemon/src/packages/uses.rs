@@ -14,6 +14,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// Processes that are looked at; beyond that a release counts as used, and is looked at again by the next operation.
 const PROCESSES_MAX: usize = 65_536;
 
+/// What is read of a process's environment, maps and command line, and words of that.
+const PROCESS_FILE_BYTES_MAX: u64 = 256 << 10;
+const WORDS_MAX: usize = 64;
+
+/// Links that lead from one to the other.
+const LINKS_MAX: usize = 8;
+
 /// Longest first line of a script that is read.
 const FIRST_LINE_BYTES_MAX: u64 = 256;
 
@@ -40,44 +47,126 @@ impl Lease {
     }
 }
 
-/// Whether any process uses something under `directory`, an absolute path without links, or is run from there or by one of `names`: an
-/// interpreter may have closed the script that it runs.
-pub(super) fn is_used(directory: &Path, names: &[PathBuf]) -> bool {
-    let mut looked_at = 0;
-    for pid in pids() {
-        looked_at += 1;
-        if looked_at > PROCESSES_MAX {
-            return true;
-        }
-        if links(pid).any(|link| link.starts_with(directory)) || script(pid, directory, names).is_some() {
-            return true;
-        }
-    }
-    false
+/// Processes that use releases.
+#[derive(Debug)]
+pub(super) struct Users {
+    /// The releases, each as it is and as it is called.
+    directories: Vec<PathBuf>,
+    /// Links by which their commands were called.
+    names: Vec<PathBuf>,
 }
 
-/// Ends the processes whose program lies under `directory`, or that an interpreter runs from there or by one of `names`; not those that
-/// only read there. Returns how many.
-pub(super) fn end(directory: &Path, names: &[PathBuf]) -> usize {
-    let own = rustix::process::getpid();
-    let runs_it = |pid: u32| {
-        let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let called = words(pid).into_iter().next().unwrap_or_default();
-        let runs = |script: &Path| is_interpreter(&program, script) || is_interpreter(&called, script);
-        program.starts_with(directory) || script(pid, directory, names).is_some_and(|script| runs(&script))
-    };
-    let mut ended = 0;
-    for pid in pids().filter(|pid| runs_it(*pid)) {
-        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|number| *number != own) else {
-            continue;
-        };
-        let Ok(handle) = pidfd_open(number, PidfdFlags::empty()) else { continue };
-        // The number may be another's by now; the handle is of whoever has it, so it is that one that must be asked.
-        if runs_it(pid) && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
-            ended += 1;
-        }
+impl Users {
+    /// Those of the releases in these directories, absolute paths, whose commands were called by `names` too.
+    pub(super) fn of(directories: impl IntoIterator<Item = PathBuf>, names: Vec<PathBuf>) -> Self {
+        let both = |path: PathBuf| [std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone()), path];
+        Self { directories: directories.into_iter().flat_map(both).collect(), names }
     }
-    ended
+
+    /// Whether any process uses them. In doubt it does: an interpreter may have closed the script that it runs, or run it by a link of the
+    /// user's, or have been told by a wrapper where to look.
+    pub(super) fn are_there(&self) -> bool {
+        let mut looked_at = 0;
+        pids().any(|pid| {
+            looked_at += 1;
+            looked_at > PROCESSES_MAX
+                || links(pid).any(|link| self.have(&link))
+                || ["environ", "maps"].iter().any(|file| self.are_named_in(&start_of(pid, file)))
+                || words(pid).any(|word| self.are_named_in(word.as_os_str().as_bytes()) || self.are_meant(pid, &word))
+        })
+    }
+
+    /// Ends the processes whose program lies there, or that an interpreter runs from there or by one of the names; not those that
+    /// only read there. Returns how many.
+    pub(super) fn end(&self) -> usize {
+        let own = rustix::process::getpid();
+        let mut ended = 0;
+        for pid in pids().filter(|pid| self.runs_them(*pid)) {
+            let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|number| *number != own) else {
+                continue;
+            };
+            let Ok(handle) = pidfd_open(number, PidfdFlags::empty()) else { continue };
+            // The number may be another's by now; the handle is of whoever has it, so it is that one that must be asked.
+            if self.runs_them(pid) && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    fn have(&self, path: &Path) -> bool {
+        self.directories.iter().any(|directory| path.starts_with(directory))
+    }
+
+    fn are_named_in(&self, text: &[u8]) -> bool {
+        self.directories.iter().any(|directory| memchr::memmem::find(text, directory.as_os_str().as_bytes()).is_some())
+    }
+
+    /// Whether a word of a command line is a path there, or one of the names, or leads to one.
+    fn are_meant(&self, pid: u32, word: &Path) -> bool {
+        let mut path = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default().join(word);
+        for _ in 0..LINKS_MAX {
+            if self.have(&path) || self.names.contains(&path) {
+                return true;
+            }
+            match std::fs::read_link(&path) {
+                Ok(next) => path = path.parent().unwrap_or(&path).join(next),
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    fn runs_them(&self, pid: u32) -> bool {
+        let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        if self.have(&program) {
+            return true;
+        }
+        let words: Vec<PathBuf> = words(pid).collect();
+        let Some((called, arguments)) = words.split_first() else { return false };
+        let first = arguments.iter().position(|word| !word.as_os_str().as_bytes().starts_with(b"-"));
+        arguments.iter().enumerate().any(|(at, word)| {
+            let said = || Said::by(word);
+            self.are_meant(pid, word) && (first == Some(at) || said().arguments == arguments[..at]) && {
+                let said = said();
+                said.is_interpreter(&program) || said.is_interpreter(called)
+            }
+        })
+    }
+}
+
+/// What a script says of who runs it, in its first line.
+struct Said {
+    /// Names of programs.
+    programs: Vec<String>,
+    /// What stands before the script on its interpreter's command line, if it is divided.
+    arguments: Vec<PathBuf>,
+}
+
+impl Said {
+    fn by(script: &Path) -> Self {
+        let real = std::fs::canonicalize(script).unwrap_or_else(|_| script.to_owned());
+        let mut start = Vec::new();
+        // Nothing to read it from, nothing that it says.
+        let _unread = super::disk::open(&real).and_then(|file| file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut start));
+        let start = String::from_utf8_lossy(&start);
+        let first = start.strip_prefix("#!").and_then(|said| said.lines().next()).unwrap_or_default();
+        let words = || first.split_whitespace();
+        let programs = words().filter_map(|word| word.rsplit('/').next()).map(bare).collect();
+        let inner = words().skip_while(|word| word.ends_with("/env") || *word == "-S").skip(1);
+        Self { programs, arguments: inner.map(PathBuf::from).collect() }
+    }
+
+    /// Whether `program` runs scripts: everybody knows it, or this one names it.
+    fn is_interpreter(&self, program: &Path) -> bool {
+        let name = bare(&program.file_name().unwrap_or_default().to_string_lossy());
+        INTERPRETERS.contains(&name.as_str()) || self.programs.contains(&name)
+    }
+}
+
+/// The name of a program without the digits of its version.
+fn bare(name: &str) -> String {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned()
 }
 
 fn pids() -> impl Iterator<Item = u32> {
@@ -93,30 +182,18 @@ fn links(pid: u32) -> impl Iterator<Item = PathBuf> {
     [of("exe"), of("cwd")].into_iter().flatten().chain(open)
 }
 
-/// What an interpreter would run of a process's command line, its first word that is no option, if that lies under `directory` or is one of
-/// `names`.
-fn script(pid: u32, directory: &Path, names: &[PathBuf]) -> Option<PathBuf> {
-    let is_option = |word: &PathBuf| word.as_os_str().as_bytes().starts_with(b"-");
-    let script = words(pid).into_iter().skip(1).find(|word| !is_option(word))?;
-    (script.starts_with(directory) || names.contains(&script)).then_some(script)
-}
-
-/// A process's command line.
-fn words(pid: u32) -> Vec<PathBuf> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).map(|word| PathBuf::from(OsStr::from_bytes(word))).collect()
-}
-
-/// Whether `program` runs scripts: everybody knows it, or this one names it in its first line.
-fn is_interpreter(program: &Path, script: &Path) -> bool {
-    let bare = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned();
-    let name = bare(&program.file_name().unwrap_or_default().to_string_lossy());
+/// What a file of a process begins with.
+fn start_of(pid: u32, name: &str) -> Vec<u8> {
     let mut start = Vec::new();
-    // Nothing to read it from, nothing that it says.
-    let real = std::fs::canonicalize(script).unwrap_or_else(|_| script.to_owned());
-    let _unread = super::disk::open(&real).and_then(|file| file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut start));
-    let start = String::from_utf8_lossy(&start);
-    let first = start.strip_prefix("#!").and_then(|said| said.lines().next()).unwrap_or_default();
-    let said = first.split_whitespace().filter_map(|word| word.rsplit('/').next());
-    INTERPRETERS.contains(&name.as_str()) || said.map(bare).any(|said| said == name)
+    let file = File::open(format!("/proc/{pid}/{name}"));
+    let _gone = file.and_then(|file| file.take(PROCESS_FILE_BYTES_MAX).read_to_end(&mut start));
+    start
+}
+
+/// A process's command line, or what it begins with.
+fn words(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let line = start_of(pid, "cmdline");
+    let words: Vec<PathBuf> =
+        line.split(|byte| *byte == 0).take(WORDS_MAX).map(|word| PathBuf::from(OsStr::from_bytes(word))).collect();
+    words.into_iter()
 }

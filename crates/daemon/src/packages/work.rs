@@ -3,26 +3,30 @@
 //! Promise: whatever instruction an operation ended at, the next begins with the old or the new state, whole; what was not committed is
 //! thrown away. A damaged database comes back from its copy, else from the store.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::db::{self, Db, DbError, Package, REMOVED_MODE, Receipt, directory_name};
+use super::db::{self, Db, DbError, Package, Receipt, directory_name};
 use super::directory;
 use super::disk::{Disk, Found, Kind, list_own};
 use super::error::PackageError;
 use super::intake;
 use super::layout::Layout;
+use super::left;
 use super::manifest::Manifest;
 use super::staging::MOVABLE_MODE;
-use super::uses;
+use super::uses::Users;
 use crate::lock::{Lock, LockError};
 
 /// Pause between two looks at a lock that another has.
 const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Damaged databases that are kept, if the first place is taken by something that cannot be replaced.
 const ASIDE_MAX: u32 = 4;
+/// Names that are tried for a link before it is moved to its place.
+const BESIDE_MAX: u32 = 16;
 /// Directories in one another that are deleted; deeper than any package.
 const DELETE_DEPTH_MAX: usize = 64;
 
@@ -41,6 +45,8 @@ pub(super) struct Work<'a> {
     pub(super) db: Db,
     /// What the user should know.
     pub(super) notes: Vec<String>,
+    /// The copy of the database is as it is.
+    is_copied: Cell<bool>,
     _lock: Lock,
 }
 
@@ -61,7 +67,7 @@ impl<'a> Work<'a> {
         let lock = take_lock(layout, wait)?;
         let mut notes = Vec::new();
         let db = load(disk, layout, &mut notes)?;
-        let mut work = Self { disk, layout, db, notes, _lock: lock };
+        let mut work = Self { disk, layout, db, notes, is_copied: Cell::new(false), _lock: lock };
         work.clean();
         Ok(work)
     }
@@ -84,23 +90,19 @@ impl<'a> Work<'a> {
 
     /// Brings everything beside the database in line with it. Nothing here can make the state another.
     fn clean(&mut self) {
-        let mut steps: Vec<(&str, Step<'a>)> = vec![
+        let steps: [(&str, Step<'a>); 6] = [
             ("staging", Self::sweep_staging),
-            ("the copy of the database", Self::copy),
+            ("the copy of the database", |work| work.copy().inspect(|()| work.is_copied.set(true))),
             ("bin", Self::reconcile_bin),
             ("completions", Self::reconcile_completions),
             ("the store", Self::sweep_store),
             ("the trash", Self::empty_trash),
         ];
-        while !steps.is_empty() {
-            let (what, step) = steps.remove(0);
+        self.is_copied.set(false);
+        for (what, step) in steps {
             if let Err(error) = step(self) {
                 self.notes
                     .push(format!("{what} could not be brought in order ({error}); the next operation tries again"));
-                if what == "the copy of the database" {
-                    // Nothing is thrown away that the old copy may still name.
-                    steps.retain(|(what, _)| *what != "the store");
-                }
             }
         }
     }
@@ -124,20 +126,16 @@ impl<'a> Work<'a> {
         list_own(self.disk, &self.layout.staging)?.iter().try_for_each(|found| delete(self.disk, found, 0))
     }
 
-    /// What no package has goes to the trash, unless it runs: then it stays where it is, for a program finds what lies beside it by its path.
+    /// What no package has goes to the trash, unless it runs: then it stays where it is, for a program finds what lies beside it by its
+    /// path. So does what the old copy of the database may still name.
     fn sweep_store(&self) -> io::Result<()> {
         let installed: BTreeSet<String> = self.db.directories().collect();
-        for found in list_own(self.disk, &self.layout.store)? {
-            if installed.contains(&found.name) {
-                continue;
-            }
-            match found.kind {
-                Kind::Directory { mode } if self.is_used(&found) => {
-                    if mode != REMOVED_MODE {
-                        self.disk.set_mode(&found.path, REMOVED_MODE)?;
-                    }
-                }
-                _ => self.discard(&found)?,
+        let all = list_own(self.disk, &self.layout.store)?;
+        for found in all.iter().filter(|found| !installed.contains(&found.name)) {
+            if !found.is_directory() || self.is_copied.get() && !self.is_used(found) {
+                self.discard(found)?;
+            } else if !left::is_left(self.layout, &found.path) {
+                self.disk.create(&left::mark(self.layout, &found.name))?;
             }
         }
         Ok(())
@@ -145,15 +143,14 @@ impl<'a> Work<'a> {
 
     /// Whether any process uses a release, or runs one of its commands as they were called.
     fn is_used(&self, found: &Found) -> bool {
-        let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
         let receipt = Receipt::read(self.disk, &found.path);
-        let names: Vec<PathBuf> =
-            receipt.iter().flat_map(Receipt::names).map(|name| self.layout.bin.join(name)).collect();
-        uses::is_used(&real, &names)
+        let names = receipt.iter().filter(|receipt| !receipt.choices.no_bin).flat_map(Receipt::names);
+        let names = names.map(|name| self.layout.bin.join(name)).collect();
+        Users::of([found.path.clone()], names).are_there()
     }
 
     /// Takes something out of the store, whoever uses it.
-    pub(super) fn discard(&self, found: &Found) -> io::Result<()> {
+    fn discard(&self, found: &Found) -> io::Result<()> {
         if !found.is_directory() {
             return delete(self.disk, found, 0);
         }
@@ -165,11 +162,22 @@ impl<'a> Work<'a> {
         self.disk.rename(&found.path, &to)
     }
 
-    /// Deletes what nobody uses any more.
+    /// The same with what has changed places with a new release.
+    pub(super) fn discard_staged(&self) -> io::Result<()> {
+        list_own(self.disk, &self.layout.staging)?.iter().try_for_each(|found| self.discard(found))
+    }
+
+    /// Deletes what nobody uses any more, and marks of what is installed, or gone.
     fn empty_trash(&self) -> io::Result<()> {
+        let installed: BTreeSet<String> = self.db.directories().collect();
+        let store = list_own(self.disk, &self.layout.store)?;
+        let is_left = |name: &str| !installed.contains(name) && store.iter().any(|there| there.name == name);
         for found in list_own(self.disk, &self.layout.trash)? {
-            let real = std::fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
-            if !found.is_directory() || !uses::is_used(&real, &[]) {
+            let stays = match left::marked(&found) {
+                Some(name) => is_left(name),
+                None => found.is_directory() && Users::of([found.path.clone()], Vec::new()).are_there(),
+            };
+            if !stays {
                 delete(self.disk, &found, 0)?;
             }
         }
@@ -226,9 +234,8 @@ impl<'a> Work<'a> {
                 _ => {} // replaced below, or in nobody's way
             }
         }
-        let beside = directory.join(".new");
         for (name, target) in wanted {
-            self.disk.link(&target, &beside)?;
+            let beside = self.link_beside(directory, &target)?;
             self.disk.rename(&beside, &directory.join(name))?;
         }
         if others.is_empty() {
@@ -236,6 +243,19 @@ impl<'a> Work<'a> {
         }
         let (names, place) = (others.join(", "), directory.display());
         Err(io::Error::other(format!("{names} in {place} is somebody else's: move it away")))
+    }
+
+    /// A link that is to be moved over another one; beside what others may have put there.
+    fn link_beside(&self, directory: &Path, target: &Path) -> io::Result<PathBuf> {
+        let mut tried = Err(io::ErrorKind::AlreadyExists.into());
+        for number in 0..BESIDE_MAX {
+            let beside = directory.join(format!(".new.{number}"));
+            tried = self.disk.link(target, &beside).map(|()| beside);
+            if !matches!(&tried, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
+                break;
+            }
+        }
+        tried
     }
 }
 
@@ -269,17 +289,18 @@ fn load(disk: &dyn Disk, layout: &Layout, notes: &mut Vec<String>) -> Result<Db,
     let copy = Db::read(disk, &layout.root.join(db::COPY)).ok().flatten();
     let (mut db, from) = match copy {
         Some(db) => (db, "its copy"),
-        None => (Db::rebuild(disk, &layout.store).map_err(PackageError::io("read", &layout.store))?, "the store"),
+        None => (Db::rebuild(disk, layout).map_err(PackageError::io("read", &layout.store))?, "the store"),
     };
     if from == "the store" {
         rebuild_without_receipts(disk, layout, &mut db, notes).map_err(PackageError::io("read", &layout.store))?;
     }
     only_what_is_there(disk, layout, &mut db, notes)?;
+    let forgotten = if from == "the store" { ", which does not know of versions that were gone back to" } else { "" };
     if let Some(why) = &why {
-        notes.push(format!("{} was damaged ({why}); it was brought back from {from}", db::FILE));
+        notes.push(format!("{} was damaged ({why}); it was brought back from {from}{forgotten}", db::FILE));
         set_aside(disk, &path, &layout.root).map_err(PackageError::io("move", &path))?;
     } else if !db.packages.is_empty() {
-        notes.push(format!("{} was missing; it was brought back from {from}", db::FILE));
+        notes.push(format!("{} was missing; it was brought back from {from}{forgotten}", db::FILE));
     }
     db.serial += 1;
     db.commit(disk, &layout.root).map_err(failed)?;
@@ -322,7 +343,7 @@ fn only_what_is_there(
 
 /// Releases whose receipt is damaged too: their manifest says enough, and the directory's name has some of their digest.
 fn rebuild_without_receipts(disk: &dyn Disk, layout: &Layout, db: &mut Db, notes: &mut Vec<String>) -> io::Result<()> {
-    for found in list_own(disk, &layout.store)?.into_iter().filter(db::is_installed) {
+    for found in left::installed(disk, layout)? {
         if Receipt::read(disk, &found.path).is_ok() {
             continue;
         }
@@ -335,7 +356,27 @@ fn rebuild_without_receipts(disk: &dyn Disk, layout: &Layout, db: &mut Db, notes
             Package { name: name.clone(), seq, choices: db::Choices::default(), current: release, previous: None };
         db.packages.entry(name).or_insert(package);
     }
+    one_name_once(db, notes);
     Ok(())
+}
+
+/// What a command was called here is not known without the receipt: of two that would have one name the later is not in `bin/`.
+fn one_name_once(db: &mut Db, notes: &mut Vec<String>) {
+    let mut all: Vec<&mut Package> = db.packages.values_mut().filter(|package| !package.choices.no_bin).collect();
+    all.sort_by_key(|package| package.seq);
+    let mut known = BTreeSet::new();
+    for package in all {
+        let names: Vec<String> = package.commands().map(|(name, _)| name.to_owned()).collect();
+        if let Some(twice) = names.iter().find(|name| known.contains(*name)) {
+            notes.push(format!(
+                "{} is no longer in bin: another package has {twice}; install it again with --as",
+                package.name
+            ));
+            package.choices.no_bin = true;
+        } else {
+            known.extend(names);
+        }
+    }
 }
 
 fn from_manifest(disk: &dyn Disk, found: &Found) -> Option<(String, db::Release)> {

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use nucleo_matcher::chars::{normalize, to_lower_case};
+
 use super::entry::Entry;
 use super::names;
 use super::slice::SOURCE_ENTRIES_MAX;
@@ -93,6 +95,12 @@ fn mask(entry: &Entry) -> u64 {
 /// Which letters a text has, without regard to case: a query can only match a name that has all letters of it.
 pub(super) fn letters(text: &str) -> u64 {
     text.chars().fold(0, |mask, c| mask | letter(c))
+}
+
+/// Without marks and capitals. The matcher is given nothing else than ASCII or this: what it folds in one place and not in another
+/// (ſ, ς, µ, Ā), it would miss, or fail at.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| to_lower_case(normalize(c)).to_ascii_lowercase()).collect()
 }
 
 fn letter(c: char) -> u64 {

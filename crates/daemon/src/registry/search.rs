@@ -3,6 +3,7 @@
 //! Promise: names first, descriptions only to fill up; equal matches stay in the list's order, a session's own before the base's; and
 //! however many of the base match, a quarter of the hits is the session's if it has so many. Costs no allocation per entry.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::entry::Entry;
 use super::group::Group;
-use super::haystack::{Haystack, LISTED, Lines, NOT_ASCII, letters};
+use super::haystack::{Haystack, LISTED, Lines, NOT_ASCII, letters, plain};
 use super::usage::Usage;
 use super::view::View;
 
@@ -166,10 +167,11 @@ struct Looked<'q> {
 
 impl<'q> Looked<'q> {
     fn new(text: &'q str, usage: &'q Usage, now_us: u64) -> Self {
+        let plain = plain(text);
         // No syntax: "^", "!" and the like are letters here.
-        let words = Pattern::new(text, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
-        let letters = text.split_whitespace().fold(LISTED, |all, word| all | letters(word));
-        let most = most(&words, text.is_ascii());
+        let words = Pattern::new(&plain, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
+        let letters = plain.split_whitespace().fold(LISTED, |all, word| all | letters(word));
+        let most = most(&words, plain.is_ascii());
         Self { text, folded: text.to_lowercase(), letters, words, most, usage, now_us }
     }
 
@@ -222,7 +224,8 @@ impl<'q> Looked<'q> {
         buffer: &mut Vec<char>,
     ) -> Option<u32> {
         let mut of = |name: &str| -> Option<u32> {
-            let score = self.words.score(Utf32Str::new(name, buffer), matcher)?;
+            let folded = if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(plain(name)) };
+            let score = self.words.score(Utf32Str::new(&folded, buffer), matcher)?;
             Some(score + self.beginning(name))
         };
         let mut best = of(names.next()?);

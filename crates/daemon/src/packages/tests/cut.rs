@@ -74,6 +74,9 @@ impl Disk for Stepped {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step().and_then(|()| RealDisk.rename(from, to))
     }
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.step().and_then(|()| RealDisk.exchange(one, other))
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step().and_then(|()| RealDisk.remove_file(path))
     }

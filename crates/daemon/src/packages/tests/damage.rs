@@ -179,6 +179,9 @@ fn a_copy_that_cannot_be_written_is_told_and_hinders_nothing() {
     fs::write(copy.join("x"), "").unwrap();
     let told = home.packages.remove("p", false).unwrap().notes;
     assert!(told.iter().any(|note| note.contains("the copy of the database")), "{told:?}");
+    // It does not come back either, though it could not be thrown away.
+    fs::write(home.packages.layout().root.join(DATABASE), "{").unwrap();
+    assert!(!home.packages.look().unwrap().db.packages.contains_key("p"));
     home.install(&home.source("p", "2.0.0", &["a"])).unwrap();
     assert_eq!(home.run("a").as_deref(), Some("p 2.0.0\n"));
     fs::remove_dir_all(&copy).unwrap();
@@ -213,4 +216,37 @@ fn what_somebody_else_has_put_into_bin_is_not_replaced_and_it_is_told() {
     assert_eq!(home.run("b").as_deref(), Some("p 1.0.0\n"));
     fs::remove_file(&theirs).unwrap();
     whole(&home.packages);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_installed() {
+    let home = Home::new();
+    home.install(&home.source("q", "1.0.0", &["x"])).unwrap();
+    let state = whole(&home.packages);
+    let deep = (0..70).map(|_| "a").collect::<Vec<_>>().join(".");
+    let nested = format!("[[extension.capabilities.{deep}]]\n");
+    let raw = "capabilities = { x = { \"$serde_json::private::RawValue\" = \"[[1]]\" } }\n".to_owned();
+    let pairs: Vec<String> =
+        (1..41).map(|depth| format!("[[extension.capabilities{}]]\n", ".a".repeat(depth))).collect();
+    for bad in [nested, raw, pairs.concat()] {
+        let from = home.source("p", "1.0.0", &["a"]);
+        let manifest = fs::read_to_string(from.join("package.toml")).unwrap();
+        let extension = format!("[extension]\nrun = {{ command = \"bin/a\" }}\nprotocol = 1\n{bad}");
+        fs::write(from.join("package.toml"), manifest + &extension).unwrap();
+        let error = home.install(&from).unwrap_err().to_string();
+        assert!(error.contains("extension"), "{error}");
+        assert_eq!(whole(&home.packages), state);
+    }
+}
+
+#[test]
+fn what_others_have_put_where_links_are_made_hinders_nothing() {
+    let home = Home::new();
+    home.packages.look().unwrap();
+    home.install(&home.source("q", "1.0.0", &["x"])).unwrap();
+    for theirs in [".new", ".new.0", ".new.1"] {
+        fs::write(home.packages.layout().bin.join(theirs), "").unwrap();
+    }
+    assert_eq!(home.install(&home.source("p", "1.0.0", &["a"])).unwrap().notes, [""; 0]);
+    assert_eq!(home.run("a").as_deref(), Some("p 1.0.0\n"));
 }

@@ -15,6 +15,13 @@ echo "$line" $(cat "$own/beside")
 /// The same without a descriptor of itself: awk has read all of it when it begins. What lies beside it is nothing to it.
 const CLOSED: &str = "#!/usr/bin/awk -f\nBEGIN { print \"ready\"; fflush(); getline; print }\n";
 
+/// Its interpreter is told by a wrapper where to look, and runs nothing that lies there.
+const TOLD: &str = r#"#!/bin/sh
+OWN=$(dirname "$(readlink -f "$0")") exec awk 'BEGIN { print "ready"; fflush(); getline; print $0, "with it" }'
+"#;
+/// What stands before it is an argument of its interpreter's, and no option.
+const DIVIDED: &str = "#!/usr/bin/env -S awk -v x=1 -f\nBEGIN { print \"ready\"; fflush(); getline; print }\n";
+
 /// A package whose command is `script`.
 fn of_script(home: &Home, script: &str) -> PathBuf {
     let from = home.source("p", "1.0.0", &["a"]);
@@ -26,7 +33,10 @@ fn of_script(home: &Home, script: &str) -> PathBuf {
 
 /// Its command, which is at work.
 fn begun(home: &Home) -> Child {
-    let program = home.packages.layout().bin.join("a");
+    begun_as(&home.packages.layout().bin.join("a"))
+}
+
+fn begun_as(program: &Path) -> Child {
     let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
@@ -40,7 +50,10 @@ fn ended(mut child: Child) -> String {
 
 #[test]
 fn what_runs_of_a_removed_package_goes_on_with_its_files_which_go_when_it_has_ended() {
-    for (script, says) in [(SCRIPT, "still here with it\n"), (CLOSED, "still here\n")] {
+    let of_itself = "still here\n";
+    for (script, says) in
+        [(SCRIPT, "still here with it\n"), (CLOSED, of_itself), (TOLD, "still here with it\n"), (DIVIDED, of_itself)]
+    {
         let home = Home::new();
         of_script(&home, script);
         let child = begun(&home);
@@ -93,7 +106,7 @@ fn a_package_comes_back_while_it_still_runs_from_before() {
 
 #[test]
 fn removing_with_force_ends_what_runs_of_the_package_and_nobody_who_reads_there() {
-    for script in [SCRIPT, CLOSED] {
+    for script in [SCRIPT, CLOSED, DIVIDED] {
         let home = Home::new();
         of_script(&home, script);
         let mut child = begun(&home);
@@ -113,4 +126,78 @@ fn removing_with_force_ends_what_runs_of_the_package_and_nobody_who_reads_there(
         }
         whole(&home.packages);
     }
+}
+
+#[test]
+fn a_command_that_is_called_by_a_link_of_the_users_is_known_too() {
+    let home = Home::new();
+    of_script(&home, CLOSED);
+    let link = home.directory.path().join("mine");
+    std::os::unix::fs::symlink(home.packages.layout().bin.join("a"), &link).unwrap();
+    let child = begun_as(&link);
+    home.packages.remove("p", false).unwrap();
+    assert_eq!(home.in_store().len(), 1);
+    assert_eq!(ended(child), "still here\n");
+    whole(&home.packages);
+}
+
+#[test]
+fn force_ends_what_only_an_earlier_version_has_and_nothing_of_another_package() {
+    let home = Home::new();
+    of_script(&home, CLOSED);
+    let mut old = begun(&home);
+    home.upgrade(&home.source("p", "2.0.0", &["b"])).unwrap();
+    let from = home.source("q", "1.0.0", &["a"]);
+    fs::write(from.join("bin/a"), SCRIPT).unwrap();
+    fs::write(from.join("bin/beside"), "of q\n").unwrap();
+    home.install(&from).unwrap();
+    let other = begun(&home);
+    // A third has that name too, and is in nobody's path.
+    let fetched = home.packages.fetch_path(&home.source("r", "1.0.0", &["a"]), &|_, _| ()).unwrap();
+    home.packages.install(fetched, &Wishes { rename: Vec::new(), no_bin: true }, &|_| ()).unwrap();
+    assert_eq!(home.packages.remove("r", true).unwrap().notes, [""; 0]);
+    home.packages.remove("p", true).unwrap();
+    assert_eq!(ended(other), "still here of q\n");
+    old.kill().unwrap();
+    old.wait().unwrap();
+    whole(&home.packages);
+}
+
+/// Modes are the user's: they say nothing of what is installed.
+#[test]
+fn a_store_that_its_user_has_closed_for_others_is_installed_all_the_same() {
+    let home = Home::new();
+    of_script(&home, CLOSED);
+    let at = home.packages.layout().store.join(&home.in_store()[0]);
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o500)).unwrap();
+    assert!(!home.packages.is_removed(&at.join("bin/a")));
+    for name in ["pkgdb.json", "pkgdb.json.bak"] {
+        fs::remove_file(home.packages.layout().root.join(name)).unwrap();
+    }
+    assert_eq!(home.packages.look().unwrap().db.packages.len(), 1);
+}
+
+/// A program finds what lies beside it at each moment, whatever is done to its package.
+#[test]
+fn what_runs_misses_nothing_while_its_package_is_removed_and_comes_back() {
+    let home = Home::new();
+    let from = of_script(&home, SCRIPT);
+    let child = begun(&home);
+    let beside = fs::canonicalize(home.packages.layout().bin.join("a")).unwrap().with_file_name("beside");
+    let (is_over, watch) = std::sync::mpsc::channel::<()>();
+    let missed = std::thread::spawn(move || {
+        let mut missed = 0_u32;
+        while watch.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            missed += u32::from(!beside.exists());
+        }
+        missed
+    });
+    for _ in 0..20 {
+        home.packages.remove("p", false).unwrap();
+        home.install(&from).unwrap();
+    }
+    drop(is_over);
+    assert_eq!(missed.join().unwrap(), 0);
+    assert_eq!(ended(child), "still here with it\n");
+    whole(&home.packages);
 }

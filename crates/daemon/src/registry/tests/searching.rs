@@ -59,3 +59,20 @@ fn a_letter_that_is_neither_letter_nor_number_is_found() {
 fn names_found(registry: &CommandRegistry, query: &str) -> Vec<String> {
     registry.search(query, 10).iter().map(|entry| entry.name.to_string()).collect()
 }
+
+/// The matcher has two ways of folding a letter, which must not differ in what it is given.
+#[test]
+fn no_letter_makes_searching_fail() {
+    use nucleo_matcher::chars::{normalize, to_lower_case};
+    let is_folded =
+        |letter: &char| letter.is_alphabetic() && (normalize(*letter) != *letter || to_lower_case(*letter) != *letter);
+    let all: Vec<char> = ('\u{80}'..='\u{1ffff}').filter(is_folded).collect();
+    for some in all.chunks(64) {
+        let registry = registry();
+        set_base(&registry, "user", some.iter().map(|letter| user(&format!("{letter}s{letter}é"))).collect());
+        for letter in some {
+            assert!(!registry.search(&format!("{letter}é"), 1).is_empty(), "{letter}");
+        }
+        registry.search("sé", 1);
+    }
+}
