@@ -3,6 +3,7 @@
 //! Promise: one state of the database, wholly; reading waits for nobody and changes nothing. Whoever wants to know of changes watches
 //! [`Packages::watched`], which is replaced by each of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use semver::Version;
@@ -57,14 +58,7 @@ impl Packages {
     /// # Errors
     /// If the database cannot be read at all.
     pub fn commands(&self) -> Result<PackageCommands, DbError> {
-        let db = match Db::read(&RealDisk, &self.watched()) {
-            Err(DbError::Damaged(_)) | Ok(None) => {
-                let copy = Db::read(&RealDisk, &self.layout.root.join(db::COPY));
-                copy.ok().flatten().unwrap_or_default()
-            }
-            Ok(Some(db)) => db,
-            Err(other) => return Err(other),
-        };
+        let db = self.recorded()?;
         let mut commands = Vec::new();
         for package in db.packages.values() {
             let directory = self.layout.store.join(directory_name(&package.name, &package.current));
@@ -84,5 +78,22 @@ impl Packages {
             }
         }
         Ok(PackageCommands { serial: db.serial, commands })
+    }
+
+    /// Names and versions of what is installed, by the same rules; nothing where the database cannot be read. Takes no lock and changes
+    /// nothing.
+    pub fn installed(&self) -> BTreeMap<String, Version> {
+        let all = self.recorded().unwrap_or_default().packages;
+        all.into_iter().map(|(name, package)| (name, package.current.version)).collect()
+    }
+
+    fn recorded(&self) -> Result<Db, DbError> {
+        match Db::read(&RealDisk, &self.watched()) {
+            Err(DbError::Damaged(_)) | Ok(None) => {
+                let copy = Db::read(&RealDisk, &self.layout.root.join(db::COPY));
+                Ok(copy.ok().flatten().unwrap_or_default())
+            }
+            read => read.map(Option::unwrap_or_default),
+        }
     }
 }
