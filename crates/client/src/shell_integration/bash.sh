@@ -43,7 +43,8 @@ __shellkeep_c="\\e]133;C;sk=$__shellkeep_nonce;sn=\$((\$\$-$$?0:(__shellkeep_ran
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it.
 __shellkeep_encode() {
-    local LC_ALL=C __shellkeep_text=${1//%/%25} __shellkeep_character __shellkeep_code
+    { local LC_ALL=C; } 2>/dev/null # the user's may be readonly
+    local __shellkeep_text=${1//%/%25} __shellkeep_character __shellkeep_code
     __shellkeep_text=${__shellkeep_text//;/%3B}
     while [[ $__shellkeep_text == *[[:cntrl:]]* ]]; do
         __shellkeep_character=${__shellkeep_text#"${__shellkeep_text%%[[:cntrl:]]*}"}
@@ -57,11 +58,11 @@ __shellkeep_encode() {
 # The newest entry of the history, by way of a file: capturing what a builtin prints would fork. One that was there
 # before is either the same line again or one that the user's settings keep out of the history: `same_url` then.
 __shellkeep_entry() {
-    local __shellkeep_entry='' __shellkeep_count
+    local __shellkeep_entry='' __shellkeep_count __shellkeep_newest=(builtin history 1)
     __shellkeep_line=
     {
-        local HISTTIMEFORMAT=''
-        builtin history 1 >|"$__shellkeep_file" && IFS= builtin read -r -d '' __shellkeep_entry <"$__shellkeep_file"
+        local HISTTIMEFORMAT='' || __shellkeep_newest=(builtin fc -l -1 -1) # the user's is readonly: what shows no times then
+        "${__shellkeep_newest[@]}" >|"$__shellkeep_file" && IFS= builtin read -r -d '' __shellkeep_entry <"$__shellkeep_file"
     } 2>/dev/null
     while [[ $__shellkeep_entry == *$'\n' ]]; do # a here-document brings one of its own
         __shellkeep_entry=${__shellkeep_entry%$'\n'}
