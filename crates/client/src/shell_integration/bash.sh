@@ -85,8 +85,7 @@ __shellkeep_entry() {
 
 # Before the user's own prompt commands: the command has ended.
 __shellkeep_done() {
-    builtin set -- "${1-$?}"
-    { local - && builtin set +eEkTux; } 2>/dev/null
+    { builtin set -- "${1-$?}" && local - && builtin set +eEkTux; } 2>/dev/null
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         __shellkeep_entry
@@ -128,8 +127,7 @@ __shellkeep_forget() {
 
 # After them: the prompt begins, and says where it ends.
 __shellkeep_prompt() {
-    builtin set -- "$?"
-    { local - && builtin set +eEkTux; } 2>/dev/null
+    { builtin set -- "$?" && local - && builtin set +eEkTux; } 2>/dev/null
     if ((__shellkeep_ran)); then # somebody has taken the other hook away
         __shellkeep_done "$1" && :
     fi
