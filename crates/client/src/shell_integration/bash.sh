@@ -187,10 +187,8 @@ __shellkeep_tab() {
 
 # Tab behind `pkg`: what the program knows of its own command line, which is read when it is asked for.
 __shellkeep_tab_pkg() {
-    if ! builtin declare -F __shellkeep_names >/dev/null; then
-        builtin eval "$("$__shellkeep_program" completions bash)"
-    fi
-    __shellkeep_names "$@"
+    builtin declare -F __shellkeep_names >/dev/null || builtin eval "$("$__shellkeep_program" completions bash 2>/dev/null)"
+    ! builtin declare -F __shellkeep_names >/dev/null || __shellkeep_names "$@"
 }
 
 # What completes commands of which nothing is known is ours, with a function that was there behind it. Words or a program of the

@@ -158,9 +158,12 @@ __shellkeep_tab_default() {
 __shellkeep_tab_pkg() {
     [[ $words[1] == pkg && $__shellkeep_pkg == pkg && ${functions[pkg]} == *__shellkeep_hint* ]] || return
     if ((!${+functions[__shellkeep_names]})); then
-        builtin eval "${"$("$__shellkeep_hint" completions zsh)"%$'\nif '*}"
+        builtin eval "${"$("$__shellkeep_hint" completions zsh 2>/dev/null)"%$'\nif '*}"
     fi
-    __shellkeep_names
+    if ((${+functions[__shellkeep_names]})); then
+        __shellkeep_names
+    fi
+    return 0
 }
 
 # A name that zsh does not find: that a package has it, or else what was said before shellkeep was there, and then what shellkeep

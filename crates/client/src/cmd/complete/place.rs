@@ -47,49 +47,53 @@ pub(super) fn wanted(line: &Line, program: &Command) -> Option<(Wanted, usize)> 
     let mut words = line.words.iter().skip_while(is_assignment);
     let is_function = words.next()? == PKG;
     let command = if is_function { program.find_subcommand(PKG)? } else { program };
-    let mut place = Place { command, above: "", is_function };
-    let (mut options, mut places) = (true, 0);
-    let mut of_option: Option<&Arg> = None;
-    for word in words {
-        if of_option.take().is_some() {
-            continue;
-        }
-        if options && word == "--" {
-            options = false;
-        } else if options && word.len() > 1 && word.starts_with('-') {
-            of_option = option(place.command, word).filter(|_| !word.contains('='));
-        } else if place.command.has_subcommands() {
-            place.above = place.command.get_name();
-            place.command = place.command.find_subcommand(word)?;
-        } else {
-            places += 1;
-            // What is behind a command's name is the command's.
-            options &= place.command.get_name() != "run";
-        }
-    }
-    let text = &line.current.text;
-    if let Some(option) = of_option {
-        return Some((place.of(option, text)?, 0));
-    }
-    if options && text.starts_with('-') {
-        let Some((said, value)) = text.split_once('=') else { return Some((place.words(options_of)?, 0)) };
-        return Some((place.of(option(place.command, said)?, value)?, said.len() + 1));
-    }
-    if place.command.get_name() == "run" && places > 0 {
-        return Some((Wanted::File, 0));
-    }
-    if place.command.has_subcommands() {
-        return Some((place.words(subcommands_of)?, 0));
-    }
-    let takes_all = |arg: &&Arg| matches!(arg.get_action(), ArgAction::Append);
-    let mut positionals = place.command.get_positionals();
-    match positionals.nth(places).or_else(|| place.command.get_positionals().last().filter(takes_all)) {
-        Some(arg) => Some((place.of(arg, text)?, 0)),
-        None => Some((place.words(|_| Vec::new())?, 0)),
-    }
+    let found = Place { command, above: "", is_function }.follow(words, &line.current.text);
+    found.or_else(|| is_function.then_some((Wanted::Words(Vec::new()), 0)))
 }
 
 impl Place<'_> {
+    /// What `text` behind `words` is a name of.
+    fn follow<'w>(mut self, words: impl Iterator<Item = &'w String>, text: &str) -> Option<(Wanted, usize)> {
+        let (mut options, mut places) = (true, 0);
+        let mut of_option: Option<&Arg> = None;
+        for word in words {
+            if of_option.take().is_some() {
+                continue;
+            }
+            if options && word == "--" {
+                options = false;
+            } else if options && word.len() > 1 && word.starts_with('-') {
+                of_option = option(self.command, word).filter(|_| !word.contains('='));
+            } else if self.command.has_subcommands() {
+                self.above = self.command.get_name();
+                self.command = self.command.find_subcommand(word)?;
+            } else {
+                places += 1;
+                // What is behind a command's name is the command's.
+                options &= self.command.get_name() != "run";
+            }
+        }
+        if let Some(option) = of_option {
+            return Some((self.of(option, text)?, 0));
+        }
+        if options && text.starts_with('-') {
+            let Some((said, value)) = text.split_once('=') else { return Some((self.words(options_of)?, 0)) };
+            return Some((self.of(option(self.command, said)?, value)?, said.len() + 1));
+        }
+        if self.command.get_name() == "run" && places > 0 {
+            return Some((Wanted::File, 0));
+        }
+        if self.command.has_subcommands() {
+            return Some((self.words(subcommands_of)?, 0));
+        }
+        let takes_all = |arg: &&Arg| matches!(arg.get_action(), ArgAction::Append);
+        let mut positionals = self.command.get_positionals();
+        match positionals.nth(places).or_else(|| self.command.get_positionals().last().filter(takes_all)) {
+            Some(arg) => Some((self.of(arg, text)?, 0)),
+            None => Some((self.words(|_| Vec::new())?, 0)),
+        }
+    }
+
     /// What a value of `arg` is, of which `text` is there.
     fn of(&self, arg: &Arg, text: &str) -> Option<Wanted> {
         let is_path = text.contains('/') || text.starts_with(['.', '~']);
@@ -197,7 +201,7 @@ mod tests {
             ("pkg install --index x b", Some((LISTED, 0))),
             ("pkg upgrade ", Some((INSTALLED, 0))),
             ("pkg rollback a ", Some((Wanted::Words(Vec::new()), 0))),
-            ("pkg nothing ", None),
+            ("pkg nothing ", Some((Wanted::Words(Vec::new()), 0))),
         ] {
             let parsed = Line::new(line, line.len(), Dialect::Bash, "");
             assert_eq!(wanted(&parsed, &Cli::command()), expected, "{line:?}");
