@@ -62,6 +62,36 @@ fn a_name_that_the_registry_knows_is_said() -> Result<()> {
     Ok(())
 }
 
+/// Names come from pasted text too: what a terminal would act on is not sent to it.
+#[test]
+fn a_name_that_a_terminal_would_act_on_is_shown_harmlessly() -> Result<()> {
+    for shell in shells() {
+        let world = World::new()?;
+        let mut screen = kept(&world, shell, "")?;
+        for (at, (octal, expected)) in [
+            (r"a\033]0;evil\007b", "command not found: a\\u{1b}]0;evil\\u{7}b"),
+            (r"a\342\200\256b", "command not found: a\\u{202e}b"),
+            (r"a\302\233b", "command not found: a\\u{9b}b"),
+            (r"\303\244", "command not found: \u{e4}"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let run = match shell {
+                "fish" => format!("set x (printf '{octal}'); $x"),
+                _ => format!("x=$(printf '{octal}'); \"$x\""),
+            };
+            line(&mut screen, &run, at + 2)?;
+            shows(&screen, expected)?;
+        }
+        let shown = text(&screen);
+        ensure!(!shown.contains(";evil\x07") && !shown.contains(['\u{202e}', '\u{9b}']), "{shell}: {shown:?}");
+        screen.keys(b"exit\r")?;
+        screen.ended()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn the_handler_that_was_there_is_called_and_its_status_kept() -> Result<()> {
     for shell in shells() {

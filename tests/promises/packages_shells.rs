@@ -1,4 +1,4 @@
-//! Packages in shells that are open already: commands that come and go at once, the word about those that are not there, and Tab.
+//! Packages in shells that are open already: commands that come and go at once, and the word about those that are not there.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// At its first prompt, with `more` at the end of its start-up file.
-    fn open(world: &World, shell: &'static str, session: &str, more: &str) -> Result<Self> {
+    pub(crate) fn open(world: &World, shell: &'static str, session: &str, more: &str) -> Result<Self> {
         let more = if shell == "zsh" { format!("{more}\nPROMPT_EOL_MARK=") } else { more.to_owned() };
         start_files(world, shell, &more)?;
         let screen = Screen::start(world, &["start", "-n", session, "--", &format!("/usr/bin/{shell}")])?;
@@ -32,17 +32,17 @@ impl Shell {
         Ok(Self { screen, name: shell })
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.screen.shown()).into_owned()
     }
 
     /// Types a line at the prompt; what it printed, line by line, and its status.
-    fn run(&mut self, line: &str) -> Result<(Vec<String>, i32)> {
+    pub(crate) fn run(&mut self, line: &str) -> Result<(Vec<String>, i32)> {
         self.type_line(&format!("{line}\r"))
     }
 
     /// The same with the keys that end the line.
-    fn type_line(&mut self, keys: &str) -> Result<(Vec<String>, i32)> {
+    pub(crate) fn type_line(&mut self, keys: &str) -> Result<(Vec<String>, i32)> {
         let from = self.screen.shown().len();
         self.screen.keys(keys.as_bytes())?;
         let told = eventually("the command ends", || {
@@ -66,8 +66,18 @@ impl Shell {
         Ok((lines, status.parse()?))
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Types keys that list something, of which `text` is a part.
+    pub(crate) fn list(&mut self, keys: &str, text: &str) -> Result<()> {
+        self.screen.keys(keys.as_bytes())?;
+        crate::prompt_shells::shows(&self.screen, text)
+    }
+
     /// What it prints, and that it is done.
-    fn says(&mut self, line: &str, expected: &[&str], status: i32) -> Result<()> {
+    pub(crate) fn says(&mut self, line: &str, expected: &[&str], status: i32) -> Result<()> {
         let said = self.run(line)?;
         ensure!(said.0 == expected && said.1 == status, "{}: {line}: {said:?}, not {expected:?}", self.name);
         Ok(())
@@ -88,8 +98,8 @@ fn plain(line: &str) -> String {
     text.trim().to_owned()
 }
 
-/// A package's directory with commands that say what they are, and completions for all shells.
-fn source(world: &World, name: &str, version: &str, commands: &[&str]) -> Result<String> {
+/// A package's directory with commands that say what they are, and completions for all shells, which note in a file that they were read.
+pub(crate) fn source(world: &World, name: &str, version: &str, commands: &[&str]) -> Result<String> {
     let at = world.outside().join(format!("from/{name}-{version}"));
     let mut manifest =
         format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\ndescription = \"Says {name}\"\n");
@@ -98,9 +108,10 @@ fn source(world: &World, name: &str, version: &str, commands: &[&str]) -> Result
         file(&format!("bin/{command}"), format!("#!/bin/sh\necho {command} {version} \"$@\"\n"))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(at.join("bin").join(command), mode)?;
-        file(&format!("c/{command}.bash"), format!("complete -W --of-{version} {command}\n"))?;
-        file(&format!("c/_{command}"), format!("#compdef {command}\ncompadd -- --of-{version}\n"))?;
-        file(&format!("c/{command}.fish"), format!("complete -c {command} -f -a --of-{version}\n"))?;
+        let read = format!("echo {command} >>$HOME/read\n");
+        file(&format!("c/{command}.bash"), format!("{read}complete -W --of-{version} {command}\n"))?;
+        file(&format!("c/_{command}"), format!("#compdef {command}\n{read}compadd -- --of-{version}\n"))?;
+        file(&format!("c/{command}.fish"), format!("{read}complete -c {command} -f -a --of-{version}\n"))?;
         manifest.extend([format!(
             "[[command]]\nname = \"{command}\"\npath = \"bin/{command}\"\n\
              completions = {{ bash = \"c/{command}.bash\", zsh = \"c/_{command}\", fish = \"c/{command}.fish\" }}\n"
@@ -115,7 +126,7 @@ fn at_name(at: &Path) -> String {
 }
 
 /// An index of packages, which the settings name.
-fn shop(world: &World, packages: &[(&str, &[&str])]) -> Result<PathBuf> {
+pub(crate) fn shop(world: &World, packages: &[(&str, &[&str])]) -> Result<PathBuf> {
     let shop = world.outside().join("shop");
     std::fs::create_dir_all(&shop)?;
     let place = shop.to_string_lossy().into_owned();
@@ -127,7 +138,7 @@ fn shop(world: &World, packages: &[(&str, &[&str])]) -> Result<PathBuf> {
     Ok(shop)
 }
 
-fn names(world: &World, session: Option<&str>, of: &str) -> Result<Vec<String>> {
+pub(crate) fn names(world: &World, session: Option<&str>, of: &str) -> Result<Vec<String>> {
     let mut args = vec!["commands", "--json"];
     args.extend(session.iter().flat_map(|session| ["--session", *session]));
     let all: Vec<Value> = serde_json::from_str(&world.ok(&args)?)?;
@@ -422,55 +433,6 @@ fn p31_the_hint_asks_no_network_and_is_no_wait() -> Result<()> {
         server.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
         "the network was asked"
     );
-    Ok(())
-}
-
-/// Names by PATH, arguments by what the package brings; in shells that were open before, and of the release that is installed.
-#[test]
-fn tab_completes_what_is_installed_in_an_open_shell_and_no_more_what_is_removed() -> Result<()> {
-    for shell in shells() {
-        let world = World::new()?;
-        let (one, two) = (source(&world, "p", "1.0.0", &["tell-it"])?, source(&world, "p", "2.0.0", &["tell-it"])?);
-        let more = match shell {
-            "zsh" => "autoload -Uz compinit; compinit -D",
-            // What bash-completion does, for all that nobody else knows.
-            "bash" => "_mine() { COMPREPLY=(of-mine-$2); }; complete -F _mine -D",
-            _ => "",
-        };
-        let mut open = Shell::open(&world, shell, "one", more)?;
-        let mut tabbed = |keys: &str, expected: &str| -> Result<()> {
-            let (said, _) = open.type_line(&format!("{keys}\r"))?;
-            ensure!(said.iter().any(|line| line == expected), "{shell}: {keys:?}: {said:?}, not {expected:?}");
-            Ok(())
-        };
-        world.ok(&["pkg", "install", &one])?;
-        let revised = |before: &str| {
-            eventually("shells are told", || {
-                let now = std::fs::read_to_string(world.home().join("state/registry/revision")).unwrap_or_default();
-                Ok((now != before).then_some(now))
-            })
-        };
-        // The name at the prompt that was there before, and its arguments.
-        ensure!(names(&world, None, "package")? == ["tell-it"]);
-        tabbed("tell-\t-x", "tell-it 1.0.0 -x")?;
-        tabbed("tell-it --o\t", "tell-it 1.0.0 --of-1.0.0")?;
-        if shell == "bash" {
-            tabbed("printf ab\t", "of-mine-ab")?;
-        }
-        let first = revised("")?;
-        world.ok(&["pkg", "upgrade", &two])?;
-        let second = revised(&first)?;
-        tabbed("true; echo a", "a")?;
-        tabbed("tell-it --o\t", "tell-it 2.0.0 --of-2.0.0")?;
-        world.ok(&["pkg", "remove", "p"])?;
-        revised(&second)?;
-        tabbed("echo b", "b")?;
-        tabbed("echo tell-; : tell-\t -x", "tell-")?;
-        tabbed("tell-it --o\t", "command not found: tell-it")?;
-        let shown = open.shown();
-        let last = shown.rsplit("tell-it --o").next().unwrap_or_default();
-        ensure!(!last.starts_with("f-2"), "{shell}: {last:?}");
-    }
     Ok(())
 }
 

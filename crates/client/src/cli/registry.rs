@@ -1,5 +1,6 @@
 //! The arguments of `commands`, `run`, `which`, `reload`, `trust`, `palette`, `mcp`, and of what shells ask.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
@@ -165,7 +166,7 @@ pub struct Hint {
     pub pkg: String,
     /// As typed
     #[arg(value_name = "NAME")]
-    pub name: String,
+    pub name: OsString,
 }
 
 /// Say what may stand at a place of a command line.

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
+use clap::builder::Resettable;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::cli::{Cli, Completions};
@@ -24,7 +25,7 @@ pub(super) fn run(args: &Completions) -> Outcome {
 
 fn script(shell: Shell) -> Result<String, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "shellkeep", &mut script);
+    clap_complete::generate(shell, &mut program(), "shellkeep", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     Ok(match shell {
         Shell::Bash => script + include_str!("complete/bash.sh"),
@@ -35,6 +36,19 @@ fn script(shell: Shell) -> Result<String, Failure> {
         }
         _ => script,
     })
+}
+
+/// The command line without what may stand behind `--`: for zsh that is the first word, and a command's own first word the second, so
+/// that the commands would be offered behind each command again.
+fn program() -> Command {
+    let whole = Cli::command();
+    let options = whole.get_arguments().filter(|arg| !arg.is_positional()).cloned();
+    // One conflicts with what is left out; scripts know nothing of conflicts.
+    let options = options.map(|option| option.conflicts_with(Resettable::Reset));
+    Command::new("shellkeep")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(options)
+        .subcommands(whole.get_subcommands().cloned())
 }
 
 #[cfg(test)]

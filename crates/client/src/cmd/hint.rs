@@ -30,6 +30,9 @@ const RUN: u8 = 10;
 /// Status that says: this is all that is to be said of it.
 const ANSWERED: u8 = 11;
 
+/// Status that says: nothing is known of it, and this is how it may be shown.
+const SHOWN: u8 = 12;
+
 /// Longest name that is asked for, in bytes: no command has a longer one.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -41,13 +44,19 @@ const NEAR_MAX: usize = 2;
 
 pub(super) fn run(places: &Places, args: &cli::Hint) -> Outcome {
     let nothing = Ok(ExitCode::from(Exit::Refused as u8));
-    if args.name.len() > NAME_BYTES_MAX || args.name.contains('/') {
+    let shown = printable(&args.name.to_string_lossy());
+    let Some(name) = args.name.to_str().filter(|name| *name == shown) else {
+        // What a terminal would act on is in no name that is known.
+        report::result(&(shown + "\n"))?;
+        return Ok(ExitCode::from(SHOWN));
+    };
+    if name.len() > NAME_BYTES_MAX || name.contains('/') {
         return nothing;
     }
     let until = Instant::now() + ANSWER_WAIT_MAX;
     let settings = Settings::load(places).ok();
-    let packages = of_packages(places, settings.as_ref(), &args.name);
-    let resolve = ResolveCommand { session: keepers::around_us(), name: args.name.clone() };
+    let packages = of_packages(places, settings.as_ref(), name);
+    let resolve = ResolveCommand { session: keepers::around_us(), name: name.to_owned() };
     let answer = DaemonLink::ask_commands_running(places, &Ask::Resolve(resolve), ANSWER_WAIT_MAX);
     let near = match answer {
         Some(Ok(Told::Resolved(entry))) if is_there(&entry) => {
@@ -55,7 +64,7 @@ pub(super) fn run(places: &Places, args: &cli::Hint) -> Outcome {
             if may_run && settings.is_some_and(|settings| settings.commands.run_not_found) {
                 return Ok(ExitCode::from(RUN));
             }
-            let Some(said) = about(&args.name, &entry) else { return nothing };
+            let Some(said) = about(name, &entry) else { return nothing };
             report::result(&(said + "\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -64,12 +73,11 @@ pub(super) fn run(places: &Places, args: &cli::Hint) -> Outcome {
     };
     let provides = packages.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_default();
     if let Some(package) = &provides.package {
-        let name = printable(&args.name);
         report::result(&format!("command not found: {name} (install with: {} install {package})\n", args.pkg))?;
         return Ok(ExitCode::from(ANSWERED));
     }
     let mut lines: Vec<String> = provides.near.iter().map(|near| meant(near, &args.pkg)).collect();
-    lines.extend(near.and_then(|error| of_others(&args.name, &error, &provides)));
+    lines.extend(near.and_then(|error| of_others(name, &error, &provides)));
     if lines.is_empty() {
         return nothing;
     }
@@ -80,16 +88,21 @@ pub(super) fn run(places: &Places, args: &cli::Hint) -> Outcome {
 /// What packages know of a name: looked for beside all else, since a disk may take its time. Ends with this program.
 fn of_packages(places: &Places, settings: Option<&Settings>, name: &str) -> Receiver<Provides> {
     let (found, is_found) = channel();
-    let said = std::env::var("SHELLKEEP_PKG_INDEX").ok().filter(|place| !place.is_empty());
-    let place = said.or_else(|| settings.map(|settings| settings.packages.index.clone())).unwrap_or_default();
     let (packages, name) = (Packages::new(&places.packages()), name.to_owned());
+    let source = index_of_settings(settings);
     let look = move || {
-        let source = Source::parse(&place).ok();
         let _nobody_waits = found.send(packages.provides(source.as_ref(), &name));
     };
     // Without a thread nothing is known.
     let _none = std::thread::Builder::new().name("packages".into()).spawn(look);
     is_found
+}
+
+/// The index that the environment or the settings name.
+pub(super) fn index_of_settings(settings: Option<&Settings>) -> Option<Source> {
+    let said = std::env::var("SHELLKEEP_PKG_INDEX").ok().filter(|place| !place.is_empty());
+    let place = said.or_else(|| settings.map(|settings| settings.packages.index.clone()))?;
+    Source::parse(&place).ok()
 }
 
 /// A package's command that was removed this moment may still be listed.

@@ -1,7 +1,8 @@
 # Marks for a kept bash: where prompts and commands begin and end (OSC 133) and the directory (OSC 7).
 #
 # Read as $ENV by `bash --posix`, which reads no other start-up file; so it makes an ordinary bash of it first and reads
-# what bash would have read. Forks nothing, neither here nor later. Everything here is called __shellkeep_*.
+# what bash would have read. Forks nothing, neither here nor later. Everything here is called __shellkeep_*, also what is local: a
+# name that the user has made readonly could not be. What bash calls begins by leaving the user's options aside, unseen under `set -x`.
 
 builtin set +o posix
 builtin shopt -u inherit_errexit 2>/dev/null # posix mode switches it on, leaving it does not switch it off
@@ -25,8 +26,10 @@ if [[ $HISTFILE == "$HOME/.sh_history" ]]; then
 fi
 
 # Defined before the user's files are read: their aliases do not reach into functions that are there already.
-# In a list, so that the status which it hands on neither wakes the user's ERR trap nor, under `set -e`, ends the shell.
-__shellkeep_first='__shellkeep_done && :'
+# In a list, so that the status which it hands on neither wakes the user's ERR trap nor, under `set -e`, ends the shell. A restricted
+# shell, which may redirect nothing, calls another function, that does nothing.
+__shellkeep_first='"__shellkeep_done${-//[!r]/}" && :'
+__shellkeep_last='"__shellkeep_prompt${-//[!r]/}"'
 __shellkeep_ran=0
 # Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
 __shellkeep_number=0
@@ -40,95 +43,100 @@ __shellkeep_c="\\e]133;C;sk=$__shellkeep_nonce;sn=\$((\$\$-$$?0:(__shellkeep_ran
 
 # Percent-encodes what a terminal would take for the end of the mark, or of a part of it.
 __shellkeep_encode() {
-    local LC_ALL=C text=${1//%/%25} character code
-    text=${text//;/%3B}
-    while [[ $text == *[[:cntrl:]]* ]]; do
-        character=${text#"${text%%[[:cntrl:]]*}"}
-        character=${character:0:1}
-        builtin printf -v code '%%%02X' "'$character"
-        text=${text//"$character"/$code}
+    { local LC_ALL=C; } 2>/dev/null # the user's may be readonly
+    local __shellkeep_text=${1//%/%25} __shellkeep_character __shellkeep_code
+    __shellkeep_text=${__shellkeep_text//;/%3B}
+    while [[ $__shellkeep_text == *[[:cntrl:]]* ]]; do
+        __shellkeep_character=${__shellkeep_text#"${__shellkeep_text%%[[:cntrl:]]*}"}
+        __shellkeep_character=${__shellkeep_character:0:1}
+        builtin printf -v __shellkeep_code '%%%02X' "'$__shellkeep_character"
+        __shellkeep_text=${__shellkeep_text//"$__shellkeep_character"/$__shellkeep_code}
     done
-    __shellkeep_line=$text
+    __shellkeep_line=$__shellkeep_text
 }
 
 # The newest entry of the history, by way of a file: capturing what a builtin prints would fork. One that was there
 # before is either the same line again or one that the user's settings keep out of the history: `same_url` then.
 __shellkeep_entry() {
-    local HISTTIMEFORMAT='' entry='' number
+    local __shellkeep_entry='' __shellkeep_count __shellkeep_newest=(builtin history 1)
     __shellkeep_line=
     {
-        builtin history 1 >|"$__shellkeep_file" && IFS= builtin read -r -d '' entry <"$__shellkeep_file"
+        local HISTTIMEFORMAT='' || __shellkeep_newest=(builtin fc -l -1 -1) # the user's is readonly: what shows no times then
+        "${__shellkeep_newest[@]}" >|"$__shellkeep_file" && IFS= builtin read -r -d '' __shellkeep_entry <"$__shellkeep_file"
     } 2>/dev/null
-    while [[ $entry == *$'\n' ]]; do # a here-document brings one of its own
-        entry=${entry%$'\n'}
+    while [[ $__shellkeep_entry == *$'\n' ]]; do # a here-document brings one of its own
+        __shellkeep_entry=${__shellkeep_entry%$'\n'}
     done
-    entry=${entry#"${entry%%[![:space:]]*}"}
-    number=${entry%%[!0-9]*}
-    entry=${entry#"$number"}
-    entry=${entry:2:32768}
-    if [[ -z $number ]]; then
+    __shellkeep_entry=${__shellkeep_entry#"${__shellkeep_entry%%[![:space:]]*}"}
+    __shellkeep_count=${__shellkeep_entry%%[!0-9]*}
+    __shellkeep_entry=${__shellkeep_entry#"$__shellkeep_count"}
+    __shellkeep_entry=${__shellkeep_entry:2:32768}
+    if [[ -z $__shellkeep_count ]]; then
         builtin return
     fi
-    __shellkeep_encode "$entry"
-    if [[ $number:$entry == "$__shellkeep_seen" ]]; then
+    __shellkeep_encode "$__shellkeep_entry"
+    if [[ $__shellkeep_count:$__shellkeep_entry == "$__shellkeep_seen" ]]; then
         __shellkeep_line=";same_url=$__shellkeep_line"
     else
         __shellkeep_line=";cmdline_url=$__shellkeep_line"
     fi
-    __shellkeep_seen=$number:$entry
+    __shellkeep_seen=$__shellkeep_count:$__shellkeep_entry
 }
 
 # Before the user's own prompt commands: the command has ended.
 __shellkeep_done() {
-    local __shellkeep_status=${1-$?}
-    { local - && builtin set +eux; } 2>/dev/null
+    { builtin set -- "${1-$?}" && local - && builtin set +eEkTux; } 2>/dev/null
     if ((__shellkeep_ran)); then
         __shellkeep_ran=0
         __shellkeep_entry
-        builtin printf '\e]133;D;%s;sk=%s;sn=%s%s\a' \
-            "$__shellkeep_status" "$__shellkeep_nonce" "$__shellkeep_number" "$__shellkeep_line"
+        builtin printf '\e]133;D;%s;sk=%s;sn=%s%s\a' "$1" "$__shellkeep_nonce" "$__shellkeep_number" "$__shellkeep_line"
     fi
-    builtin return "$__shellkeep_status" # for the user's prompt commands, which may look at it
+    builtin return "$1" # for the user's prompt commands, which may look at it
+}
+
+__shellkeep_doner() {
+    builtin return "$?"
 }
 
 # What lies in the packages' directory may be gone when it is typed next, and bash would look nowhere else for it: that is never
 # remembered. All places are forgotten, with what completes packages' commands, when commands of all sessions have come or gone.
 __shellkeep_forget() {
-    local revision= name
+    local __shellkeep_now='' __shellkeep_name
     if [[ -n $__shellkeep_packages && ${BASH_CMDS[*]-} == *"$__shellkeep_packages/bin/"* ]]; then
-        for name in "${!BASH_CMDS[@]}"; do
-            if [[ ${BASH_CMDS[$name]-} == "$__shellkeep_packages/bin/"* ]]; then
-                builtin hash -d "$name"
+        for __shellkeep_name in "${!BASH_CMDS[@]}"; do
+            if [[ ${BASH_CMDS[$__shellkeep_name]-} == "$__shellkeep_packages/bin/"* ]]; then
+                builtin hash -d "$__shellkeep_name"
             fi
         done
     fi
     if [[ -r $__shellkeep_revision_file ]]; then
-        IFS= builtin read -r revision <"$__shellkeep_revision_file"
+        IFS= builtin read -r __shellkeep_now <"$__shellkeep_revision_file"
     fi
-    if [[ $revision != "$__shellkeep_revision" ]]; then
+    if [[ $__shellkeep_now != "$__shellkeep_revision" ]]; then
         if [[ $__shellkeep_revision != - ]]; then
             builtin hash -r
-            for name in "${__shellkeep_completed[@]}"; do
-                builtin complete -r -- "$name"
+            for __shellkeep_name in "${__shellkeep_completed[@]}"; do
+                builtin complete -r -- "$__shellkeep_name"
             done
             __shellkeep_completed=()
             __shellkeep_take_tab # completions of the user's may have come later
         fi
-        __shellkeep_revision=$revision
+        __shellkeep_revision=$__shellkeep_now
     fi
 }
 
 # After them: the prompt begins, and says where it ends.
 __shellkeep_prompt() {
-    local __shellkeep_status=$?
-    { local - && builtin set +eux; } 2>/dev/null
+    { builtin set -- "$?" && local - && builtin set +eEkTux; } 2>/dev/null
     if ((__shellkeep_ran)); then # somebody has taken the other hook away
-        __shellkeep_done "$__shellkeep_status" && :
+        __shellkeep_done "$1" && :
     fi
-    if [[ $PS1 != *"$__shellkeep_b" ]]; then
+    if [[ $PS1 != *"$__shellkeep_b" && ${PS1@a} != *r* ]]; then
         PS1=${PS1//"$__shellkeep_b"/}$__shellkeep_b
     fi
-    if builtin shopt -q promptvars; then
+    if [[ ${PS0@a} == *r* ]]; then
+        : # readonly: the user wants it as it is
+    elif builtin shopt -q promptvars; then
         [[ $PS0 == *"$__shellkeep_c"* ]] || PS0=$PS0$__shellkeep_c
     else
         PS0=${PS0//"$__shellkeep_c"/} # it would be printed as it stands
@@ -143,33 +151,58 @@ __shellkeep_prompt() {
     builtin printf '\e]133;A;sk=%s;sn=%s\a' "$__shellkeep_nonce" "$__shellkeep_number"
 }
 
+__shellkeep_promptr() {
+    :
+}
+
+# Whether a name means the program of a package: no alias, function or builtin, and nobody else's program.
+__shellkeep_is_of_package() {
+    local __shellkeep_text=
+    {
+        builtin type -t -- "$1"
+        builtin type -P -- "$1"
+    } >|"$__shellkeep_file"
+    IFS= builtin read -r -d '' __shellkeep_text <"$__shellkeep_file"
+    __shellkeep_text=${__shellkeep_text%$'\n'}
+    [[ $__shellkeep_text == file$'\n'* && ${__shellkeep_text#*$'\n'} -ef $__shellkeep_packages/bin/$1 ]]
+}
+
+# Reads what a package brings to complete its command.
+__shellkeep_bring() {
+    { local - && builtin set +eEkTux; } 2>/dev/null
+    [[ -n $1 && $1 != */* && -r $__shellkeep_packages/completions/bash/$1 ]] || builtin return
+    __shellkeep_is_of_package "$1" || builtin return
+    builtin source "$__shellkeep_packages/completions/bash/$1"
+    builtin complete -p -- "$1" &>/dev/null && __shellkeep_completed+=("$1")
+}
+
 # Tab behind a command of which nothing is known: what its package brings, else what was asked before.
 __shellkeep_tab() {
-    local file=$__shellkeep_packages/completions/bash/$1
-    if [[ -n $1 && $1 != */* && -r $file ]]; then
-        builtin source "$file"
-        if builtin complete -p -- "$1" &>/dev/null; then
-            __shellkeep_completed+=("$1")
-            builtin return 124 # once more, with that
-        fi
-    fi
-    if [[ -n $__shellkeep_tab_before ]]; then
+    if __shellkeep_bring "$1"; then
+        builtin return 124 # once more, with that
+    elif [[ -n $__shellkeep_tab_before ]]; then
         "$__shellkeep_tab_before" "$@"
     fi
+}
+
+# Tab behind `pkg`: what the program knows of its own command line, which is read when it is asked for.
+__shellkeep_tab_pkg() {
+    builtin declare -F __shellkeep_names >/dev/null || builtin eval "$("$__shellkeep_program" completions bash 2>/dev/null)"
+    ! builtin declare -F __shellkeep_names >/dev/null || __shellkeep_names "$@"
 }
 
 # What completes commands of which nothing is known is ours, with a function that was there behind it. Words or a program of the
 # user's in that place stay.
 __shellkeep_take_tab() {
-    local text=
+    local __shellkeep_text=
     builtin complete -p -D 2>/dev/null >|"$__shellkeep_file"
-    IFS= builtin read -r -d '' text <"$__shellkeep_file"
-    case $text in
+    IFS= builtin read -r -d '' __shellkeep_text <"$__shellkeep_file"
+    case $__shellkeep_text in
     *' -F __shellkeep_tab '*) ;;
     *' -F '*)
-        __shellkeep_tab_before=${text##* -F }
+        __shellkeep_tab_before=${__shellkeep_text##* -F }
         __shellkeep_tab_before=${__shellkeep_tab_before%%[[:space:]]*}
-        builtin eval "${text/" -F $__shellkeep_tab_before"/ -F __shellkeep_tab}"
+        builtin eval "${__shellkeep_text/" -F $__shellkeep_tab_before"/ -F __shellkeep_tab}"
         ;;
     '') builtin complete -o bashdefault -o default -F __shellkeep_tab -D ;;
     esac
@@ -178,54 +211,58 @@ __shellkeep_take_tab() {
 # A name that bash does not find: that a package has it, or else what was said before shellkeep was there, and then what shellkeep
 # knows of it. In a process of its own, as bash has it; a command that exists never comes here.
 __shellkeep_not_found() {
-    local said answer status=127
-    # In a list, for the user's `set -e`.
-    said=$(builtin exec "$__shellkeep_program" hint --pkg "$__shellkeep_pkg" -- "$1" 2>/dev/null) && answer=0 || answer=$?
-    if ((answer == 10)); then # the user wants that, and has agreed to this one
+    { local - && builtin set +eEkTux; } 2>/dev/null
+    local __shellkeep_said __shellkeep_answer __shellkeep_status=127 __shellkeep_shown=${1//[[:cntrl:]]/?}
+    __shellkeep_said=$(builtin exec "$__shellkeep_program" hint --pkg "$__shellkeep_pkg" -- "$1" 2>/dev/null)
+    __shellkeep_answer=$?
+    if ((__shellkeep_answer == 10)); then # the user wants that, and has agreed to this one
         builtin exec "$__shellkeep_program" run -- "$@"
-    fi
-    if ((answer == 11)); then # nobody knows better
-        builtin printf '%s\n' "$said" >&2
+    elif ((__shellkeep_answer == 11)); then # nobody knows better
+        builtin printf '%s\n' "$__shellkeep_said" >&2
         builtin return 127
+    elif ((__shellkeep_answer == 12)); then # a terminal would act on it as it is
+        __shellkeep_shown=$__shellkeep_said
     fi
     if builtin declare -F __shellkeep_not_found_before >/dev/null; then
-        __shellkeep_not_found_before "$@" && status=0 || status=$?
+        __shellkeep_not_found_before "$@"
+        __shellkeep_status=$?
     else
-        builtin printf 'command not found: %s\n' "$1" >&2
+        builtin printf 'command not found: %s\n' "$__shellkeep_shown" >&2
     fi
-    if [[ $answer == 0 && -n $said ]]; then
-        builtin printf '%s\n' "$said" >&2
+    if [[ $__shellkeep_answer == 0 && -n $__shellkeep_said ]]; then
+        builtin printf '%s\n' "$__shellkeep_said" >&2
     fi
-    builtin return "$status"
+    builtin return "$__shellkeep_status"
 }
 
 # The word before the cursor is looked for, and what is chosen is put in its place.
 __shellkeep_palette() {
-    { local - && builtin set +eux; } 2>/dev/null
-    local before=${READLINE_LINE:0:READLINE_POINT} word chosen
-    word=${before##*[[:space:]]}
-    if chosen=$(builtin exec "$__shellkeep_program" palette "--query=$word" </dev/tty); then
+    { local - && builtin set +eEkTux; } 2>/dev/null
+    local __shellkeep_before=${READLINE_LINE:0:READLINE_POINT} __shellkeep_word __shellkeep_chosen
+    __shellkeep_word=${__shellkeep_before##*[[:space:]]}
+    if __shellkeep_chosen=$(builtin exec "$__shellkeep_program" palette "--query=$__shellkeep_word" </dev/tty); then
         # No second space before one that stands there.
-        if [[ ${READLINE_LINE:READLINE_POINT} == [[:space:]]* ]]; then chosen=${chosen% }; fi
-        before=${before:0:${#before}-${#word}}$chosen
-        READLINE_LINE=$before${READLINE_LINE:READLINE_POINT}
-        READLINE_POINT=${#before}
+        if [[ ${READLINE_LINE:READLINE_POINT} == [[:space:]]* ]]; then __shellkeep_chosen=${__shellkeep_chosen% }; fi
+        __shellkeep_before=${__shellkeep_before:0:${#__shellkeep_before}-${#__shellkeep_word}}$__shellkeep_chosen
+        READLINE_LINE=$__shellkeep_before${READLINE_LINE:READLINE_POINT}
+        READLINE_POINT=${#__shellkeep_before}
     fi
 }
 
 # Behind the user's files: what they have defined and bound stays. What a builtin lists goes by way of a file, without a fork.
 __shellkeep_extend() {
-    { local - && builtin set +eux; } 2>/dev/null
-    local text= keymap
+    { local - && builtin set +eEkTux; } 2>/dev/null
+    local __shellkeep_text='' __shellkeep_keymap
     if builtin declare -F command_not_found_handle >/dev/null; then
-        builtin declare -f command_not_found_handle >|"$__shellkeep_file" && IFS= builtin read -r -d '' text <"$__shellkeep_file"
-        builtin eval "__shellkeep_not_found_before${text#command_not_found_handle}"
+        builtin declare -f command_not_found_handle >|"$__shellkeep_file" &&
+            IFS= builtin read -r -d '' __shellkeep_text <"$__shellkeep_file"
+        builtin eval "__shellkeep_not_found_before${__shellkeep_text#command_not_found_handle}"
     fi
     command_not_found_handle() {
         __shellkeep_not_found "$@"
     }
     # Behind all others, so that a package takes nobody's name; and also where the user's files have set another path.
-    if [[ -n $__shellkeep_packages && :$PATH: != *":$__shellkeep_packages/bin:"* ]]; then
+    if [[ -n $__shellkeep_packages && :$PATH: != *":$__shellkeep_packages/bin:"* && ${PATH@a} != *r* ]]; then
         PATH=$PATH:$__shellkeep_packages/bin
     fi
     if ! builtin type pkg &>/dev/null; then
@@ -233,21 +270,24 @@ __shellkeep_extend() {
         pkg() {
             "$__shellkeep_program" pkg "$@"
         }
+        if ! builtin complete -p pkg &>/dev/null; then
+            builtin complete -F __shellkeep_tab_pkg -o nosort -o bashdefault -o default pkg
+        fi
     fi
     __shellkeep_take_tab
     if [[ -z $__shellkeep_key ]]; then
         builtin return
     fi
-    for keymap in emacs-standard vi-insert vi-command; do
-        text=
+    for __shellkeep_keymap in emacs-standard vi-insert vi-command; do
+        __shellkeep_text=
         {
-            builtin bind -m "$keymap" -p
-            builtin bind -m "$keymap" -s
-            builtin bind -m "$keymap" -X
+            builtin bind -m "$__shellkeep_keymap" -p
+            builtin bind -m "$__shellkeep_keymap" -s
+            builtin bind -m "$__shellkeep_keymap" -X
         } >|"$__shellkeep_file"
-        IFS= builtin read -r -d '' text <"$__shellkeep_file"
-        if [[ -n $text && $text != *"\"$__shellkeep_key\""* ]]; then
-            builtin bind -m "$keymap" -x "\"$__shellkeep_key\": __shellkeep_palette"
+        IFS= builtin read -r -d '' __shellkeep_text <"$__shellkeep_file"
+        if [[ -n $__shellkeep_text && $__shellkeep_text != *"\"$__shellkeep_key\""* ]]; then
+            builtin bind -m "$__shellkeep_keymap" -x "\"$__shellkeep_key\": __shellkeep_palette"
         fi
     done
 }
@@ -283,11 +323,11 @@ if [[ -n ${PROMPT_COMMAND+set} && ${PROMPT_COMMAND@a} == *r* ]]; then
 elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
     # The first one stays the user's and has ours in it: bash-preexec and its like look for themselves there alone.
     PROMPT_COMMAND[0]=$__shellkeep_first$'\n'${PROMPT_COMMAND-}
-    PROMPT_COMMAND+=(__shellkeep_prompt)
+    PROMPT_COMMAND+=("$__shellkeep_last")
 elif ((BASH_VERSINFO[0] == 5 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
-    PROMPT_COMMAND=$__shellkeep_first$'\n'${PROMPT_COMMAND-}$'\n'__shellkeep_prompt
+    PROMPT_COMMAND=$__shellkeep_first$'\n'${PROMPT_COMMAND-}$'\n'$__shellkeep_last
 fi
 
-if [[ -n $__shellkeep_program ]] && ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
+if [[ -n $__shellkeep_program && $- != *r* ]] && ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
     __shellkeep_extend 2>/dev/null && :
 fi

@@ -16,6 +16,7 @@ set -g __shellkeep_packages $SHELLKEEP_PACKAGES
 set -g __shellkeep_pkg shellkeep pkg # how it is called here
 set -e SHELLKEEP_XDG_DATA_DIRS SHELLKEEP_MARKS SHELLKEEP_MARKS_FILE SHELLKEEP_PROGRAM SHELLKEEP_PALETTE_KEY
 set -e SHELLKEEP_REVISION_FILE SHELLKEEP_PACKAGES
+set -g __shellkeep_completions $__shellkeep_packages/completions/fish
 
 if status is-interactive
     # Raised at each prompt and at each line that is executed: a mark that is shown again, from the record, has an old one.
@@ -34,37 +35,56 @@ if status is-interactive
         set -g __shellkeep_number $__shellkeep_hundreds$__shellkeep_ahead[1]
     end
 
-    # Commands of all sessions have come or gone: what completes those of packages may be another, or none. fish looks for files again
-    # if the list of their directories is another, and keeps what it has read of one that is gone.
+    # Behind all others, so that what completes a command for its user stays. And here, where nothing was read yet: when this list
+    # changes, fish forgets what it has read, and reads it no more.
+    builtin test -n "$__shellkeep_packages"; and set -ga fish_complete_path $__shellkeep_packages/completions/fish-asks
+
+    # fish wants what completes a command, which is asked for once. From then on it is ours to look after.
+    function __shellkeep_asked
+        set -l name (string replace --regex '^.*/(.*)\.fish$' '$1' -- $argv[1])
+        if not contains -- $name $__shellkeep_names
+            set -ga __shellkeep_names $name
+            __shellkeep_complete $name
+        end
+    end
+
+    # Reads what the package brings to complete its command; nothing if the name means something else here, or is completed already.
+    function __shellkeep_complete --argument-names __shellkeep_name
+        set -l file (builtin realpath -- $__shellkeep_completions/$__shellkeep_name.fish 2>/dev/null)
+        set -l program (builtin realpath -- $__shellkeep_packages/bin/$__shellkeep_name 2>/dev/null)
+        if builtin test -r "$file" -a -x "$program"
+            and not functions --query -- $__shellkeep_name
+            and not builtin --query -- $__shellkeep_name
+            and builtin test "$(builtin realpath -- (command --search -- $__shellkeep_name) 2>/dev/null)" = "$program"
+            and builtin test -z "$(complete --command $__shellkeep_name)"
+            set -g __shellkeep_file_(string escape --style=var -- $__shellkeep_name) $file
+            source $file
+        end
+    end
+
+    # Commands of all sessions have come or gone: what completes those of packages may be another, or none.
     function __shellkeep_forget
         set -l revision
         if builtin test -r "$__shellkeep_revision_file"
             builtin read revision <$__shellkeep_revision_file
         end
-        if builtin test "$revision" != "$__shellkeep_revision"
-            set -g __shellkeep_revision $revision
-            set -l directory $__shellkeep_packages/completions/fish
-            set -l there $directory/*.fish
-            for file in $__shellkeep_completed
-                if not contains -- $file $there
-                    complete --erase --command (string replace --regex '^.*/(.*)\.fish$' '$1' -- $file)
-                end
+        builtin test "$revision" = "$__shellkeep_revision"; and return
+        set -g __shellkeep_revision $revision
+        for name in $__shellkeep_names
+            set -l known __shellkeep_file_(string escape --style=var -- $name)
+            if set -q $known
+                builtin test "$(builtin realpath -- $__shellkeep_completions/$name.fish 2>/dev/null)" = "$$known"; and continue
+                complete --erase --command $name
+                set -e $known
             end
-            set -g __shellkeep_completed $there
-            set -l at (contains --index -- $directory $fish_complete_path)
-            and set fish_complete_path[$at] $directory/
-            or begin
-                set at (contains --index -- $directory/ $fish_complete_path)
-                and set fish_complete_path[$at] $directory
-                # The user's own go first.
-                or set -g fish_complete_path $fish_complete_path[1] $directory $fish_complete_path[2..]
-            end
+            __shellkeep_complete $name
         end
     end
 
     # A name that fish does not find: that a package has it, or else what was said before shellkeep was there, and then what
     # shellkeep knows of it. A command that exists never comes here.
     function __shellkeep_not_found
+        set -l shown (string replace --all --regex '[[:cntrl:]]' '?' -- $argv[1] | string collect)
         set -l said ($__shellkeep_program hint --pkg "$__shellkeep_pkg" -- $argv[1] 2>/dev/null)
         set -l answer $status
         if builtin test $answer -eq 10 # the user wants that, and has agreed to this one
@@ -75,10 +95,13 @@ if status is-interactive
             builtin printf '%s\n' $said >&2
             return 127
         end
+        if builtin test $answer -eq 12 # a terminal would act on it as it is
+            set shown $said
+        end
         if functions -q __shellkeep_not_found_before
             __shellkeep_not_found_before $argv
         else
-            builtin printf 'command not found: %s\n' $argv[1] >&2
+            builtin printf 'command not found: %s\n' "$shown" >&2
         end
         if builtin test $answer -eq 0 -a -n "$said"
             builtin printf '%s\n' $said >&2

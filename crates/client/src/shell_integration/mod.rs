@@ -50,20 +50,15 @@ impl Shell {
         args.iter().all(|arg| is_plain(arg.as_ref())).then_some(shell)
     }
 
-    fn script(self) -> &'static str {
+    /// What is put down for it, below the directory of all: first its script.
+    fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Bash => include_str!("bash.sh"),
-            Self::Zsh => include_str!("zsh.zsh"),
-            Self::Fish => include_str!("fish.fish"),
-        }
-    }
-
-    /// Path of its script below the directory of all.
-    fn file(self) -> &'static str {
-        match self {
-            Self::Bash => "bash.sh",
-            Self::Zsh => "zsh/.zshenv",
-            Self::Fish => "fish/vendor_conf.d/shellkeep.fish",
+            Self::Bash => &[("bash.sh", include_str!("bash.sh"))],
+            Self::Zsh => &[("zsh/.zshenv", include_str!("zsh.zsh"))],
+            Self::Fish => &[
+                ("fish/vendor_conf.d/shellkeep.fish", include_str!("fish.fish")),
+                ("fish/vendor_completions.d/pkg.fish", include_str!("pkg.fish")),
+            ],
         }
     }
 }
@@ -133,26 +128,29 @@ pub fn inject(
     Ok(Injection { arguments: Vec::new(), variables })
 }
 
-/// Makes sure that the shell's script lies below `all` as it is in this program; returns its path. Read back each time:
-/// a shell whose script was cut short by a power loss would not read its user's files.
+/// Makes sure that the shell's files lie below `all` as they are in this program; returns the path of its script. Read back each
+/// time: a shell whose script was cut short by a power loss would not read its user's files.
 fn install(all: &Path, shell: Shell) -> Result<PathBuf, PlaceError> {
-    let path = all.join(shell.file());
-    let is_whole = || std::fs::read(&path).is_ok_and(|found| found == shell.script().as_bytes());
-    if !is_whole() {
-        let directory = path.parent().unwrap_or(all);
-        prepare(directory)?;
-        let aside = directory.join(format!(".new-{}", std::process::id()));
-        let written = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&aside)
-            .and_then(|mut file| file.write_all(shell.script().as_bytes()))
-            .and_then(|()| std::fs::rename(&aside, &path));
-        written.map_err(|source| PlaceError::Io { path: path.clone(), source })?;
+    let mut paths = Vec::new();
+    for (name, text) in shell.files() {
+        let path = all.join(name);
+        if !std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+            let directory = path.parent().unwrap_or(all);
+            prepare(directory)?;
+            let aside = directory.join(format!(".new-{}", std::process::id()));
+            let written = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .and_then(|()| std::fs::rename(&aside, &path));
+            written.map_err(|source| PlaceError::Io { path: path.clone(), source })?;
+        }
+        paths.push(path);
     }
-    Ok(path)
+    Ok(paths.swap_remove(0))
 }
 
 #[cfg(test)]
@@ -205,6 +203,6 @@ mod tests {
         }
         std::fs::write(&script, "").unwrap();
         install(&places.shell_scripts(), Shell::Bash).unwrap();
-        assert_eq!(std::fs::read_to_string(&script).unwrap(), Shell::Bash.script());
+        assert_eq!(std::fs::read_to_string(&script).unwrap(), Shell::Bash.files()[0].1);
     }
 }

@@ -3,6 +3,7 @@
 //! Promise: one state of the database, wholly; reading waits for nobody and changes nothing. Whoever wants to know of changes watches
 //! [`Packages::watched`], which is replaced by each of them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use semver::Version;
@@ -58,12 +59,7 @@ impl Packages {
     /// # Errors
     /// If the database cannot be read, or neither can its copy.
     pub fn commands(&self) -> Result<PackageCommands, DbError> {
-        let db = match Db::read(&RealDisk, &self.watched()) {
-            Ok(Some(db)) => db,
-            Ok(None) => self.copy()?.unwrap_or_default(),
-            Err(damaged @ DbError::Damaged(_)) => self.copy().ok().flatten().ok_or(damaged)?,
-            Err(other) => return Err(other),
-        };
+        let db = self.recorded()?;
         let mut commands = Vec::new();
         for package in db.packages.values() {
             let directory = self.layout.store.join(directory_name(&package.name, &package.current));
@@ -85,8 +81,21 @@ impl Packages {
         Ok(PackageCommands { serial: db.serial, commands })
     }
 
-    fn copy(&self) -> Result<Option<Db>, DbError> {
-        Db::read(&RealDisk, &self.layout.root.join(db::COPY))
+    /// Names and versions of what is installed, by the same rules; nothing where the database cannot be read. Takes no lock and changes
+    /// nothing.
+    pub fn installed(&self) -> BTreeMap<String, Version> {
+        let all = self.recorded().unwrap_or_default().packages;
+        all.into_iter().map(|(name, package)| (name, package.current.version)).collect()
+    }
+
+    fn recorded(&self) -> Result<Db, DbError> {
+        let copy = || Db::read(&RealDisk, &self.layout.root.join(db::COPY));
+        match Db::read(&RealDisk, &self.watched()) {
+            Ok(Some(db)) => Ok(db),
+            Ok(None) => Ok(copy()?.unwrap_or_default()),
+            Err(damaged @ DbError::Damaged(_)) => copy().ok().flatten().ok_or(damaged),
+            Err(other) => Err(other),
+        }
     }
 
     /// Whether a program of the store is of a release that was removed while it was used.

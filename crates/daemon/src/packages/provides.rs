@@ -3,7 +3,7 @@
 //! Promise: what lies here alone is asked, never a network; an index of 100,000 releases is no wait that a person notices. The names are a
 //! file of their own beside each index that was seen, since reading a whole index takes too long.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -62,15 +62,22 @@ impl Packages {
             all.clone().filter(|(command, _)| *command == name).map(|(_, package)| package).collect();
         // One that is called as its command is most likely meant.
         of_it.sort_by_key(|package| (*package != name, *package));
-        let installed = if of_it.is_empty() { BTreeSet::new() } else { self.installed() };
-        let package = of_it.into_iter().find(|package| is_package_name(package) && !installed.contains(*package));
+        let installed = if of_it.is_empty() { BTreeMap::new() } else { self.installed() };
+        let package = of_it.into_iter().find(|package| is_package_name(package) && !installed.contains_key(*package));
         let near = if package.is_some() { Vec::new() } else { self.near(name, all) };
         Provides { package: package.map(str::to_owned), near }
     }
 
-    fn installed(&self) -> BTreeSet<String> {
-        let all = self.commands().unwrap_or_default().commands;
-        all.into_iter().map(|command| command.package).collect()
+    /// Packages of the index at `source`, as it was last seen, whose names begin with `beginning`, each with its commands; one that has
+    /// none is not among them. Takes no lock and changes nothing.
+    pub fn listed(&self, source: &Source, beginning: &str) -> BTreeMap<String, Vec<String>> {
+        let mut listed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (command, package) in names(&self.layout.cache, source).lines().filter_map(|line| line.split_once('\t')) {
+            if package.starts_with(beginning) && is_package_name(package) && is_command_name(command) {
+                listed.entry(package.to_owned()).or_default().push(command.to_owned());
+            }
+        }
+        listed
     }
 
     fn near<'a>(&self, name: &str, listed: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Near> {

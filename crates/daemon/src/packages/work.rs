@@ -33,6 +33,16 @@ const DELETE_DEPTH_MAX: usize = 64;
 /// For each shell, what the file that completes a command has before and behind its name.
 const COMPLETION_FILES: [(&str, &str, &str); 3] = [("bash", "", ""), ("zsh", "_", ""), ("fish", "", ".fish")];
 
+/// Where fish looks for what completes a command: a link for each, all to one file. For it would read a package's own whatever the name
+/// means to its user, and forget what it has read of others if its list of directories changes: so it reads that, which asks the shell.
+const FISH_ASKS: &str = "fish-asks";
+/// That file, and what is in it.
+const FISH_ASK: (&str, &str) = (
+    "ask.fish",
+    "# What completes a command of a package is read by a kept fish alone, if the name means the package's command there.\n\
+     functions --query __shellkeep_asked; and __shellkeep_asked (status filename)\n",
+);
+
 /// One part of what brings everything in line with the database.
 type Step<'a> = fn(&Work<'a>) -> io::Result<()>;
 
@@ -197,6 +207,7 @@ impl<'a> Work<'a> {
     /// The same for each shell, by the names under which it looks for them. What completes a command says its name, so of renamed ones
     /// there are none.
     fn reconcile_completions(&self) -> io::Result<()> {
+        list_own(self.disk, &self.layout.completions)?;
         for (shell, before, behind) in COMPLETION_FILES {
             let directory = self.layout.completions.join(shell);
             match self.disk.make_dir(&directory) {
@@ -211,12 +222,33 @@ impl<'a> Work<'a> {
                     wanted.extend(file.map(|(_, path)| (format!("{before}{name}{behind}"), store.join(path))));
                 }
             }
+            if shell == "fish" {
+                self.reconcile_fish_asks(wanted.keys())?;
+            }
             self.reconcile_links(&directory, wanted)?;
         }
         Ok(())
     }
 
-    /// Of links into the store these and nothing else; what somebody else has put there stays. Each changes by a rename, so a name is
+    fn reconcile_fish_asks<'n>(&self, files: impl Iterator<Item = &'n String>) -> io::Result<()> {
+        let (name, text) = FISH_ASK;
+        let file = self.layout.completions.join(name);
+        if self.disk.read(&file, text.len() as u64).ok().as_deref() != Some(text.as_bytes()) {
+            let beside = self.layout.completions.join(".new");
+            let _none_or_half = self.disk.remove_file(&beside);
+            let mut made = self.disk.create(&beside)?;
+            self.disk.write(&mut made, text.as_bytes())?;
+            self.disk.rename(&beside, &file)?;
+        }
+        let directory = self.layout.completions.join(FISH_ASKS);
+        match self.disk.make_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.reconcile_links(&directory, files.map(|file| (file.clone(), Path::new("..").join(name))).collect())
+    }
+
+    /// Of our links these and nothing else; what somebody else has put there stays. Each changes by a rename, so a name is
     /// never away.
     fn reconcile_links(&self, directory: &Path, mut wanted: BTreeMap<String, PathBuf>) -> io::Result<()> {
         let mut others = Vec::new();
@@ -226,11 +258,11 @@ impl<'a> Work<'a> {
                 Some(target) if leads_to.as_ref() == Some(target) => {
                     wanted.remove(found.name.as_str());
                 }
-                Some(_) if !leads_to.as_deref().is_some_and(is_of_store) => {
+                Some(_) if !leads_to.as_deref().is_some_and(is_ours) => {
                     wanted.remove(found.name.as_str());
                     others.push(found.name);
                 }
-                None if leads_to.as_deref().is_some_and(is_of_store) => delete(self.disk, &found, 0)?,
+                None if leads_to.as_deref().is_some_and(is_ours) => delete(self.disk, &found, 0)?,
                 _ => {} // replaced below, or in nobody's way
             }
         }
@@ -260,8 +292,9 @@ impl<'a> Work<'a> {
 }
 
 /// Whether a link is one of ours.
-fn is_of_store(target: &Path) -> bool {
+fn is_ours(target: &Path) -> bool {
     ["../store", "../../store"].iter().any(|store| target.starts_with(store))
+        || target == Path::new("..").join(FISH_ASK.0)
 }
 
 fn take_lock(layout: &Layout, wait: Duration) -> Result<Lock, PackageError> {

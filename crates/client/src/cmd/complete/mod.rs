@@ -1,17 +1,20 @@
 //! `shellkeep complete`: what may stand at a place of a command line, for the completions of shells.
 //!
-//! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon does, and nothing where no daemon runs. Status 1 says that
-//! the place is none of a command's or a session's name: then what the command line itself defines is completed; 10 that it is an argument
-//! of a command, of which only the shell's own files are known.
+//! Promises to answer in [`ANSWER_WAIT_MAX`] whatever the daemon and the disk do, to ask no network, and of commands and sessions nothing
+//! where no daemon runs. Status 1 says that the place is none of such a name: then what the command line itself defines is completed; 10
+//! that it is an argument of a command, of which only the shell's own files are known. Of `pkg`, which shells have as a function and know
+//! nothing of, everything is told.
 
 mod line;
 mod place;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use shellkeep_daemon::packages::{Packages, Source};
 use shellkeep_protocol::query::{Query, Reply, SessionInfo, SessionState};
 use shellkeep_protocol::registry::{Ask, EntryInfo, EntryState, Kind, Scope, SearchCommands, Told, Trust};
 
@@ -19,6 +22,7 @@ use self::line::{Current, Line};
 use self::place::Wanted;
 use super::commands::{NOT_TRUSTED, why};
 use crate::cli::{self, Cli, Dialect};
+use crate::config::Settings;
 use crate::daemon_link::DaemonLink;
 use crate::keepers;
 use crate::places::Places;
@@ -52,6 +56,8 @@ pub(super) fn run(places: &Places, args: &cli::Complete) -> Outcome {
         Wanted::File => return Ok(ExitCode::from(FILES)),
         Wanted::Command { to_run } => commands(places, word, to_run),
         Wanted::Session { is_running } => sessions(places, word, is_running),
+        Wanted::Package { is_installed } => packages(places, &line.words, word, is_installed),
+        Wanted::Words(all) => all.into_iter().map(|(name, what)| (name, short(&what))).collect(),
     };
     let said = all.iter().map(|(name, what)| match args.shell {
         Dialect::Bash => line.current.behind(from, name).map(|rest| format!("{rest}\t{what}\n")),
@@ -128,6 +134,33 @@ fn sessions(places: &Places, word: &str, is_running: bool) -> Vec<Candidate> {
     }
     candidates.extend(all.first().map(|info| ("last".to_owned(), format!("the newest: {}", what(info)))));
     candidates
+}
+
+/// Packages with what they are: installed ones, else those of the index as it was last seen. None of those that stand in the line already.
+fn packages(places: &Places, said: &[String], word: &str, is_installed: bool) -> Vec<Candidate> {
+    let index = said.windows(2).find(|pair| pair[0] == "--index").map(|pair| pair[1].clone());
+    let source = match index {
+        Some(place) => Source::parse(&place).ok(),
+        None => super::hint::index_of_settings(Settings::load(places).ok().as_ref()),
+    };
+    let (packages, word) = (Packages::new(&places.packages()), word.to_owned());
+    let (found, is_found) = channel();
+    let look = move || {
+        let here = packages.installed();
+        let all: Vec<Candidate> = if is_installed {
+            here.into_iter().map(|(name, version)| (name, version.to_string())).collect()
+        } else {
+            let listed = source.map(|source| packages.listed(&source, &word)).unwrap_or_default();
+            let new = listed.into_iter().filter(|(name, _)| !here.contains_key(name)).take(NAMES_MAX as usize);
+            new.map(|(name, commands)| (name, short(&commands.join(", ")))).collect()
+        };
+        let _nobody_waits = found.send(all);
+    };
+    // Beside all else, since a disk may take its time; it ends with this program. Without a thread nothing is known.
+    let _none = std::thread::Builder::new().name("packages".into()).spawn(look);
+    let mut all = is_found.recv_timeout(ANSWER_WAIT_MAX).unwrap_or_default();
+    all.retain(|(name, _)| !said.contains(name));
+    all
 }
 
 /// In one line, without anything that a terminal acts on.

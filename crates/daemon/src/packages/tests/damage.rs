@@ -121,7 +121,7 @@ fn a_database_of_a_newer_shellkeep_is_left_alone() {
 fn what_lies_behind_a_link_in_our_place_is_never_touched() {
     let home = lived();
     let layout = home.packages.layout();
-    for own in [&layout.bin, &layout.staging, &layout.trash, &layout.store] {
+    for own in [&layout.bin, &layout.staging, &layout.trash, &layout.store, &layout.completions] {
         let theirs = home.directory.path().join("theirs");
         std::fs::create_dir_all(theirs.join("sub")).unwrap();
         std::fs::write(theirs.join("sub/deep"), "b").unwrap();
@@ -132,6 +132,7 @@ fn what_lies_behind_a_link_in_our_place_is_never_touched() {
         let _refused_or_told = home.packages.look();
         let _refused_or_told = home.packages.remove("p", false);
         assert!(theirs.join("sub/deep").exists() && theirs.join("tool").exists(), "{}", own.display());
+        assert!(!theirs.join("ask.fish").exists() && !theirs.join("bash").exists(), "{}", own.display());
         std::fs::remove_file(own).unwrap();
         std::fs::rename(aside, own).unwrap();
     }

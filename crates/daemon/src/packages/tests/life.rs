@@ -260,3 +260,25 @@ fn completions_are_linked_as_commands_are_and_renamed_ones_have_none() {
     home.packages.install(fetched, &wishes, &|_| ()).unwrap();
     assert_eq!((home.in_bin(), links("bash")), (vec!["other".to_owned()], Vec::new()));
 }
+
+/// fish reads no file of a package by itself: all that it finds asks the shell.
+#[test]
+fn what_fish_finds_asks_the_shell_and_comes_and_goes_with_the_command() {
+    let home = Home::new();
+    let at = &home.packages.layout().completions;
+    let source = home.source("p", "1.0.0", &["say"]);
+    let manifest = fs::read_to_string(source.join("package.toml")).unwrap();
+    fs::write(source.join("package.toml"), manifest.replace("bash =", "fish =")).unwrap();
+    home.install(&source).unwrap();
+    let asks = || (names(&at.join("fish")), names(&at.join("fish-asks")));
+    assert_eq!(asks(), (vec!["say.fish".to_owned()], vec!["say.fish".to_owned()]));
+    let text = || fs::read_to_string(at.join("fish-asks/say.fish")).unwrap();
+    assert!(text().contains("__shellkeep_asked (status filename)"), "{}", text());
+    // Whatever became of it; what others have put there stays.
+    fs::write(at.join("ask.fish"), "echo other").unwrap();
+    fs::write(at.join("fish-asks/theirs.fish"), "").unwrap();
+    home.packages.look().unwrap();
+    assert!(text().contains("__shellkeep_asked"), "{}", text());
+    home.packages.remove("p", false).unwrap();
+    assert_eq!(asks(), (Vec::new(), vec!["theirs.fish".to_owned()]));
+}
