@@ -1,10 +1,12 @@
 //! Tab behind commands of packages and behind `pkg`, in shells that are open already.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
 use crate::packages_shells::{Shell, names, shop, source};
 use crate::prompt_shells::{shells, write};
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, skipped};
 
 /// Types a line with a Tab in it, which must then print this.
 fn tabbed(shell: &mut Shell, keys: &str, expected: &str) -> Result<()> {
@@ -125,6 +127,37 @@ fn what_a_package_completes_is_read_only_where_the_name_is_its_own() -> Result<(
         tabbed(&mut open, "tell-it --o\t", "tell-it 1.0.0 --of-1.0.0")?;
         ensure!(read().lines().all(|line| line == "tell-it") && !read().is_empty(), "{shell}: {}", read());
     }
+    Ok(())
+}
+
+/// fish brings completions for hundreds of programs: a package's command is not one of them, whatever it is called, and they are not lost.
+#[test]
+fn what_fish_brings_goes_behind_a_package_and_before_nothing() -> Result<()> {
+    if !shells().any(|shell| shell == "fish") {
+        return Ok(());
+    }
+    let is_plain = |name: &String| name.len() > 4 && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_here =
+        |name: &String| ["/bin", "/usr/bin", "/sbin", "/usr/sbin"].iter().any(|at| Path::new(at).join(name).exists());
+    let brought = std::fs::read_dir("/usr/share/fish/completions").into_iter().flatten().flatten();
+    let brought = brought.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".fish").map(str::to_owned));
+    let mut names: Vec<String> = brought.filter(|name| is_plain(name) && !is_here(name)).collect();
+    names.sort();
+    let [package, mine] = &names.get(..2).unwrap_or_default() else {
+        skipped("fish brings no completions here");
+        return Ok(());
+    };
+    let world = World::new()?;
+    world.ok(&["pkg", "install", &source(&world, "p", "1.0.0", &[package, mine])?])?;
+    write(&world, &format!("bin/{mine}"), "#!/bin/sh\necho mine\n")?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(world.outside().join("bin").join(mine), mode)?;
+    let mut open = Shell::open(&world, "fish", "one", "")?;
+    tabbed(&mut open, &format!("{package} --o\t"), &format!("{package} 1.0.0 --of-1.0.0"))?;
+    let own = format!(
+        "complete --do-complete '{mine} -' | grep -c of-1; complete -c {mine} | grep -vc of-1 | sed 's/^[1-9].*/some/'"
+    );
+    open.says(&own, &["0", "some"], 0)?;
     Ok(())
 }
 

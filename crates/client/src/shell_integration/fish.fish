@@ -35,20 +35,38 @@ if status is-interactive
         set -g __shellkeep_number $__shellkeep_hundreds$__shellkeep_ahead[1]
     end
 
-    # Behind all others, so that what completes a command for its user stays. And here, where nothing was read yet: when this list
-    # changes, fish forgets what it has read, and reads it no more.
-    builtin test -n "$__shellkeep_packages"; and set -ga fish_complete_path $__shellkeep_packages/completions/fish-asks
+    # Behind what the user and this machine have of their own, and before what fish brings for programs that may have the same name. And
+    # here, where nothing was read yet: when this list changes, fish forgets what it has read, and reads it no more.
+    if builtin test -n "$__shellkeep_packages"
+        set -l own
+        set -l others
+        for directory in $fish_complete_path
+            if builtin test -z "$others"; and string match --quiet --regex "^($__fish_config_dir|$__fish_sysconf_dir)/" $directory
+                set -a own $directory
+            else
+                set -a others $directory
+            end
+        end
+        set -g fish_complete_path $own $__shellkeep_packages/completions/fish-asks $others
+    end
 
-    # fish wants what completes a command, which is asked for once. From then on it is ours to look after.
+    # fish wants what completes a command, which is asked for once. From then on it is ours to look after, if it is a package's.
     function __shellkeep_asked
         set -l name (string replace --regex '^.*/(.*)\.fish$' '$1' -- $argv[1])
         if not contains -- $name $__shellkeep_names
             set -ga __shellkeep_names $name
-            __shellkeep_complete $name
+            __shellkeep_complete $name; and return
+            set -l at (contains --index -- $__shellkeep_packages/completions/fish-asks $fish_complete_path)
+            for directory in $fish_complete_path[$at..]
+                if builtin test -r $directory/$name.fish -a $directory/$name.fish != $argv[1]
+                    source $directory/$name.fish
+                    return
+                end
+            end
         end
     end
 
-    # Reads what the package brings to complete its command; nothing if the name means something else here, or is completed already.
+    # Reads what the package brings to complete its command; false if the name means something else here, or is completed already.
     function __shellkeep_complete --argument-names __shellkeep_name
         set -l file (builtin realpath -- $__shellkeep_completions/$__shellkeep_name.fish 2>/dev/null)
         set -l program (builtin realpath -- $__shellkeep_packages/bin/$__shellkeep_name 2>/dev/null)
@@ -59,7 +77,9 @@ if status is-interactive
             and builtin test -z "$(complete --command $__shellkeep_name)"
             set -g __shellkeep_file_(string escape --style=var -- $__shellkeep_name) $file
             source $file
+            return 0
         end
+        return 1
     end
 
     # Commands of all sessions have come or gone: what completes those of packages may be another, or none.
