@@ -103,7 +103,7 @@ fn what_completes_other_programs_outlives_all_packages() -> Result<()> {
 fn what_a_package_completes_is_read_only_where_the_name_is_its_own() -> Result<()> {
     for shell in shells() {
         let world = World::new()?;
-        let commands = ["tell-it", "my-tool", "my-function", "my-alias", "disown", "my-words"];
+        let commands = ["tell-it", "my-tool", "my-function", "my-alias", "disown", "my-words", "7it.x+", "zz++"];
         world.ok(&["pkg", "install", &source(&world, "p", "1.0.0", &commands)?])?;
         write(&world, "bin/my-tool", "#!/bin/sh\necho mine\n")?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -126,6 +126,13 @@ fn what_a_package_completes_is_read_only_where_the_name_is_its_own() -> Result<(
         ensure!(read().is_empty(), "{shell}: {}", read());
         tabbed(&mut open, "tell-it --o\t", "tell-it 1.0.0 --of-1.0.0")?;
         ensure!(read().lines().all(|line| line == "tell-it") && !read().is_empty(), "{shell}: {}", read());
+        // Names are names, whatever they would be to the shell's arithmetic.
+        tabbed(&mut open, "7it.x+ --o\t", "7it.x+ 1.0.0 --of-1.0.0")?;
+        if shell != "fish" {
+            open.says("zz=1", &[], 0)?;
+            tabbed(&mut open, "zz++ --o\t", "zz++ 1.0.0 --of-1.0.0")?;
+            open.says("echo $zz", &["1"], 0)?;
+        }
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ __shellkeep_wrap() {
 
 # Whether a name means the program of a package: no alias, function or builtin, and nobody else's program.
 __shellkeep_is_of_package() {
-    ((!${+aliases[$1]} && !${+functions[$1]} && !${+builtins[$1]} && !${+reswords[$1]})) &&
+    ((!${+aliases[$1]} && !${+functions[$1]} && !${+builtins[$1]} && !${reswords[(Ie)$1]})) &&
         [[ ${commands[$1]} -ef $__shellkeep_packages/bin/$1 ]]
 }
 

@@ -1,6 +1,7 @@
 //! Reading a package from a directory of the user's, under the same rules as an archive.
 //!
-//! Promise: links are taken as links and never followed; what version control keeps beside the files stays out.
+//! Promise: links are taken as links and never followed; what version control keeps beside the files stays out, and so do archives that
+//! were built of it.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk;
 use super::intake::{Discard, Intake, IntakeError, Items, RECEIPT, Sink, TakeError, Taken, shown};
+use super::manifest::{self, Manifest};
 
 /// Directories of version control, which are no part of a package.
 const LEFT_OUT: [&str; 3] = [".git", ".hg", ".svn"];
@@ -37,8 +39,28 @@ pub enum DirectoryError {
 /// See [`DirectoryError`]; what `sink` has got by then is to be thrown away.
 pub(super) fn read(root: &Path, sink: &mut dyn Sink) -> Result<Taken, DirectoryError> {
     let mut intake = Intake::new(sink, None);
-    level(root, "", &[], &mut intake)?;
+    let built = built_before(root);
+    level(root, "", &built.iter().map(String::as_str).collect::<Vec<_>>(), &mut intake)?;
     Ok(intake.finish()?)
+}
+
+/// Archives of this package that were built into its own directory: each would go into the next.
+fn built_before(root: &Path) -> Vec<String> {
+    let manifest = disk::open(&root.join(manifest::FILE)).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(manifest::BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    // What is wrong with a manifest is told by whoever takes it.
+    let Some(manifest) = manifest.ok().and_then(|bytes| Manifest::from_toml(&bytes).ok()) else { return Vec::new() };
+    let names =
+        fs::read_dir(root).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_built = |name: &String| {
+        let version = name.strip_prefix(&manifest.name).and_then(|rest| rest.strip_prefix('-'));
+        let version = version.and_then(|rest| rest.strip_suffix(".tar.gz").or_else(|| rest.strip_suffix(".tar.zst")));
+        version.is_some_and(|version| semver::Version::parse(version).is_ok())
+    };
+    names.filter(is_built).take(super::intake::ENTRIES_MAX).collect()
 }
 
 /// What lies in a release's directory of the store, whatever it was when it was installed.

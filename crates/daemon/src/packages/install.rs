@@ -18,7 +18,7 @@ use super::names::is_command_name;
 use super::staging::Staging;
 use super::uses::Users;
 use super::work::Work;
-use super::{archive, directory, index};
+use super::{archive, directory, index, left};
 
 /// What the user wants of a package beside itself.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +153,8 @@ impl Packages {
         let mut names: Vec<PathBuf> =
             all.map(|command| self.layout.bin.join(package.choices.name_of(command))).filter(is_own).collect();
         names.dedup();
-        let directories = own.iter().map(|name| self.layout.store.join(name));
+        let replaced = own.iter().flat_map(|name| left::replaced(&self.layout, name));
+        let directories = own.iter().map(|name| self.layout.store.join(name)).chain(replaced);
         Users::of(directories, names).end()
     }
 }
@@ -247,7 +248,7 @@ fn place(work: &Work<'_>, staging: Staging<'_>, package: &Package, taken: Taken)
         let store = work.disk.list(&work.layout.store).map_err(failed)?;
         let is_there = store.iter().any(|found| found.path == to);
         return match staging.place(&receipt, &to, is_there) {
-            Ok(()) if is_there => work.discard_staged().map_err(failed),
+            Ok(()) if is_there => work.discard_staged(&directory_name(&package.name, &package.current)).map_err(failed),
             placed => placed.map_err(failed),
         };
     }

@@ -28,6 +28,16 @@ pub(super) fn is_left(layout: &Layout, directory: &Path) -> bool {
     mark(layout, &name).symlink_metadata().is_ok()
 }
 
+/// What was in the place of a directory of the store until it was installed again, and is still used.
+pub(super) fn replaced(layout: &Layout, name: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(&layout.trash).into_iter().flatten().flatten();
+    let of = |entry: &std::fs::DirEntry| {
+        let number = entry.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse::<u32>();
+        number.is_ok().then_some(())
+    };
+    all.filter(|entry| of(entry).is_some()).map(|entry| entry.path()).collect()
+}
+
 /// The releases of the store that count, as far as can be seen without the database.
 pub(super) fn installed(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Found>> {
     let mut all = list_own(disk, &layout.store)?;

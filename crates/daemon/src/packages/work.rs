@@ -156,7 +156,8 @@ impl<'a> Work<'a> {
         let receipt = Receipt::read(self.disk, &found.path);
         let names = receipt.iter().filter(|receipt| !receipt.choices.no_bin).flat_map(Receipt::names);
         let names = names.map(|name| self.layout.bin.join(name)).collect();
-        Users::of([found.path.clone()], names).are_there()
+        let replaced = left::replaced(self.layout, &found.name);
+        Users::of(replaced.into_iter().chain([found.path.clone()]), names).are_there()
     }
 
     /// Takes something out of the store, whoever uses it.
@@ -172,9 +173,10 @@ impl<'a> Work<'a> {
         self.disk.rename(&found.path, &to)
     }
 
-    /// The same with what has changed places with a new release.
-    pub(super) fn discard_staged(&self) -> io::Result<()> {
-        list_own(self.disk, &self.layout.staging)?.iter().try_for_each(|found| self.discard(found))
+    /// The same with what has changed places with a new release, under that one's name: who uses it looks for its files there.
+    pub(super) fn discard_staged(&self, name: &str) -> io::Result<()> {
+        let staged = list_own(self.disk, &self.layout.staging)?;
+        staged.into_iter().try_for_each(|found| self.discard(&Found { name: name.to_owned(), ..found }))
     }
 
     /// Deletes what nobody uses any more, and marks of what is installed, or gone.

@@ -119,10 +119,10 @@ impl Conversation {
     }
 }
 
-/// By its id, or `owner:name`.
+/// By its id, `owner:name`, or its bare name: if several have it all are meant, for who takes back means it.
 fn is_called(id: &str, name: &str) -> bool {
     let qualified = name.split_once(':').map(|(owner, name)| format!("/{owner}/{name}"));
-    id == name || qualified.is_some_and(|qualified| id.ends_with(&qualified))
+    id == name || id.ends_with(&format!("/{name}")) || qualified.is_some_and(|qualified| id.ends_with(&qualified))
 }
 
 fn unwritable(error: &std::io::Error) -> RegistryError {
@@ -134,11 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_called_by_its_id_or_by_owner_and_name() {
-        assert!(is_called("project/just/test", "project/just/test"));
-        assert!(is_called("project/just/test", "just:test"));
-        for other in ["test", "npm:test", "ust:test", "just:tes"] {
-            assert!(!is_called("project/just/test", other), "{other}");
+    fn what_is_taken_back_is_called_as_it_is_run() {
+        for name in ["deploy", "make:deploy", "project/make/deploy"] {
+            assert!(is_called("project/make/deploy", name), "{name}");
         }
+        for other in ["eploy", "ploy", "npm:deploy", "make", "make:", "", "ake:deploy", "make:deplo"] {
+            assert!(!is_called("project/make/deploy", other), "{other}");
+        }
+        assert!(is_called("project/npm/test:unit", "test:unit"));
     }
 }

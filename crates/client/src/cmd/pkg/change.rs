@@ -60,7 +60,7 @@ impl Became {
             "skipped" => {
                 Some(format!("skipped {} {version}: {}\n", self.name, self.error.as_deref().unwrap_or_default()))
             }
-            "current" => Some(format!("{} {version} is the newest\n", self.name)),
+            "current" => Some(format!("{} {version} is installed, and there is nothing newer\n", self.name)),
             "removed" => Some(format!("removed {} {version}\n", self.name)),
             "upgraded" if self.is_older => Some(format!("downgraded {} {version}{from}{commands}\n", self.name)),
             done => Some(format!("{done} {} {version}{from}{commands}\n", self.name)),
@@ -203,6 +203,11 @@ pub(super) fn install(here: &Here<'_>, args: &PkgInstall) -> Outcome {
 fn with_hidden(mut changed: Changed, told: &Told<'_>, no_bin: bool) -> Changed {
     let bin = &told.packages().layout().bin;
     let path = std::env::var_os("PATH").unwrap_or_default();
+    if no_bin {
+        changed
+            .notes
+            .push(format!("{} is not in PATH, as you wish; \"shellkeep run NAME\" runs its commands", changed.name));
+    }
     for name in changed.commands.iter().filter(|_| !no_bin) {
         let first = match found_in(&path, name) {
             _ if OF_SHELLS.contains(&name.as_str()) => "the shell's own".to_owned(),
@@ -261,8 +266,14 @@ pub(super) fn upgrade(here: &Here<'_>, args: &PkgUpgrade) -> Outcome {
                 continue;
             }
         }
-        let done = fetch(here, &index, word, &spec)
-            .and_then(|fetched| here.packages.upgrade(fetched, &unpacking(word)).map_err(|error| failed(&error)));
+        let done =
+            match fetch(here, &index, word, &spec).map(|fetched| here.packages.upgrade(fetched, &unpacking(word))) {
+                Ok(Err(PackageError::AlreadyInstalled { name, version, .. })) => {
+                    told.add(Became::left(&name, "current", Some(version.to_string()), None))?;
+                    continue;
+                }
+                done => done.and_then(|done| done.map_err(|error| failed(&error))),
+            };
         told.took(word, "upgraded", done)?;
     }
     ended(&told.all, args.json)

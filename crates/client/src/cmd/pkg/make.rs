@@ -6,7 +6,7 @@ use shellkeep_daemon::packages::{self, Compression};
 use super::bar::Bar;
 use super::{failed, status};
 use crate::cli::{PkgBuild, PkgFormat, PkgIndex};
-use crate::report::{self, Outcome, printable, size};
+use crate::report::{self, Failure, Outcome, printable, size};
 
 /// What `build --json` shows. The names are a contract.
 #[derive(Debug, Serialize)]
@@ -46,6 +46,9 @@ pub(super) fn build(args: &PkgBuild) -> Outcome {
         PkgFormat::Gz => Compression::Gzip,
         PkgFormat::Zst => Compression::Zstd,
     };
+    std::fs::create_dir_all(&args.output).map_err(|error| {
+        Failure::refused(format_args!("cannot make {}: {error}", printable(&args.output.display().to_string())))
+    })?;
     let built = packages::build(&args.directory, &args.output, compression).map_err(|error| failed(&error))?;
     let path = built.path.display().to_string();
     let text = if args.json {

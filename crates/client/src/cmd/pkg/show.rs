@@ -129,6 +129,9 @@ pub(super) fn search(here: &Here<'_>, args: &PkgSearch) -> Outcome {
         table(&["NAME", "VERSION", "COMMANDS", "DESCRIPTION"], lines.collect())
     };
     report::result(&text)?;
+    if rows.is_empty() && !args.json {
+        report::notice(format_args!("no package of {} matches", held.source));
+    }
     Ok(status(!rows.is_empty()))
 }
 

@@ -161,6 +161,19 @@ fn p25_no_script_of_a_package_is_run_by_installing_or_removing_it() {
 }
 
 #[test]
+fn p17_what_was_built_into_the_package_itself_is_no_part_of_the_next() {
+    let home = Home::new();
+    let from = home.source("p", "1.0.0", &["a"]);
+    fs::write(from.join("data-1.0.0.tar.gz"), "another's").unwrap();
+    let one = build(&from, &from, Compression::Gzip).unwrap();
+    build(&from, &from, Compression::Zstd).unwrap();
+    assert_eq!(build(&from, &from, Compression::Gzip).unwrap(), one);
+    home.install(&one.path).unwrap();
+    let store = home.packages.layout().store.join(&home.in_store()[0]);
+    assert_eq!(names(&store), [".shellkeep.json", "bin", "c", "data-1.0.0.tar.gz", "package.toml"]);
+}
+
+#[test]
 fn p17_build_refuses_what_could_not_be_installed_and_gives_the_same_bytes_for_the_same_files() {
     let home = Home::new();
     let from = home.source("p", "1.0.0", &["a"]);

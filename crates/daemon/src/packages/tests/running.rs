@@ -201,3 +201,32 @@ fn what_runs_misses_nothing_while_its_package_is_removed_and_comes_back() {
     assert_eq!(ended(child), "still here with it\n");
     whole(&home.packages);
 }
+
+/// What was in the place of a release before it came back is used by whoever began then, and looks for its files by that path.
+#[test]
+fn what_runs_since_before_its_package_came_back_keeps_its_files_when_that_is_removed() {
+    for force in [false, true] {
+        let home = Home::new();
+        let from = home.source("p", "1.0.0", &["a"]);
+        fs::remove_file(from.join("bin/a")).unwrap();
+        fs::copy(fs::canonicalize("/bin/sh").unwrap(), from.join("bin/a")).unwrap();
+        fs::set_permissions(from.join("bin/a"), fs::Permissions::from_mode(0o755)).unwrap();
+        home.install(&from).unwrap();
+        let mut program = Command::new(home.packages.layout().bin.join("a"));
+        program.args(["-c", "echo ready; read line; echo \"$line\""]);
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        home.packages.remove("p", false).unwrap();
+        home.install(&from).unwrap();
+        let notes = home.packages.remove("p", force).unwrap().notes;
+        if force {
+            assert_eq!(notes, ["processes ended: 1"]);
+            assert!(!child.wait().unwrap().success());
+        } else {
+            assert_eq!(home.in_store().len(), 1, "it still runs");
+            assert_eq!(ended(child), "still here\n");
+            home.packages.look().unwrap(); // what it used, and then what kept that
+        }
+        whole(&home.packages);
+    }
+}
