@@ -62,12 +62,25 @@ impl<'a> Staging<'a> {
         }
         if is_there {
             self.disk.set_mode(to, MOVABLE_MODE)?;
-            self.disk.exchange(&self.root, to)?;
+            self.exchange(to)?;
         } else {
             self.disk.rename(&self.root, to)?;
         }
         self.disk.set_mode(to, DIRECTORY_MODE)?;
         to.parent().map_or(Ok(()), |store| self.disk.sync_dir(store))
+    }
+}
+
+impl Staging<'_> {
+    /// Where the file system cannot do it, one after the other: what was there then lies beside this.
+    fn exchange(&self, to: &Path) -> io::Result<()> {
+        match self.disk.exchange(&self.root, to) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+                self.disk.rename(to, &self.root.with_extension("before"))?;
+                self.disk.rename(&self.root, to)
+            }
+            done => done,
+        }
     }
 }
 

@@ -173,10 +173,15 @@ impl<'a> Work<'a> {
         self.disk.rename(&found.path, &to)
     }
 
-    /// The same with what has changed places with a new release, under that one's name: who uses it looks for its files there.
+    /// The same with what has changed places with a new release, under that one's name: who uses it looks for its files there. What is in
+    /// its place now is no longer marked, before it is installed: else nobody could run it until it is.
     pub(super) fn discard_staged(&self, name: &str) -> io::Result<()> {
         let staged = list_own(self.disk, &self.layout.staging)?;
-        staged.into_iter().try_for_each(|found| self.discard(&Found { name: name.to_owned(), ..found }))
+        staged.into_iter().try_for_each(|found| self.discard(&Found { name: name.to_owned(), ..found }))?;
+        match self.disk.remove_file(&left::mark(self.layout, name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes what nobody uses any more, and marks of what is installed, or gone.

@@ -13,6 +13,8 @@ enum Cut {
     Dies,
     /// The call fails; those after it do not.
     Fails,
+    /// Nothing but that directories cannot change places here, as on some file systems.
+    ExchangesNothing,
 }
 
 /// Counts the steps. Syncing is a step and nothing else: what a power cut leaves is not what is tested here.
@@ -27,7 +29,7 @@ impl Stepped {
     /// Reading changes nothing, so ending there is ending at the next change. Failing there is something of its own.
     fn look(&self) -> io::Result<()> {
         match self.cut {
-            Cut::Fails => self.step(),
+            Cut::Fails | Cut::ExchangesNothing => self.step(),
             Cut::Dies if self.step.load(Ordering::Relaxed) > self.at => Err(io::Error::other("cut")),
             Cut::Dies => Ok(()),
         }
@@ -75,6 +77,9 @@ impl Disk for Stepped {
         self.step().and_then(|()| RealDisk.rename(from, to))
     }
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        if self.cut == Cut::ExchangesNothing {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.step().and_then(|()| RealDisk.exchange(one, other))
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -103,7 +108,7 @@ struct Scenario {
     operation: Operation,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario { name: "the first install", before: |_, _| (), operation: |packages, from| put(packages, from, "p-1") },
     Scenario {
         name: "install beside another",
@@ -135,7 +140,25 @@ const SCENARIOS: [Scenario; 5] = [
         },
         operation: |packages, _| packages.remove("p", false),
     },
+    Scenario {
+        name: "install what still runs since it was removed",
+        before: |packages, from| {
+            put(packages, from, "p-1").unwrap();
+            let _runs = running(packages);
+            packages.remove("p", false).unwrap();
+        },
+        operation: |packages, from| {
+            let _runs = running(packages);
+            put(packages, from, "p-1")
+        },
+    },
 ];
+
+/// As somebody who uses what lies in the store, if something does.
+fn running(packages: &Packages) -> Option<File> {
+    let store = &packages.layout().store;
+    File::open(store.join(names(store).first()?)).ok()
+}
 
 fn put(packages: &Packages, from: &Path, which: &str) -> Result<Changed, PackageError> {
     install(packages, &from.join(format!("from-{which}.0.0")))
@@ -193,7 +216,7 @@ fn cut_everywhere(scenario: &Scenario, cut: Cut) -> u64 {
         match (&outcome, cut) {
             (Ok(_), _) => assert_eq!(state, new, "{place}: it said that it was done"),
             (Err(_), Cut::Fails) => assert_eq!(state, old, "{place}: it said that it failed"),
-            (Err(_), Cut::Dies) => assert!(state == old || state == new, "{place}: {state:?}"),
+            (Err(_), Cut::Dies | Cut::ExchangesNothing) => assert!(state == old || state == new, "{place}: {state:?}"),
         }
         // The next operation works: the same one, or another after it.
         if state == old {
@@ -221,4 +244,20 @@ fn p21_whatever_call_fails_the_answer_is_true() {
     for scenario in &SCENARIOS {
         cut_everywhere(scenario, Cut::Fails);
     }
+}
+
+#[test]
+fn where_directories_cannot_change_places_a_package_that_still_runs_comes_back_all_the_same() {
+    let home = Home::new();
+    let packages = packages_in(
+        &home.packages.layout().root,
+        Arc::new(Stepped { at: u64::MAX, cut: Cut::ExchangesNothing, step: AtomicU64::new(0) }),
+    );
+    let from = home.source("p", "1.0.0", &["a"]);
+    install(&packages, &from).unwrap();
+    let runs = running(&packages);
+    packages.remove("p", false).unwrap();
+    install(&packages, &from).unwrap();
+    assert!(runs.is_some_and(|release| release.metadata().is_ok()));
+    assert_eq!(whole(&packages).len(), 1);
 }
